@@ -1,0 +1,267 @@
+/**
+ * Coalesces the enqueue calls of concurrent fibers into few large ones.
+ *
+ * While a batch is in flight the next one gathers, so batching adapts to load with no timer; a further batch is sent
+ * beside it only when it is full. A row is answered for itself: a bad one fails its caller, not the batch. Rows whose
+ * fate is unknown (the connection broke, no answer in time, the owner out of reach) are sent again with `resend: true`,
+ * which makes the owner look whether it has them, until their caller's budget ends.
+ */
+import {
+  ClusterUnavailable,
+  type EnqueueError,
+  type InvalidRequest,
+  Overloaded,
+  type PayloadTooLarge
+} from "@orrery/core/Errors"
+import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
+import { Duration, Effect, FiberSet, type Scope } from "effect"
+import type { EnqueueAnswer } from "./NodeRpcs.js"
+
+export interface BatcherOptions {
+  /** Rows of one batch. */
+  readonly batchRowsMax: number
+  /** Characters of the payloads of one batch. A single row may exceed it. */
+  readonly batchCharsMax: number
+  /** Batches under way at once. The second and further ones only when full. */
+  readonly batchesInFlightMax: number
+  /** Rows waiting; a call that would exceed it fails with `Overloaded`, unless nothing waits. */
+  readonly pendingRowsMax: number
+  /** Characters of waiting payloads; as `pendingRowsMax`. */
+  readonly pendingCharsMax: number
+  /** Largest payload, in bytes. The cluster's own limit, so that a call fails whole before anything is sent. */
+  readonly payloadBytesMax: number
+  /** How long the rows of a call are sent again before it fails with `ClusterUnavailable`, ms. */
+  readonly budgetMs: number
+}
+
+/** Sends one batch; the answer names the rows that were not stored. Must end in bounded time. */
+export type Send = (requests: ReadonlyArray<RunRequest>) => Effect.Effect<EnqueueAnswer, ClusterUnavailable>
+
+/** One call of `enqueueMany`. */
+interface Caller {
+  rowsLeft: number
+  /** Monotonic, ms. */
+  readonly deadline: number
+  isDone: boolean
+  readonly resume: (effect: Effect.Effect<void, EnqueueError>) => void
+}
+
+interface Row {
+  readonly request: RunRequest
+  readonly caller: Caller
+  /** Has been sent before. */
+  isResend: boolean
+}
+
+interface State {
+  readonly options: BatcherOptions
+  readonly send: Send
+  /** In order of their deadlines. */
+  readonly callers: Set<Caller>
+  /** Oldest first, read from `head`. */
+  pending: Array<Row>
+  head: number
+  pendingRows: number
+  pendingChars: number
+  /** Rows that wait for their owner to be found, out of the line. */
+  asideRows: number
+  asideChars: number
+  batchesInFlight: number
+  lastFailure: ClusterUnavailable | undefined
+  isClosed: boolean
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
+
+/** Pause before rows are sent again. */
+const resendPause = Duration.millis(50)
+/** How exactly the end of a budget is kept. */
+const sweepInterval = Duration.millis(250)
+/** Advice to a caller refused by the bound of waiting rows. */
+const retryAfterMs = 100
+
+/** Sends in the background until the scope closes; then every waiting call fails. */
+export const make = (
+  options: BatcherOptions,
+  send: Send
+): Effect.Effect<(requests: ReadonlyArray<RunRequest>) => Effect.Effect<void, EnqueueError>, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const state: State = {
+      options,
+      send,
+      callers: new Set(),
+      pending: [],
+      head: 0,
+      pendingRows: 0,
+      pendingChars: 0,
+      asideRows: 0,
+      asideChars: 0,
+      batchesInFlight: 0,
+      lastFailure: undefined,
+      isClosed: false,
+      fork: yield* FiberSet.makeRuntime<never, void, never>()
+    }
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        state.isClosed = true
+        for (const caller of state.callers) end(state, caller, closed)
+      })
+    )
+    yield* Effect.sync(() => endOverdue(state)).pipe(Effect.delay(sweepInterval), Effect.forever, Effect.forkScoped)
+    return (requests) => requests.length === 0 ? Effect.void : enqueue(state, requests)
+  })
+
+const closed = Effect.fail(new ClusterUnavailable({ operation: "enqueue", reason: "the client is closed" }))
+
+const enqueue = (state: State, requests: ReadonlyArray<RunRequest>): Effect.Effect<void, EnqueueError> =>
+  Effect.async((resume) => {
+    if (state.isClosed) return resume(closed)
+    const problem = refusal(state, requests)
+    if (problem !== undefined) return resume(Effect.fail(problem))
+    const deadline = performance.now() + state.options.budgetMs
+    const caller: Caller = { rowsLeft: requests.length, deadline, isDone: false, resume }
+    state.callers.add(caller)
+    for (const request of requests) put(state, { request, caller, isResend: request.resend })
+    sendNext(state)
+    // Rows of a caller that has gone are dropped when their turn comes; those under way may still be stored.
+    return Effect.sync(() => end(state, caller, Effect.void))
+  })
+
+const end = (state: State, caller: Caller, result: Effect.Effect<void, EnqueueError>): void => {
+  if (caller.isDone) return
+  caller.isDone = true
+  state.callers.delete(caller)
+  caller.resume(result)
+}
+
+const endOverdue = (state: State): void => {
+  const now = performance.now()
+  for (const caller of state.callers) {
+    if (caller.deadline > now) return
+    const reason = state.lastFailure?.reason ?? "no answer in time"
+    end(state, caller, Effect.fail(new ClusterUnavailable({ operation: "enqueue", reason })))
+  }
+}
+
+const refusal = (
+  state: State,
+  requests: ReadonlyArray<RunRequest>
+): InvalidRequest | PayloadTooLarge | Overloaded | undefined => {
+  const { options } = state
+  let chars = 0
+  for (const request of requests) {
+    const problem = requestProblem(request, options.payloadBytesMax)
+    if (problem !== undefined) return problem
+    chars += request.payload.length
+  }
+  const waitingRows = state.pendingRows + state.asideRows
+  const waitingChars = state.pendingChars + state.asideChars
+  // A call larger than the bound goes through alone: its rows are in the caller's memory anyway.
+  if (waitingRows === 0) return undefined
+  if (waitingRows + requests.length > options.pendingRowsMax) {
+    return new Overloaded({ what: "waiting rows", limit: options.pendingRowsMax, actual: waitingRows, retryAfterMs })
+  }
+  return waitingChars + chars > options.pendingCharsMax
+    ? new Overloaded({ what: "waiting payload", limit: options.pendingCharsMax, actual: waitingChars, retryAfterMs })
+    : undefined
+}
+
+const put = (state: State, row: Row): void => {
+  state.pending.push(row)
+  state.pendingRows += 1
+  state.pendingChars += row.request.payload.length
+}
+
+const sendNext = (state: State): void => {
+  const { batchCharsMax, batchesInFlightMax, batchRowsMax } = state.options
+  while (state.pendingRows > 0 && state.batchesInFlight < batchesInFlightMax) {
+    const isFull = state.pendingRows >= batchRowsMax || state.pendingChars >= batchCharsMax
+    if (state.batchesInFlight > 0 && !isFull) return
+    state.batchesInFlight += 1
+    // The first of an idle line waits for the fibers that are ready to run now, so that their rows go together.
+    const batch = isFull ? take(state) : undefined
+    const gather = batch === undefined ? Effect.yieldNow() : Effect.void
+    state.fork(
+      gather.pipe(
+        Effect.zipRight(Effect.suspend(() => deliver(state, batch ?? take(state)))),
+        Effect.ensuring(Effect.sync(() => {
+          state.batchesInFlight -= 1
+          sendNext(state)
+        }))
+      )
+    )
+    if (batch === undefined) return
+  }
+}
+
+/** The next batch, without the rows nobody waits for. */
+const take = (state: State): ReadonlyArray<Row> => {
+  const { batchCharsMax, batchRowsMax } = state.options
+  const batch: Array<Row> = []
+  let chars = 0
+  while (state.pendingRows > 0 && batch.length < batchRowsMax && chars < batchCharsMax) {
+    const row = state.pending[state.head++]!
+    state.pendingRows -= 1
+    state.pendingChars -= row.request.payload.length
+    if (row.caller.isDone) continue
+    chars += row.request.payload.length
+    batch.push(row)
+  }
+  // Cut the read part off now and then: a shift per row would copy the line each time.
+  if (state.head > 1_024 && state.head * 2 > state.pending.length) {
+    state.pending = state.pending.slice(state.head)
+    state.head = 0
+  }
+  return batch
+}
+
+/** Sends a batch until each row is answered or nobody waits for it any more. */
+const deliver = (state: State, rows: ReadonlyArray<Row>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const open = rows.filter((row) => !row.caller.isDone)
+    if (open.length === 0) return Effect.void
+    const requests = open.map((row) =>
+      row.isResend && !row.request.resend ? { ...row.request, resend: true } : row.request
+    )
+    return Effect.matchEffect(state.send(requests), {
+      onFailure: (error) => {
+        state.lastFailure = error
+        for (const row of open) row.isResend = true
+        return Effect.zipRight(Effect.sleep(resendPause), deliver(state, open))
+      },
+      onSuccess: (answer) => Effect.sync(() => settle(state, open, answer))
+    })
+  })
+
+const settle = (state: State, rows: ReadonlyArray<Row>, answer: EnqueueAnswer): void => {
+  const failed = answer.failures.length === 0
+    ? undefined
+    : new Map(answer.failures.map((failure) => [failure.index, failure.error]))
+  const aside: Array<Row> = []
+  rows.forEach((row, index) => {
+    const error = failed?.get(index)
+    if (error === undefined) {
+      if (--row.caller.rowsLeft === 0) end(state, row.caller, Effect.void)
+    } else if (error._tag === "ClusterUnavailable") {
+      state.lastFailure = error
+      row.isResend = true
+      aside.push(row)
+    } else {
+      end(state, row.caller, Effect.fail(error))
+    }
+  })
+  if (aside.length > 0) putAside(state, aside)
+}
+
+/** Takes rows out of the line for a while, so that a partition without an owner holds nobody else up. */
+const putAside = (state: State, rows: ReadonlyArray<Row>): void => {
+  const chars = rows.reduce((sum, row) => sum + row.request.payload.length, 0)
+  state.asideRows += rows.length
+  state.asideChars += chars
+  const back = Effect.sync(() => {
+    state.asideRows -= rows.length
+    state.asideChars -= chars
+    for (const row of rows) put(state, row)
+    sendNext(state)
+  })
+  state.fork(Effect.delay(back, resendPause))
+}

@@ -1,0 +1,302 @@
+/**
+ * The hot frames between clients, nodes and workers: enqueue rows, assignments, outcome reports.
+ *
+ * Every run passes through one of these several times, so they are no Schema structs (measured: 23 to 27k runs/s with
+ * structs, 66k with one checked frame per batch; architecture.md section 4) but arrays of scalars with the version
+ * number first. What comes off a socket is only unpacked msgpack; the guards here look at every value once (type,
+ * length, range) and never throw. `decode…` takes only what a guard has let through.
+ *
+ * A peer of another release may send another version: its frame passes the guard unseen and is refused by `decode…`
+ * with the typed `UnknownFrameVersion`, so that the other side can tell it from garbage (a defect of that one call).
+ *
+ * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?], …]]
+ *                 where `kind` is an index into the first list: the rows of a batch share few of them
+ * Worker frame    [1, tag, …]: see `encodeToWorker`
+ * Attempt frame   [1, [[partitionId, runId, attempt, leaseEpoch], …]]
+ * Outcome frame   [1, [[partitionId, runId, attempt, leaseEpoch, tag, …], …]]: see `outcomeRow`
+ */
+import type { Outcome, RunFailure } from "@orrery/core/Run"
+import { priorityMax } from "@orrery/core/Run"
+import type { RunId } from "@orrery/core/RunId"
+import type { RunRequest } from "@orrery/core/RunRequest"
+import { timeoutMsMax } from "@orrery/core/RunRequest"
+import type { Assignment, AttemptRef, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
+import { Either, Schema } from "effect"
+
+export const frameVersion = 1
+/** Rows in one frame. An encoder does not check it: the caller cuts its batches smaller than that. */
+export const rowsMax = 10_000
+/** Longest payload or result in a frame, in characters: far above what a cluster accepts, below a socket's bound. */
+export const textLengthMax = 4 * 1024 * 1024
+const nameLengthMax = 200
+const policyLengthMax = 16_384
+const failureTextLengthMax = 65_536
+const idLength = 36
+/** Longest body of a frame of another version, in values at the top. */
+const foreignLengthMax = 16
+
+/** The frame is of a version this release cannot read. Nothing of it was used. */
+export class UnknownFrameVersion
+  extends Schema.TaggedError<UnknownFrameVersion>("@orrery/api/UnknownFrameVersion")("UnknownFrameVersion", {
+    version: Schema.Number,
+    supported: Schema.Number
+  })
+{
+  override get message() {
+    return `frame version ${this.version} is unknown here (${this.supported} is supported)`
+  }
+}
+
+declare const kind: unique symbol
+/** A frame a guard has let through. Read it by `decode…` only. */
+export type Frame<Kind extends string> = readonly [version: number, ...body: ReadonlyArray<unknown>] & {
+  readonly [kind]: Kind
+}
+export type RequestFrame = Frame<"requests">
+export type ToWorkerFrame = Frame<"toWorker">
+export type AttemptFrame = Frame<"attempts">
+export type OutcomeFrame = Frame<"outcomes">
+
+/** First on the stream of an attachment: the session is known to the node. */
+export interface Attached {
+  readonly _tag: "attached"
+  readonly leaseMs: number
+  readonly sessionId: number
+}
+
+// --- guards ---------------------------------------------------------------------------------------------------------
+
+const isInt = (value: unknown, min: number, max: number): value is number =>
+  typeof value === "number" && Number.isSafeInteger(value) && value >= min && value <= max
+const isCount = (value: unknown): value is number => isInt(value, 0, Number.MAX_SAFE_INTEGER)
+const isText = (value: unknown, lengthMax: number): value is string =>
+  typeof value === "string" && value.length <= lengthMax
+const isId = (value: unknown): boolean => typeof value === "string" && value.length === idLength
+const isBit = (value: unknown): boolean => value === 0 || value === 1
+
+const isRows = (value: unknown, isRow: (row: ReadonlyArray<unknown>) => boolean): boolean => {
+  if (!Array.isArray(value) || value.length > rowsMax) return false
+  for (let index = 0; index < value.length; index++) {
+    const row: unknown = value[index]
+    if (!Array.isArray(row) || !isRow(row)) return false
+  }
+  return true
+}
+
+const guard = <Kind extends string>(isBody: (frame: ReadonlyArray<unknown>) => boolean) =>
+  (value: unknown): value is Frame<Kind> => {
+    if (!Array.isArray(value) || value.length === 0) return false
+    if (value[0] === frameVersion) return isBody(value)
+    return isCount(value[0]) && value.length <= foreignLengthMax
+  }
+
+const isKindRow = (row: ReadonlyArray<unknown>) =>
+  row.length === 4 && isText(row[0], nameLengthMax) && isText(row[1], nameLengthMax) && isText(row[2], nameLengthMax)
+  && isText(row[3], policyLengthMax)
+
+const isRequestRow = (kinds: number) => (row: ReadonlyArray<unknown>) =>
+  row.length === 7 && isId(row[0]) && isInt(row[1], 0, kinds - 1) && isText(row[2], textLengthMax)
+  && isInt(row[3], 0, priorityMax) && isBit(row[4]) && typeof row[5] === "number" && Number.isFinite(row[5])
+  && isBit(row[6])
+
+const isAttemptRow = (row: ReadonlyArray<unknown>) => row.length === 4 && isAttempt(row)
+const isAttempt = (row: ReadonlyArray<unknown>) =>
+  isCount(row[0]) && isId(row[1]) && isInt(row[2], 0, 2 ** 31) && isCount(row[3])
+
+const isAssignmentRow = (row: ReadonlyArray<unknown>) =>
+  row.length === 7 && isAttempt(row) && isText(row[4], nameLengthMax) && isText(row[5], textLengthMax)
+  && isInt(row[6], 0, timeoutMsMax)
+
+const isOutcomeRow = (row: ReadonlyArray<unknown>) => {
+  if (!isAttempt(row)) return false
+  switch (row[4]) {
+    case tags.success:
+      return row.length === 6 && isText(row[5], textLengthMax)
+    case tags.failure:
+      return row.length === 10 && isInt(row[5], 0, failureKinds.length - 1) && isText(row[6], failureTextLengthMax)
+        && isText(row[7], failureTextLengthMax) && (row[8] === null || isText(row[8], textLengthMax)) && isBit(row[9])
+    case tags.cancelled:
+    case tags.interrupted:
+      return row.length === 5
+    default:
+      return false
+  }
+}
+
+const isToWorkerBody = (frame: ReadonlyArray<unknown>) => {
+  switch (frame[1]) {
+    case "attached":
+      return frame.length === 4 && isInt(frame[2], 1, timeoutMsMax) && isCount(frame[3])
+    case "assign":
+      return frame.length === 3 && isRows(frame[2], isAssignmentRow)
+    case "cancel":
+      return frame.length === 3 && isRows(frame[2], isAttemptRow)
+    case "owned":
+      return frame.length === 3 && isCount(frame[2])
+    case "hungry":
+      return frame.length === 3 && isBit(frame[2])
+    default:
+      return false
+  }
+}
+
+export const isRequestFrame = guard<"requests">((frame) =>
+  frame.length === 3 && isRows(frame[1], isKindRow)
+  && isRows(frame[2], isRequestRow((frame[1] as ReadonlyArray<unknown>).length))
+)
+export const isToWorkerFrame = guard<"toWorker">(isToWorkerBody)
+export const isAttemptFrame = guard<"attempts">((frame) => frame.length === 2 && isRows(frame[1], isAttemptRow))
+export const isOutcomeFrame = guard<"outcomes">((frame) => frame.length === 2 && isRows(frame[1], isOutcomeRow))
+export const isOutcomeAnswers = (value: unknown): value is ReadonlyArray<OutcomeAnswer> =>
+  Array.isArray(value) && value.length <= rowsMax
+  && value.every((answer) => answer === "accepted" || answer === "stale" || answer === "not-owner")
+
+export const RequestFrame = Schema.declare(isRequestFrame, { identifier: "RequestFrame" })
+export const ToWorkerFrame = Schema.declare(isToWorkerFrame, { identifier: "ToWorkerFrame" })
+export const AttemptFrame = Schema.declare(isAttemptFrame, { identifier: "AttemptFrame" })
+export const OutcomeFrame = Schema.declare(isOutcomeFrame, { identifier: "OutcomeFrame" })
+export const OutcomeAnswers = Schema.declare(isOutcomeAnswers, { identifier: "OutcomeAnswers" })
+
+// --- codecs ---------------------------------------------------------------------------------------------------------
+
+const failureKinds: ReadonlyArray<RunFailure["kind"]> = [
+  "failure",
+  "defect",
+  "timeout",
+  "crashed",
+  "interrupted",
+  "undecodable",
+  "unencodable"
+]
+const tags = { success: 0, failure: 1, cancelled: 2, interrupted: 3 } as const
+
+/** What the guards have made sure of. */
+type Bit = 0 | 1
+type KindRow = readonly [namespace: string, queue: string, task: string, policy: string]
+type RequestRow =
+  readonly [id: RunId, kind: number, payload: string, priority: number, at: Bit, ms: number, resend: Bit]
+type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, leaseEpoch: number]
+type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number]
+type OutcomeRow =
+  | readonly [...AttemptRow, tag: 0, result: string]
+  | readonly [...AttemptRow, tag: 1, kind: number, name: string, message: string, error: string | null, retryable: Bit]
+  | readonly [...AttemptRow, tag: 2 | 3]
+interface Body {
+  readonly requests: readonly [ReadonlyArray<KindRow>, ReadonlyArray<RequestRow>]
+  readonly attempts: readonly [ReadonlyArray<AttemptRow>]
+  readonly outcomes: readonly [ReadonlyArray<OutcomeRow>]
+  readonly toWorker:
+    | readonly ["attached", leaseMs: number, sessionId: number]
+    | readonly ["assign", ReadonlyArray<AssignmentRow>]
+    | readonly ["cancel", ReadonlyArray<AttemptRow>]
+    | readonly ["owned", partitionId: number]
+    | readonly ["hungry", Bit]
+}
+
+const frameOf = <Kind extends keyof Body>(...body: Body[Kind]) => [frameVersion, ...body] as unknown as Frame<Kind>
+
+const decoder = <Kind extends keyof Body, A>(read: (...body: Body[Kind]) => A) =>
+  (frame: Frame<Kind>): Either.Either<A, UnknownFrameVersion> =>
+  frame[0] === frameVersion
+    ? Either.right(read(...frame.slice(1) as unknown as Body[Kind]))
+    : Either.left(new UnknownFrameVersion({ version: frame[0], supported: frameVersion }))
+
+const bit = (value: boolean): Bit => value ? 1 : 0
+
+export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFrame => {
+  const kinds: Array<KindRow> = []
+  const known = new Map<string, number>()
+  const rows = requests.map(({ id, namespace, payload, policy, priority, queue, resend, task, when }): RequestRow => {
+    // A NUL is in no valid name, and requests with invalid ones are not sent.
+    const key = `${namespace}\u0000${queue}\u0000${task}\u0000${policy}`
+    let at = known.get(key)
+    if (at === undefined) {
+      at = kinds.push([namespace, queue, task, policy]) - 1
+      known.set(key, at)
+    }
+    return [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend)]
+  })
+  return frameOf<"requests">(kinds, rows)
+}
+
+export const decodeRequests = decoder<"requests", ReadonlyArray<RunRequest>>((kinds, rows) =>
+  rows.map(([id, kind, payload, priority, at, ms, resend]) => {
+    const [namespace, queue, task, policy] = kinds[kind]!
+    const when = { _tag: at === 1 ? "at" as const : "delay" as const, ms }
+    return { id, namespace, queue, task, payload, priority, when, policy, resend: resend === 1 }
+  })
+)
+
+const attemptRow = (ref: AttemptRef): AttemptRow => [ref.partitionId, ref.runId, ref.attempt, ref.leaseEpoch]
+const attemptOf = ([partitionId, runId, attempt, leaseEpoch]: AttemptRow): AttemptRef =>
+  ({ partitionId, runId, attempt, leaseEpoch })
+const assignmentRow = (each: Assignment): AssignmentRow =>
+  [each.partitionId, each.runId, each.attempt, each.leaseEpoch, each.task, each.payload, each.timeoutMs]
+const assignmentOf = ([partitionId, runId, attempt, leaseEpoch, task, payload, timeoutMs]: AssignmentRow): Assignment =>
+  ({ partitionId, runId, task, payload, attempt, leaseEpoch, timeoutMs })
+
+export const encodeAttempts = (refs: ReadonlyArray<AttemptRef>): AttemptFrame =>
+  frameOf<"attempts">(refs.map(attemptRow))
+export const decodeAttempts = decoder<"attempts", ReadonlyArray<AttemptRef>>((rows) => rows.map(attemptOf))
+
+export const encodeToWorker = (message: Attached | ToWorker): ToWorkerFrame => {
+  switch (message._tag) {
+    case "attached":
+      return frameOf<"toWorker">("attached", message.leaseMs, message.sessionId)
+    case "assign":
+      return frameOf<"toWorker">("assign", message.assignments.map(assignmentRow))
+    case "cancel":
+      return frameOf<"toWorker">("cancel", message.attempts.map(attemptRow))
+    case "owned":
+      return frameOf<"toWorker">("owned", message.partitionId)
+    case "hungry":
+      return frameOf<"toWorker">("hungry", bit(message.hungry))
+  }
+}
+
+export const decodeToWorker = decoder<"toWorker", Attached | ToWorker>((...body) => {
+  switch (body[0]) {
+    case "attached":
+      return { _tag: "attached", leaseMs: body[1], sessionId: body[2] }
+    case "assign":
+      return { _tag: "assign", assignments: body[1].map(assignmentOf) }
+    case "cancel":
+      return { _tag: "cancel", attempts: body[1].map(attemptOf) }
+    case "owned":
+      return { _tag: "owned", partitionId: body[1] }
+    case "hungry":
+      return { _tag: "hungry", hungry: body[1] === 1 }
+  }
+})
+
+const outcomeRow = (report: OutcomeReport): OutcomeRow => {
+  const { outcome } = report
+  const ref = attemptRow(report)
+  if (outcome._tag === "success") return [...ref, tags.success, outcome.result]
+  if (outcome._tag !== "failure") return [...ref, tags[outcome._tag]]
+  const { error, kind: why, message, tag } = outcome.failure
+  return [...ref, tags.failure, failureKinds.indexOf(why), tag, message, error ?? null, bit(outcome.retryable)]
+}
+
+const outcomeOf = (row: OutcomeRow): Outcome => {
+  if (row[4] === tags.success) return { _tag: "success", result: row[5] }
+  if (row[4] !== tags.failure) return { _tag: row[4] === tags.cancelled ? "cancelled" : "interrupted" }
+  const failure = { kind: failureKinds[row[5]]!, tag: row[6], message: row[7] }
+  return {
+    _tag: "failure",
+    failure: row[8] === null ? failure : { ...failure, error: row[8] },
+    retryable: row[9] === 1
+  }
+}
+
+const reportOf = (row: OutcomeRow): OutcomeReport => ({
+  partitionId: row[0],
+  runId: row[1],
+  attempt: row[2],
+  leaseEpoch: row[3],
+  outcome: outcomeOf(row)
+})
+
+export const encodeOutcomes = (reports: ReadonlyArray<OutcomeReport>): OutcomeFrame =>
+  frameOf<"outcomes">(reports.map(outcomeRow))
+export const decodeOutcomes = decoder<"outcomes", ReadonlyArray<OutcomeReport>>((rows) => rows.map(reportOf))

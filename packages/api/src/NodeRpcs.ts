@@ -1,0 +1,148 @@
+/**
+ * The data plane of a node: what clients, workers and other nodes call, over TCP with msgpack.
+ *
+ * Every call may come twice (a connection broke and the caller asks again), so every handler is idempotent. A session
+ * belongs to the connection on which its `Attach` stream runs and ends with the stream.
+ */
+import { Rpc, RpcGroup } from "@effect/rpc"
+import { ClusterUnavailable, EnqueueError, RunNotFound } from "@orrery/core/Errors"
+import { Name } from "@orrery/core/Name"
+import { Run } from "@orrery/core/Run"
+import { RunId } from "@orrery/core/RunId"
+import { RunState } from "@orrery/core/RunState"
+import { listLimitMax } from "@orrery/core/Runs"
+import { Schema } from "effect"
+import {
+  AttemptFrame,
+  OutcomeAnswers,
+  OutcomeFrame,
+  RequestFrame,
+  rowsMax,
+  ToWorkerFrame,
+  UnknownFrameVersion
+} from "./Frames.js"
+
+/** Longest wait of one `AwaitFinal` or `ForwardAwait`: the caller asks again after it. */
+export const awaitMsMax = 20_000
+/** Most nodes in one answer. */
+export const nodesMax = 1_000
+/** Most task names of one worker. */
+export const tasksMax = 2_000
+
+/** The partition lives elsewhere: find its owner again. Nothing was done. */
+export class NotOwner extends Schema.TaggedError<NotOwner>("@orrery/api/NotOwner")("NotOwner", {
+  namespace: Schema.String,
+  queue: Schema.String,
+  partition: Schema.Number
+}) {
+  override get message() {
+    return `partition ${this.namespace}|${this.queue}|${this.partition} is owned by another node`
+  }
+}
+
+/** The session has ended: attach again, announce, report again. Nothing was done. */
+export class SessionUnknown extends Schema.TaggedError<SessionUnknown>("@orrery/api/SessionUnknown")("SessionUnknown", {
+  sessionId: Schema.Number
+}) {
+  override get message() {
+    return `session ${this.sessionId} is not known to this node`
+  }
+}
+
+const Count = Schema.Int.pipe(Schema.nonNegative())
+
+export const PartitionName = Schema.Struct({ namespace: Name, queue: Name, partition: Count })
+
+/** A live node and where its data plane listens, `host:port`. */
+export const NodeAddress = Schema.Struct({ nodeId: Schema.String, address: Schema.String })
+export type NodeAddress = typeof NodeAddress.Type
+
+/** The rows that were not stored, by their index; the others are durable. */
+export const EnqueueAnswer = Schema.Struct({
+  failures: Schema.Array(Schema.Struct({ index: Count, error: EnqueueError })).pipe(Schema.maxItems(rowsMax))
+})
+export type EnqueueAnswer = typeof EnqueueAnswer.Type
+
+const optionalExact = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+
+export const RunFilter = Schema.Struct({
+  namespace: optionalExact(Name),
+  queue: optionalExact(Name),
+  task: optionalExact(Name),
+  state: optionalExact(RunState),
+  before: optionalExact(RunId),
+  limit: Schema.Int.pipe(Schema.between(1, listLimitMax))
+})
+
+const CancelAnswer = Schema.Literal("cancelled", "requested", "already-final")
+const WaitMs = Schema.Int.pipe(Schema.between(0, awaitMsMax))
+const SessionId = Count
+const RunError = Schema.Union(RunNotFound, ClusterUnavailable)
+const EnqueueFailure = Schema.Union(UnknownFrameVersion, ClusterUnavailable)
+const SessionFailure = Schema.Union(SessionUnknown, ClusterUnavailable)
+const FrameFailure = Schema.Union(SessionUnknown, UnknownFrameVersion, ClusterUnavailable)
+
+const client = [
+  /** Answers once every row without a failure is committed. */
+  Rpc.make("Enqueue", { payload: { rows: RequestFrame }, success: EnqueueAnswer, error: EnqueueFailure }),
+  Rpc.make("Get", { payload: { id: RunId }, success: Run, error: RunError }),
+  Rpc.make("List", { payload: { filter: RunFilter }, success: Schema.Array(Run), error: ClusterUnavailable }),
+  /** The run once it is final; `null` when it is not after `waitMs`. */
+  Rpc.make("AwaitFinal", { payload: { id: RunId, waitMs: WaitMs }, success: Schema.NullOr(Run), error: RunError }),
+  Rpc.make("Cancel", { payload: { id: RunId }, success: CancelAnswer, error: RunError }),
+  /** All live nodes, the answering one included. */
+  Rpc.make("Nodes", { success: Schema.Array(NodeAddress).pipe(Schema.maxItems(nodesMax)), error: ClusterUnavailable }),
+  /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */
+  Rpc.make("Ping", { success: Schema.String })
+] as const
+
+const worker = [
+  /** First an `attached`, then assignments and the like for as long as the session lives. */
+  Rpc.make("Attach", {
+    payload: { workerId: Name, tasks: Schema.Array(Name).pipe(Schema.maxItems(tasksMax)), credit: Count },
+    success: ToWorkerFrame,
+    error: ClusterUnavailable,
+    stream: true
+  }),
+  /** Answers in the order of the reports, after the commit. */
+  Rpc.make("Report", {
+    payload: { sessionId: SessionId, reports: OutcomeFrame },
+    success: OutcomeAnswers,
+    error: FrameFailure
+  }),
+  /** Answers with those of `held` that the owner has given up. */
+  Rpc.make("Announce", {
+    payload: { sessionId: SessionId, partitionId: Count, held: AttemptFrame },
+    success: AttemptFrame,
+    error: FrameFailure
+  }),
+  /** Answers with the attempts out at that moment. */
+  Rpc.make("SetCredit", { payload: { sessionId: SessionId, credit: Count }, success: Count, error: SessionFailure }),
+  Rpc.make("Heartbeat", { payload: { sessionId: SessionId }, error: SessionUnknown }),
+  /** Ends the session: attempts still out are handed back as interrupted, not as crashed. */
+  Rpc.make("Goodbye", { payload: { sessionId: SessionId }, error: SessionUnknown })
+] as const
+
+const node = [
+  Rpc.make("ForwardEnqueue", {
+    payload: { partition: PartitionName, rows: RequestFrame },
+    success: EnqueueAnswer,
+    error: Schema.Union(NotOwner, UnknownFrameVersion, ClusterUnavailable)
+  }),
+  Rpc.make("ForwardCancel", {
+    payload: { partition: PartitionName, id: RunId },
+    success: CancelAnswer,
+    error: Schema.Union(NotOwner, RunNotFound, ClusterUnavailable)
+  }),
+  Rpc.make("ForwardAwait", {
+    payload: { partition: PartitionName, id: RunId, waitMs: WaitMs },
+    success: Schema.NullOr(Run),
+    error: Schema.Union(NotOwner, RunNotFound, ClusterUnavailable)
+  })
+] as const
+
+/**
+ * Serve it with `disableFatalDefects: true`, else one defect kills every call of the connection; on a socket server
+ * with `noDelay: true`, else small answers wait up to 40 ms; with `NodeConnection.serialization`.
+ */
+export class NodeRpcs extends RpcGroup.make(...client, ...worker, ...node) {}

@@ -1,0 +1,119 @@
+/**
+ * `Runs` for applications outside the cluster: over a connection to any of its nodes.
+ *
+ * Every call is repeated on another node when its connection breaks, until `budget` ends with `ClusterUnavailable`:
+ * all of them are idempotent. `awaitFinal` is a row of long polls and goes on as long as nodes answer.
+ */
+import { ClusterUnavailable } from "@orrery/core/Errors"
+import { payloadBytesMaxDefault } from "@orrery/core/RunRequest"
+import { Runs } from "@orrery/core/Runs"
+import { Duration, Effect, Layer, Schedule } from "effect"
+import * as EnqueueBatcher from "./EnqueueBatcher.js"
+import { encodeRequests, UnknownFrameVersion } from "./Frames.js"
+import * as LiveNode from "./LiveNode.js"
+import type { CallError, Client } from "./NodeConnection.js"
+import { awaitMsMax } from "./NodeRpcs.js"
+
+export interface RunsClientOptions {
+  /** Some nodes of the cluster, `host:port`; the others are learned. */
+  readonly nodes: ReadonlyArray<string>
+  /** Time limit of a single attempt of a call. Default 10 s. */
+  readonly callTimeout?: Duration.DurationInput
+  /** How long a call is tried again while no node can answer it. Default 30 s. */
+  readonly budget?: Duration.DurationInput
+  /** One long poll of `awaitFinal`, at most 20 s, the default. */
+  readonly awaitPoll?: Duration.DurationInput
+  /** Rows of one enqueue batch. Default 2,000. */
+  readonly batchRowsMax?: number
+  /** Characters of payload in one enqueue batch. Default 1 Mi: more delays the other calls of the connection. */
+  readonly batchCharsMax?: number
+  /** Enqueue batches under way at once, the second and further ones only when full. Default 2. */
+  readonly batchesInFlightMax?: number
+  /** Rows waiting to be sent; above it `enqueueMany` fails with `Overloaded`. Default 50,000. */
+  readonly pendingRowsMax?: number
+  /** Characters of payload waiting to be sent; as `pendingRowsMax`. Default 64 Mi. */
+  readonly pendingCharsMax?: number
+  /** Largest payload, bytes; must be what the cluster accepts. Default 256 KiB. */
+  readonly payloadBytesMax?: number
+}
+
+/** Pause before a failed call is tried again. */
+export const retrySchedule = Schedule.exponential("20 millis", 2).pipe(
+  Schedule.union(Schedule.spaced("500 millis")),
+  Schedule.jittered
+)
+/** How much longer than the wait the answer to a long poll may take. */
+const pollGrace = Duration.seconds(5)
+
+const make = (options: RunsClientOptions) =>
+  Effect.gen(function*() {
+    const live = yield* LiveNode.make(options.nodes)
+    const callTimeout = Duration.decode(options.callTimeout ?? "10 seconds")
+    const budget = Duration.decode(options.budget ?? "30 seconds")
+    const awaitPoll = Duration.min(Duration.decode(options.awaitPoll ?? awaitMsMax), Duration.millis(awaitMsMax))
+    const once = attempt(live, callTimeout)
+    const ask = <A, E>(operation: string, use: (client: Client) => Effect.Effect<A, E>, timeout = callTimeout) =>
+      withinBudget(once(operation, use, timeout), budget)
+
+    const send: EnqueueBatcher.Send = (requests) =>
+      once("enqueue", (client) => client.Enqueue({ rows: encodeRequests(requests) }), callTimeout).pipe(
+        // A node of another release: a rolling deploy is under way, another node may do.
+        Effect.catchIf((error): error is UnknownFrameVersion => error instanceof UnknownFrameVersion, (error) =>
+          new ClusterUnavailable({ operation: "enqueue", reason: error.message }))
+      )
+    const enqueueMany = yield* EnqueueBatcher.make({
+      batchRowsMax: options.batchRowsMax ?? 2_000,
+      batchCharsMax: options.batchCharsMax ?? 1024 * 1024,
+      batchesInFlightMax: options.batchesInFlightMax ?? 2,
+      pendingRowsMax: options.pendingRowsMax ?? 50_000,
+      pendingCharsMax: options.pendingCharsMax ?? 64 * 1024 * 1024,
+      payloadBytesMax: options.payloadBytesMax ?? payloadBytesMaxDefault,
+      budgetMs: Duration.toMillis(budget)
+    }, send)
+
+    const poll = { waitMs: Duration.toMillis(awaitPoll), timeout: Duration.sum(awaitPoll, pollGrace) }
+    const awaitFinal: Runs["Type"]["awaitFinal"] = (id) =>
+      ask("awaitFinal", (client) => client.AwaitFinal({ id, waitMs: poll.waitMs }), poll.timeout).pipe(
+        Effect.flatMap((run) => run === null ? awaitFinal(id) : Effect.succeed(run))
+      )
+
+    return Runs.of({
+      enqueueMany,
+      get: (id) => ask("get", (client) => client.Get({ id })),
+      list: (filter) => ask("list", (client) => client.List({ filter })),
+      awaitFinal,
+      cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
+    })
+  })
+
+/** One call on the node of the moment. */
+const attempt = (live: LiveNode.LiveNode, connectTimeout: Duration.Duration) =>
+  <A, E>(
+    operation: string,
+    use: (client: Client) => Effect.Effect<A, E>,
+    timeout: Duration.Duration
+  ): Effect.Effect<A, CallError<E>> =>
+    live.connection.pipe(
+      Effect.timeoutFail({
+        duration: connectTimeout,
+        onTimeout: () => new ClusterUnavailable({ operation, reason: "no node could be reached" })
+      }),
+      Effect.flatMap((connection) =>
+        connection.call(operation, use, timeout).pipe(
+          Effect.tap(() => live.praise(connection)),
+          Effect.tapError((error) => isUnavailable(error) ? live.strike(connection) : Effect.void)
+        )
+      )
+    )
+
+/** Repeats while the cluster is unavailable. The budget counts the time since the last answer. */
+const withinBudget = <A, E>(
+  call: Effect.Effect<A, E | ClusterUnavailable>,
+  budget: Duration.Duration
+): Effect.Effect<A, E | ClusterUnavailable> =>
+  Effect.retry(call, { schedule: Schedule.intersect(retrySchedule, Schedule.recurUpTo(budget)), while: isUnavailable })
+
+const isUnavailable = (error: unknown): boolean => error instanceof ClusterUnavailable
+
+/** Connects in the background; calls wait for a node up to their time limits. Needs nothing. */
+export const layer = (options: RunsClientOptions): Layer.Layer<Runs> => Layer.scoped(Runs, make(options))

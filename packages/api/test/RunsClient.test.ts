@@ -1,0 +1,272 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ClusterUnavailable, InvalidRequest, Overloaded, PayloadTooLarge, RunNotFound } from "@orrery/core/Errors"
+import type { Run } from "@orrery/core/Run"
+import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
+import { defaultPolicy, type RunRequest } from "@orrery/core/RunRequest"
+import { Runs } from "@orrery/core/Runs"
+import { Context, Deferred, Effect, Either, Fiber, Layer } from "effect"
+import { decodeRequests } from "../src/Frames.js"
+import * as RunsClient from "../src/RunsClient.js"
+import * as TestNode from "./TestNode.js"
+
+const policy = JSON.stringify(defaultPolicy)
+const request = (payload = "{}"): RunRequest => ({
+  id: unsafeMakeRunId(1_700_000_000_000),
+  namespace: "default",
+  queue: "default",
+  task: "greet",
+  payload,
+  priority: 5,
+  when: { _tag: "delay", ms: 0 },
+  policy,
+  resend: false
+})
+const finalRun = (id: RunId): Run => ({
+  id,
+  namespace: "default",
+  queue: "default",
+  partition: 0,
+  task: "greet",
+  state: "succeeded",
+  priority: 5,
+  createdAt: 1,
+  scheduledAt: 1,
+  startedAt: 1,
+  finishedAt: 2,
+  attempt: 1,
+  payload: "{}",
+  result: "1",
+  failure: null,
+  worker: "w"
+})
+
+const client = (nodes: ReadonlyArray<TestNode.TestNode>, options: Partial<RunsClient.RunsClientOptions> = {}) =>
+  Layer.build(RunsClient.layer({ nodes: nodes.map((node) => node.address), ...options })).pipe(
+    Effect.map((context) => Context.get(context, Runs))
+  )
+
+/** Stores batches; each waits for `gate` before it is answered. */
+const recorder = (gate: Effect.Effect<unknown> = Effect.void) => {
+  const batches: Array<ReadonlyArray<RunRequest>> = []
+  const Enqueue: TestNode.Handlers["Enqueue"] = ({ rows }) =>
+    Effect.gen(function*() {
+      batches.push(Either.getOrThrow(decodeRequests(rows)))
+      yield* gate
+      return { failures: [] }
+    })
+  return { batches, Enqueue }
+}
+
+describe("RunsClient", { timeout: 30_000 }, () => {
+  it.scopedLive("coalesces concurrent enqueues behind the batch in flight", () =>
+    Effect.gen(function*() {
+      const gate = yield* Effect.makeLatch(false)
+      const { batches, Enqueue } = recorder(gate.await)
+      const runs = yield* client([yield* TestNode.make({ Enqueue })])
+      const first = yield* Effect.fork(runs.enqueueMany([request()]))
+      yield* TestNode.eventually("the first batch", () => batches.length === 1)
+
+      const others = yield* Effect.forkAll(Array.from({ length: 500 }, () => runs.enqueueMany([request()])))
+      yield* gate.open
+      yield* Fiber.join(Fiber.zip(first, others))
+
+      assert.deepStrictEqual(batches.map((batch) => batch.length), [1, 500])
+    }))
+
+  it.scopedLive("cuts batches at the bound of rows and of characters, with few in flight", () =>
+    Effect.gen(function*() {
+      let inFlight = 0
+      let inFlightMax = 0
+      const { batches, Enqueue } = recorder(Effect.suspend(() => {
+        inFlightMax = Math.max(inFlightMax, ++inFlight)
+        return Effect.delay(Effect.sync(() => inFlight--), "5 millis")
+      }))
+      const runs = yield* client([yield* TestNode.make({ Enqueue })], { batchRowsMax: 10, batchCharsMax: 100 })
+
+      yield* runs.enqueueMany(Array.from({ length: 35 }, () => request("1")))
+      const byRows = batches.splice(0).map((batch) => batch.length)
+      yield* runs.enqueueMany(Array.from({ length: 6 }, () => request(`"${"x".repeat(48)}"`)))
+      const byChars = batches.map((batch) => batch.length)
+
+      assert.deepStrictEqual(byRows, [10, 10, 10, 5])
+      assert.deepStrictEqual(byChars, [2, 2, 2])
+      assert.isAtMost(inFlightMax, 2)
+    }))
+
+  it.scopedLive("fails only the caller of a refused row", () =>
+    Effect.gen(function*() {
+      const gate = yield* Effect.makeLatch(false)
+      let calls = 0
+      const Enqueue: TestNode.Handlers["Enqueue"] = ({ rows }) => {
+        const batch = Either.getOrThrow(decodeRequests(rows))
+        const refused = batch.flatMap((row, index) => row.task === "huge" ? [index] : [])
+        const error = new PayloadTooLarge({ task: "huge", sizeBytes: 2, limitBytes: 1 })
+        return ++calls === 1
+          ? Effect.as(gate.await, { failures: [] })
+          : Effect.succeed({ failures: refused.map((index) => ({ index, error })) })
+      }
+      const runs = yield* client([yield* TestNode.make({ Enqueue })])
+      const first = yield* Effect.fork(runs.enqueueMany([request()]))
+      yield* TestNode.eventually("the first batch", () => calls === 1)
+
+      const good = yield* Effect.fork(runs.enqueueMany([request(), request()]))
+      const bad = yield* Effect.fork(runs.enqueueMany([request(), { ...request(), task: "huge" }]))
+      const alsoGood = yield* Effect.fork(runs.enqueueMany([request()]))
+      yield* Effect.yieldNow()
+      yield* gate.open
+      yield* Fiber.joinAll([first, good, alsoGood])
+      const error = yield* Effect.flip(Fiber.join(bad))
+
+      assert.instanceOf(error, PayloadTooLarge)
+      assert.strictEqual(calls, 2)
+    }))
+
+  it.scopedLive("refuses an invalid request before anything is sent", () =>
+    Effect.gen(function*() {
+      const { batches, Enqueue } = recorder()
+      const runs = yield* client([yield* TestNode.make({ Enqueue })])
+
+      const name = yield* Effect.flip(runs.enqueueMany([request(), { ...request(), queue: "no spaces" }]))
+      const size = yield* Effect.flip(runs.enqueueMany([request("x".repeat(300_000))]))
+
+      assert.instanceOf(name, InvalidRequest)
+      assert.instanceOf(size, PayloadTooLarge)
+      assert.lengthOf(batches, 0)
+    }))
+
+  it.scopedLive("sends the rows of a broken connection again, marked as such, to another node", () =>
+    Effect.gen(function*() {
+      const dead = recorder(Effect.never)
+      const alive = recorder()
+      const nodes = [yield* TestNode.make({ Enqueue: dead.Enqueue }), yield* TestNode.make({ Enqueue: alive.Enqueue })]
+      const runs = yield* client(nodes)
+      const rows = [request(), request()]
+      const call = yield* Effect.fork(runs.enqueueMany(rows))
+      yield* TestNode.eventually("the first batch", () => dead.batches.length === 1)
+      const before = performance.now()
+
+      nodes[0]!.kill()
+      yield* Fiber.join(call)
+
+      assert.isBelow(performance.now() - before, 1_000)
+      assert.deepStrictEqual(dead.batches[0], rows)
+      assert.deepStrictEqual(alive.batches, [rows.map((row) => ({ ...row, resend: true }))])
+    }))
+
+  it.scopedLive("sends again what the owner could not be found for, and holds nobody else up", () =>
+    Effect.gen(function*() {
+      const seen: Array<RunRequest> = []
+      let isOwned = false
+      const Enqueue: TestNode.Handlers["Enqueue"] = ({ rows }) =>
+        Effect.sync(() => {
+          const batch = Either.getOrThrow(decodeRequests(rows))
+          seen.push(...batch)
+          const error = new ClusterUnavailable({ operation: "enqueue", reason: "no owner" })
+          const failures = batch.flatMap((row, index) => row.queue === "orphan" && !isOwned ? [{ index, error }] : [])
+          return { failures }
+        })
+      const runs = yield* client([yield* TestNode.make({ Enqueue })])
+      const orphan = { ...request(), queue: "orphan" }
+      const waiting = yield* Effect.fork(runs.enqueueMany([orphan]))
+      yield* TestNode.eventually("a second try", () => seen.filter((row) => row.queue === "orphan").length === 2)
+
+      yield* runs.enqueueMany([request()])
+      isOwned = true
+      yield* Fiber.join(waiting)
+
+      const orphans = seen.filter((row) => row.queue === "orphan")
+      assert.deepStrictEqual(orphans.map((row) => row.resend).slice(0, 2), [false, true])
+    }))
+
+  it.scopedLive("leaves a frozen node within seconds", () =>
+    Effect.gen(function*() {
+      const { batches, Enqueue } = recorder()
+      const nodes = [yield* TestNode.make({ Enqueue }), yield* TestNode.make({ Enqueue })]
+      const runs = yield* client(nodes)
+      yield* runs.enqueueMany([request()])
+      nodes[0]!.freeze()
+
+      yield* runs.enqueueMany([request()]).pipe(Effect.timeout("5 seconds"))
+
+      assert.lengthOf(batches, 2)
+      assert.isTrue(batches[1]![0]!.resend)
+    }))
+
+  it.scopedLive("gives up with ClusterUnavailable when its budget ends", () =>
+    Effect.gen(function*() {
+      const node = yield* TestNode.make({})
+      node.kill()
+      const runs = yield* client([node], { budget: "300 millis", callTimeout: "200 millis" })
+
+      const errors = yield* Effect.all([
+        Effect.flip(runs.enqueueMany([request()])),
+        Effect.flip(runs.get(request().id)),
+        Effect.flip(runs.awaitFinal(request().id))
+      ], { concurrency: 3 })
+
+      for (const error of errors) assert.instanceOf(error, ClusterUnavailable)
+    }))
+
+  it.scopedLive("refuses calls above the bound of waiting rows", () =>
+    Effect.gen(function*() {
+      const { batches, Enqueue } = recorder(Effect.never)
+      const runs = yield* client([yield* TestNode.make({ Enqueue })], { pendingRowsMax: 3 })
+      yield* Effect.fork(runs.enqueueMany([request()]))
+      yield* TestNode.eventually("the first batch", () => batches.length === 1)
+      yield* Effect.fork(runs.enqueueMany([request(), request()]))
+      yield* Effect.yieldNow()
+
+      const error = yield* Effect.flip(runs.enqueueMany([request(), request()]))
+
+      assert.instanceOf(error, Overloaded)
+    }))
+
+  it.scopedLive("waits for a final run by long polls, across a node failure", () =>
+    Effect.gen(function*() {
+      const polls = [0, 0]
+      const done = yield* Deferred.make<void>()
+      const AwaitFinal = (index: number): TestNode.Handlers["AwaitFinal"] => ({ id, waitMs }) => {
+        polls[index]! += 1
+        return Deferred.await(done).pipe(Effect.as(finalRun(id)), Effect.timeoutTo({
+          duration: waitMs,
+          onSuccess: (run) => run,
+          onTimeout: () => null
+        }))
+      }
+      const nodes = [
+        yield* TestNode.make({ AwaitFinal: AwaitFinal(0) }),
+        yield* TestNode.make({ AwaitFinal: AwaitFinal(1) })
+      ]
+      const runs = yield* client(nodes, { awaitPoll: "30 millis" })
+      const id = request().id
+      const waiting = yield* Effect.fork(runs.awaitFinal(id))
+      yield* TestNode.eventually("a second poll", () => polls[0]! >= 2)
+
+      nodes[0]!.kill()
+      yield* TestNode.eventually("a poll of the other node", () => polls[1]! >= 1)
+      yield* Deferred.succeed(done, undefined)
+      const run = yield* Fiber.join(waiting)
+
+      assert.deepStrictEqual(run, finalRun(id))
+    }))
+
+  it.scopedLive("learns of nodes it was not told of", () =>
+    Effect.gen(function*() {
+      const hidden = yield* TestNode.make({ Cancel: () => Effect.succeed("cancelled" as const) })
+      let asked = 0
+      const seed = yield* TestNode.make({
+        Nodes: () => Effect.sync(() => (asked++, [{ nodeId: "b", address: hidden.address }])),
+        Get: ({ id }) => new RunNotFound({ runId: id })
+      })
+      const runs = yield* client([seed])
+      const error = yield* Effect.flip(runs.get(request().id))
+      yield* TestNode.eventually("the list of nodes", () => asked > 0)
+      yield* Effect.flip(runs.get(request().id))
+
+      seed.kill()
+      const answer = yield* runs.cancel(request().id)
+
+      assert.instanceOf(error, RunNotFound)
+      assert.strictEqual(answer, "cancelled")
+    }))
+})

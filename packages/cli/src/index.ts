@@ -1,0 +1,2 @@
+export * as LocalCluster from "./LocalCluster.js"
+export * as Supervisor from "./Supervisor.js"

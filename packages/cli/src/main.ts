@@ -1,0 +1,52 @@
+/** The `orrery` command. Exit codes: `ExitCode.ts`. */
+import { Command, ValidationError } from "@effect/cli"
+import { NodeContext, NodeRuntime } from "@effect/platform-node"
+import { Cause, Effect, Exit, Logger, Option } from "effect"
+import { exitCode, ofFailure } from "./ExitCode.js"
+import * as enqueue from "./enqueue.js"
+import * as migrate from "./migrate.js"
+import * as node from "./node.js"
+import * as runs from "./runs.js"
+import * as up from "./up.js"
+import * as worker from "./worker.js"
+
+/** Of a shell's command that was interrupted. */
+const interruptedCode = 130
+
+const orrery = Command.make("orrery").pipe(
+  Command.withDescription(
+    "A distributed task scheduler. Start with `orrery up`. "
+      + "Exit codes: 0 done; 1 wrong arguments or configuration, refused, or the run did not succeed; "
+      + "69 database or cluster not reachable; 75 the node must be started anew; 130 interrupted."
+  ),
+  Command.withSubcommands([up.command, node.command, worker.command, migrate.command, enqueue.command, runs.command])
+)
+
+/** One problem a line; arguments were explained by the parser already, defects get their stack. */
+const explain = (cause: Cause.Cause<unknown>): string => {
+  const failure = Option.getOrUndefined(Cause.failureOption(cause))
+  if (ValidationError.isValidationError(failure)) return ""
+  if (typeof failure === "object" && failure !== null && "problems" in failure && Array.isArray(failure.problems)) {
+    return ["orrery: wrong configuration", ...failure.problems.map((problem) => `  ${problem}`), ""].join("\n")
+  }
+  return `orrery: ${failure instanceof Error ? failure.message : Cause.pretty(cause)}\n`
+}
+
+Command.run(orrery, { name: "orrery", version: "0.1.0" })(process.argv).pipe(
+  Effect.tapErrorCause((cause) =>
+    Cause.isInterruptedOnly(cause) ? Effect.void : Effect.sync(() => process.stderr.write(explain(cause)))
+  ),
+  // Standard output is for results and ready lines.
+  Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))),
+  Effect.provide(NodeContext.layer),
+  (program) =>
+    NodeRuntime.runMain(program, {
+      disableErrorReporting: true,
+      disablePrettyLogger: true,
+      teardown: (exit, done) => {
+        if (Exit.isSuccess(exit)) return done(exitCode.ok)
+        if (Cause.isInterruptedOnly(exit.cause)) return done(Number(process.exitCode ?? interruptedCode))
+        done(ofFailure(Option.getOrUndefined(Cause.failureOption(exit.cause))))
+      }
+    })
+)

@@ -1,0 +1,41 @@
+/** Flags that several commands share, and how flags meet the environment. */
+import { Options } from "@effect/cli"
+import * as WorkerConfig from "@orrery/core/WorkerConfig"
+import { ConfigProvider, Layer, Option } from "effect"
+
+export const json = Options.boolean("json").pipe(
+  Options.withDescription("Print JSON, one object a line, for programs to read.")
+)
+
+export const handlers = Options.file("handlers", { exists: "yes" }).pipe(
+  Options.withPseudoName("FILE"),
+  Options.withDescription(
+    "Module whose default export is a Layer of task handlers (Task.toLayer). Without it the process executes nothing."
+  ),
+  Options.optional
+)
+
+export const nodes = Options.text("nodes").pipe(
+  Options.withPseudoName("HOST:PORT,..."),
+  Options.filterMap(
+    (text) => {
+      const list = text.split(",").map((each) => each.trim())
+      return list.every(WorkerConfig.isAddress) ? Option.some(list) : Option.none()
+    },
+    "must be one or more host:port, separated by commas"
+  ),
+  Options.withDescription(
+    "Data addresses of nodes. Left out: ORRERY_NODES, else the nodes known to the database of ORRERY_DATABASE_URL."
+  ),
+  Options.optional
+)
+
+/** Values given as flags go before the environment; under the same names, so that problems name the variable. */
+export const flagsBeforeEnv = (flags: { readonly [variable: string]: Option.Option<string> }): Layer.Layer<never> => {
+  const given = Object.entries(flags).flatMap(([variable, value]) =>
+    Option.isSome(value) ? [[variable, value.value] as const] : []
+  )
+  return Layer.setConfigProvider(
+    ConfigProvider.orElse(ConfigProvider.fromMap(new Map(given), { pathDelim: "_" }), () => ConfigProvider.fromEnv())
+  )
+}

@@ -1,0 +1,147 @@
+/** `orrery runs`: looks at runs, cancels them, waits for them. */
+import { Args, Command, Options } from "@effect/cli"
+import type { Run } from "@orrery/core/Run"
+import { RunId } from "@orrery/core/RunId"
+import { RunState } from "@orrery/core/RunState"
+import { listLimitMax, Runs } from "@orrery/core/Runs"
+import { Console, Data, Duration, Effect, Option, Schema } from "effect"
+import * as Client from "./client.js"
+import { exitCode } from "./ExitCode.js"
+import * as options from "./options.js"
+
+const limitDefault = 20
+
+class NotSucceeded extends Data.TaggedError("NotSucceeded")<{ readonly run: Run }> {
+  override get message() {
+    return `run ${this.run.id} ${this.run.state}${this.run.failure === null ? "" : `: ${this.run.failure.tag} ${this.run.failure.message}`}`
+  }
+}
+
+class NotYetFinal extends Data.TaggedError("NotYetFinal")<{ readonly id: RunId; readonly waitedMs: number }> {
+  readonly exitCode = exitCode.unavailable
+  override get message() {
+    return `run ${this.id} was not final after ${this.waitedMs} ms`
+  }
+}
+
+const id = Args.text({ name: "id" }).pipe(Args.withSchema(RunId), Args.withDescription("Id of the run."))
+const common = { nodes: options.nodes, json: options.json }
+
+const time = (ms: number | null): string => ms === null ? "-" : new Date(ms).toISOString()
+
+/** Payload, result and error are JSON text inside; a reader of JSON gets them as values. */
+const asJson = (run: Run): string =>
+  JSON.stringify({
+    ...run,
+    payload: valueOf(run.payload),
+    result: run.result === null ? null : valueOf(run.result)
+  })
+
+const valueOf = (text: string): unknown => Option.getOrElse(Schema.decodeOption(Schema.parseJson())(text), () => text)
+
+const lineOf = (run: Run): string =>
+  [run.id, run.state.padEnd(9), `${run.attempt}`.padStart(2), time(run.createdAt), run.queue, run.task].join("  ")
+
+const detailsOf = (run: Run): string =>
+  Object.entries({
+    id: run.id,
+    task: run.task,
+    queue: `${run.namespace}/${run.queue}`,
+    state: run.state,
+    attempt: run.attempt,
+    priority: run.priority,
+    created: time(run.createdAt),
+    scheduled: time(run.scheduledAt),
+    started: time(run.startedAt),
+    finished: time(run.finishedAt),
+    worker: run.worker ?? "-",
+    payload: run.payload,
+    result: run.result ?? "-",
+    failure: run.failure === null ? "-" : `${run.failure.kind} ${run.failure.tag}: ${run.failure.message}`
+  }).map(([name, value]) => `${name.padEnd(10)} ${value}`).join("\n")
+
+const show = (run: Run, json: boolean) => Console.log(json ? asJson(run) : detailsOf(run))
+
+const list = Command.make(
+  "list",
+  {
+    ...common,
+    queue: Options.text("queue").pipe(Options.optional),
+    task: Options.text("task").pipe(Options.optional),
+    state: Options.choice("state", RunState.literals).pipe(Options.optional),
+    before: Options.text("before").pipe(
+      Options.withPseudoName("ID"),
+      Options.withSchema(RunId),
+      Options.withDescription("Only runs with a lower id: the last id of the page before."),
+      Options.optional
+    ),
+    limit: Options.integer("limit").pipe(
+      Options.withSchema(Schema.Int.pipe(Schema.between(1, listLimitMax))),
+      Options.withDescription(`1 to ${listLimitMax}. Default: ${limitDefault}.`),
+      Options.withDefault(limitDefault)
+    )
+  },
+  ({ before, json, limit, nodes, queue, state, task }) =>
+    Effect.gen(function*() {
+      const runs = yield* Runs
+      const found = yield* runs.list({
+        limit,
+        ...optional("queue", queue),
+        ...optional("task", task),
+        ...optional("state", state),
+        ...optional("before", before)
+      })
+      yield* Effect.forEach(found, (run) => Console.log(json ? asJson(run) : lineOf(run)), { discard: true })
+    }).pipe(Effect.provide(Client.layer(nodes)))
+).pipe(Command.withDescription("Newest first: id, state, attempts, time of creation, queue, task."))
+
+const optional = <K extends string, A>(key: K, value: Option.Option<A>): { readonly [P in K]?: A } =>
+  Option.isSome(value) ? { [key]: value.value } as { readonly [P in K]?: A } : {}
+
+const get = Command.make("get", { ...common, id }, ({ id, json, nodes }) =>
+  Effect.gen(function*() {
+    const runs = yield* Runs
+    yield* show(yield* runs.get(id), json)
+  }).pipe(Effect.provide(Client.layer(nodes)))).pipe(Command.withDescription("Everything about one run."))
+
+const cancel = Command.make("cancel", { ...common, id }, ({ id, json, nodes }) =>
+  Effect.gen(function*() {
+    const runs = yield* Runs
+    const answer = yield* runs.cancel(id)
+    yield* Console.log(json ? JSON.stringify({ id, answer }) : answer)
+  }).pipe(Effect.provide(Client.layer(nodes)))).pipe(
+  Command.withDescription(
+    "Prints what happened: cancelled (it was waiting), requested (it is being interrupted), already-final."
+  )
+)
+
+const awaitCommand = Command.make(
+  "await",
+  {
+    ...common,
+    id,
+    timeout: Options.integer("timeout").pipe(
+      Options.withPseudoName("MS"),
+      Options.withDescription("Give up after this many milliseconds, with code 69. Left out: waits as long as it takes."),
+      Options.optional
+    )
+  },
+  ({ id, json, nodes, timeout }) =>
+    Effect.gen(function*() {
+      const runs = yield* Runs
+      const final = Option.isNone(timeout)
+        ? runs.awaitFinal(id)
+        : Effect.timeoutFail(runs.awaitFinal(id), {
+          duration: Duration.millis(timeout.value),
+          onTimeout: () => new NotYetFinal({ id, waitedMs: timeout.value })
+        })
+      const run = yield* final
+      yield* show(run, json)
+      if (run.state !== "succeeded") return yield* new NotSucceeded({ run })
+    }).pipe(Effect.provide(Client.layer(nodes)))
+).pipe(Command.withDescription("Wait until the run is final and show it. Code 1 when it did not succeed."))
+
+export const command = Command.make("runs").pipe(
+  Command.withDescription("Look at runs, cancel them, wait for them."),
+  Command.withSubcommands([list, get, cancel, awaitCommand])
+)

@@ -1,0 +1,64 @@
+import * as LocalCluster from "@orrery/cli/LocalCluster"
+import { assert, describe, it } from "@effect/vitest"
+import * as TestPostgres from "../../testing/src/TestPostgres.js"
+import { Effect, Redacted } from "effect"
+import { execFile } from "node:child_process"
+import { createRequire } from "node:module"
+import { fileURLToPath } from "node:url"
+
+const fileOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+const main = fileOf("../src/main.ts")
+const handlers = fileOf("../../examples/src/hello.ts")
+const tsx = createRequire(import.meta.url).resolve("tsx")
+
+interface Answer {
+  readonly code: number
+  readonly out: string
+  readonly err: string
+}
+
+/** Runs the command as a person would; `env` holds all it knows of the cluster. */
+const orrery = (env: Record<string, string>, ...args: ReadonlyArray<string>) =>
+  Effect.async<Answer>((resume) => {
+    const child = execFile(process.execPath, ["--import", tsx, main, ...args], {
+      env: { PATH: process.env["PATH"], ...env },
+      timeout: 60_000
+    }, (_, out, err) => resume(Effect.succeed({ code: child.exitCode ?? -1, out: out.trim(), err })))
+  })
+
+describe("orrery", () => {
+  it.scopedLive("finds the nodes by the database, makes runs, waits for them, cancels them", () =>
+    Effect.gen(function*() {
+      const url = yield* TestPostgres.freshDatabase
+      const env = { ORRERY_DATABASE_URL: Redacted.value(url) }
+      assert.strictEqual((yield* orrery(env, "migrate")).code, 0)
+      const cluster = yield* LocalCluster.start({ databaseUrl: url, nodes: 1, handlers })
+
+      const made = yield* orrery(env, "enqueue", "hello", "--queue", "hello", "--payload", "{\"name\":\"you\"}")
+      const awaited = yield* orrery(env, "runs", "await", made.out, "--json")
+      const long = yield* orrery(env, "enqueue", "sleep", "--queue", "hello", "--payload", "{\"ms\":600000}", "--delay", "600000")
+      const cancelled = yield* orrery(env, "runs", "cancel", long.out)
+      const ended = yield* orrery(env, "runs", "await", long.out)
+
+      assert.strictEqual(awaited.code, 0)
+      assert.strictEqual(JSON.parse(awaited.out).result, "hello you")
+      assert.strictEqual(cancelled.out, "cancelled")
+      assert.strictEqual(ended.code, 1)
+      assert.match(ended.err, /run \S+ cancelled/)
+      yield* cluster.nodes[0]!.stop
+      const [node] = [yield* cluster.nodes[0]!.ended]
+      assert.strictEqual(node.code, 0)
+    }))
+
+  it.scopedLive("says which cluster it lacks, which setting is wrong, and what it could not reach", () =>
+    Effect.gen(function*() {
+      const none = yield* orrery({}, "runs", "list")
+      const wrong = yield* orrery({ ORRERY_WORKER_SLOTS: "many", ORRERY_HOST: "0.0.0.0" }, "node")
+      const nobody = yield* orrery({}, "runs", "list", "--nodes", "127.0.0.1:9")
+
+      assert.deepStrictEqual([none.code, wrong.code, nobody.code], [1, 1, 69])
+      assert.match(none.err, /ORRERY_NODES or ORRERY_DATABASE_URL/)
+      for (const name of ["ORRERY_DATABASE_URL", "ORRERY_WORKER_SLOTS", "ORRERY_HOST"]) assert.include(wrong.err, name)
+      assert.match(nobody.err, /cluster unavailable/)
+    }))
+})

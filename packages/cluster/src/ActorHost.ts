@@ -1,0 +1,43 @@
+/** What a queue actor needs of its node, and what it answers. */
+import type { InvalidRequest, Overloaded, PayloadTooLarge } from "@orrery/core/Errors"
+import type { WorkerPool } from "@orrery/core/Entry"
+import type { Journal } from "@orrery/core/Journal"
+import type { PartitionStore } from "@orrery/core/PartitionStore"
+import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
+import type { Effect, Fiber } from "effect"
+import type { DatabaseClock } from "./DatabaseClock.js"
+import type { QueueActor } from "./QueueActor.js"
+
+/** Answer to one enqueued run. */
+export type RowAnswer = "stored" | InvalidRequest | PayloadTooLarge | Overloaded
+
+/** The actor is not, or no longer, the owner. What was asked may or may not have happened; ask the owner. */
+export const notOwner = "not-owner" as const
+export type NotOwner = typeof notOwner
+
+export type StopReason = "closed" | "fenced" | "unavailable" | "exhausted"
+
+/** What an actor needs of its node. */
+export interface ActorHost {
+  readonly journal: Journal["Type"]
+  readonly store: PartitionStore["Type"]
+  readonly clock: DatabaseClock
+  readonly workers: {
+    readonly poolFor: (actor: QueueActor) => WorkerPool
+    readonly assign: (worker: string, assignments: ReadonlyArray<Assignment>) => void
+    readonly interrupt: (worker: string, attempts: ReadonlyArray<AttemptRef>) => void
+    readonly freed: (workers: ReadonlyArray<string>) => void
+    /** After each dispatch. `mayStart`: it would start more if it had slots. */
+    readonly wanting: (actor: QueueActor, mayStart: boolean) => void
+  }
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+  /** Calls back at a database time, once; a later call replaces the earlier. `Infinity`: never. */
+  readonly makeAlarm: (ring: () => void) => { readonly set: (at: number) => void; readonly stop: () => void }
+  readonly agingStepMs: number
+  readonly maxCrashes: number
+  readonly adoptionGraceMs: number
+  readonly lostWorkerGraceMs: number
+  readonly payloadBytesMax: number
+  readonly windowRunsMax: number
+  readonly windowBytesMax: number
+}

@@ -1,0 +1,336 @@
+/**
+ * The way from any node to the owner of a partition: a direct call when the actor lives here, one RPC when it lives
+ * elsewhere. What cannot be answered by the owner in time is asked again of whoever the owner is then; all of it may
+ * be repeated, since run ids are made by the client.
+ */
+import { Sharding } from "@effect/cluster"
+import { encodeRequests } from "@orrery/api/Frames"
+import type { Client } from "@orrery/api/NodeConnection"
+import { type EnqueueAnswer, NotOwner } from "@orrery/api/NodeRpcs"
+import { ClusterUnavailable, type EnqueueError, InvalidRequest, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
+import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
+import type { Run } from "@orrery/core/Run"
+import type { RunId } from "@orrery/core/RunId"
+import type { RunRequest } from "@orrery/core/RunRequest"
+import { RunReader } from "@orrery/core/RunReader"
+import { isFinal } from "@orrery/core/RunState"
+import { type CancelAnswer, listLimitMax, Runs } from "@orrery/core/Runs"
+import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import { NodeDirectory } from "./NodeDirectory.js"
+import { NodeIdentity } from "./NodeIdentity.js"
+import { Peers } from "./Peers.js"
+import type { QueueActor } from "./QueueActor.js"
+import { QueueEntity, shardGroup } from "./QueueEntity.js"
+import { Residents } from "./Residents.js"
+
+/** How long an owner is looked for before a call fails with `ClusterUnavailable`. */
+const routeBudget = Duration.seconds(15)
+/** Between two tries: 20 ms doubling to 250 ms. */
+const routeRetry = Schedule.exponential("20 millis").pipe(Schedule.union(Schedule.spaced("250 millis")))
+const locateTimeout = "3 seconds"
+const residentWaitMs = 2_000
+const callTimeout = "5 seconds"
+/** Longest wait of one call for the end of a run. */
+export const waitMsMax = 20_000
+const ownersMax = 10_000
+
+export type RowFailure = { readonly index: number; readonly error: EnqueueError }
+
+export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
+  /** Stores the runs, wherever their owners are; answers which were not, and why. */
+  readonly enqueue: (requests: ReadonlyArray<RunRequest>) => Effect.Effect<ReadonlyArray<RowFailure>, ClusterUnavailable>
+  readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
+  readonly list: Runs["Type"]["list"]
+  readonly cancel: Runs["Type"]["cancel"]
+  /** The run once it is final, or `null` after `waitMs`. */
+  readonly awaitFinal: (id: RunId, waitMs: number) => Effect.Effect<Run | null, RunNotFound | ClusterUnavailable>
+  /** What another node asks of the owner it takes this node for. */
+  readonly owned: {
+    readonly enqueue: (
+      name: PartitionName,
+      requests: ReadonlyArray<RunRequest>
+    ) => Effect.Effect<ReadonlyArray<RowFailure>, NotOwner>
+    readonly cancel: (name: PartitionName, id: RunId) => Effect.Effect<CancelAnswer, NotOwner | RunNotFound | ClusterUnavailable>
+    readonly awaitFinal: (
+      name: PartitionName,
+      id: RunId,
+      waitMs: number
+    ) => Effect.Effect<Run | null, NotOwner | RunNotFound | ClusterUnavailable>
+  }
+}>() {}
+
+type Owner = { readonly actor: QueueActor } | { readonly address: string }
+
+/** Queues have one partition until they are told otherwise. */
+const partitionOf = (request: RunRequest): PartitionName => ({
+  namespace: request.namespace,
+  queue: request.queue,
+  partition: 0
+})
+
+const make = Effect.gen(function*() {
+  const residents = yield* Residents
+  const sharding = yield* Sharding.Sharding
+  const self = yield* NodeIdentity
+  const peers = yield* Peers
+  const reader = yield* RunReader
+  const locate = yield* QueueEntity.client
+  const directory = yield* NodeDirectory
+  const owners = new Map<string, string>()
+  const isLive = (address: string) => directory.live().some((node) => node.dataAddress === address)
+  const stop = directory.onChange(() => {
+    for (const [key, address] of owners) if (!isLive(address)) owners.delete(key)
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(stop))
+
+  /** A frozen node answers nothing and breaks no connection: whoever waits for it gives up when it has been left out. */
+  const leftOut = (address: string) =>
+    Effect.async<never, ClusterUnavailable>((resume) => {
+      const stopWatching = directory.onChange(() => {
+        if (isLive(address)) return
+        resume(new ClusterUnavailable({ operation: "forward", reason: `${address} has left the cluster` }))
+      })
+      return Effect.sync(stopWatching)
+    })
+
+  const notOwner = (name: PartitionName) => new NotOwner(name)
+  const unavailable = (operation: string) => (error: StoreUnavailable) =>
+    new ClusterUnavailable({ operation, reason: error.message })
+
+  const mayLiveHere = (name: PartitionName) =>
+    sharding.hasShardId(sharding.getShardId(partitionKey(name) as never, shardGroup))
+
+  /** The actor, if it is here or should be. */
+  const local = Effect.fnUntraced(function*(name: PartitionName) {
+    const actor = residents.find(name)
+    if (actor !== undefined) return actor
+    if (!mayLiveHere(name)) return yield* notOwner(name)
+    yield* locate(partitionKey(name)).Locate().pipe(
+      Effect.timeout(locateTimeout),
+      Effect.catchAllCause(() => Effect.fail(notOwner(name)))
+    )
+    return (yield* residents.await(name, residentWaitMs)) ?? (yield* notOwner(name))
+  })
+
+  const ownerOf = Effect.fnUntraced(function*(name: PartitionName): Effect.fn.Return<Owner, NotOwner> {
+    const actor = residents.find(name)
+    if (actor !== undefined) return { actor }
+    const key = partitionKey(name)
+    const known = owners.get(key)
+    if (known !== undefined && !mayLiveHere(name)) return { address: known }
+    const found = yield* locate(key).Locate().pipe(
+      Effect.timeout(locateTimeout),
+      Effect.catchAllCause(() => Effect.fail(notOwner(name)))
+    )
+    if (found.nodeId === self.nodeId) {
+      return { actor: (yield* residents.await(name, residentWaitMs)) ?? (yield* notOwner(name)) }
+    }
+    if (owners.size >= ownersMax) owners.clear()
+    owners.set(key, found.address)
+    return { address: found.address }
+  })
+
+  /** Asks the owner until it answers. `again` is true from the second time on. */
+  const route = <A, E>(
+    operation: string,
+    name: PartitionName,
+    ask: {
+      readonly here: (actor: QueueActor, again: boolean) => Effect.Effect<A, E | NotOwner>
+      readonly there: (address: string, again: boolean) => Effect.Effect<A, E | NotOwner | ClusterUnavailable>
+    }
+  ): Effect.Effect<A, Exclude<E, NotOwner> | ClusterUnavailable> => {
+    let tries = 0
+    const once = Effect.suspend(() => {
+      const again = tries++ > 0
+      return Effect.flatMap(
+        ownerOf(name),
+        (owner) => "actor" in owner ? ask.here(owner.actor, again) : ask.there(owner.address, again)
+      )
+    }).pipe(
+      Effect.tapError((error) =>
+        Effect.sync(() => {
+          if (error instanceof NotOwner || error instanceof ClusterUnavailable) owners.delete(partitionKey(name))
+        })
+      )
+    )
+    return once.pipe(
+      Effect.retry({
+        schedule: routeRetry.pipe(Schedule.upTo(routeBudget)),
+        while: (error) => error instanceof NotOwner || error instanceof ClusterUnavailable
+      }),
+      Effect.catchAll((error) =>
+        Effect.fail(
+          error instanceof NotOwner
+            ? new ClusterUnavailable({ operation, reason: `no owner of ${partitionKey(name)} found in ${Duration.format(routeBudget)}` })
+            : error
+        )
+      )
+    ) as Effect.Effect<A, Exclude<E, NotOwner> | ClusterUnavailable>
+  }
+
+  const call = <A, E>(
+    operation: string,
+    address: string,
+    make: Parameters<NodeCall<A, E>>[1],
+    timeout: Duration.DurationInput = callTimeout
+  ) => Effect.raceFirst(
+    Effect.scoped(Effect.flatMap(peers.connection(address), (connection) => connection.call(operation, make, timeout))),
+    leftOut(address)
+  )
+
+  const store = (actor: QueueActor, name: PartitionName, requests: ReadonlyArray<RunRequest>) =>
+    actor.enqueue(requests).pipe(
+      Effect.mapBoth({
+        onFailure: () => notOwner(name),
+        onSuccess: (answers) => {
+          const failures: Array<RowFailure> = []
+          answers.forEach((answer, index) => {
+            if (answer !== "stored") failures.push({ index, error: answer })
+          })
+          return failures
+        }
+      })
+    )
+
+  const resent = (requests: ReadonlyArray<RunRequest>, again: boolean) =>
+    again ? requests.map((request) => ({ ...request, resend: true })) : requests
+
+  const enqueueGroup = (name: PartitionName, requests: ReadonlyArray<RunRequest>) =>
+    route<ReadonlyArray<RowFailure>, never>("enqueue", name, {
+      here: (actor, again) => store(actor, name, resent(requests, again)),
+      there: (address, again) =>
+        call("forward enqueue", address, (client) =>
+          client.ForwardEnqueue({ partition: name, rows: encodeRequests(resent(requests, again)) })).pipe(
+          Effect.map((answer: EnqueueAnswer) => answer.failures),
+          Effect.catchTag("UnknownFrameVersion", (error) =>
+            Effect.fail(new ClusterUnavailable({ operation: "enqueue", reason: error.message })))
+        )
+    })
+
+  const enqueue: Gateway["Type"]["enqueue"] = (requests) => {
+    const groups = new Map<string, { readonly name: PartitionName; readonly requests: Array<RunRequest>; readonly places: Array<number> }>()
+    requests.forEach((request, at) => {
+      const name = partitionOf(request)
+      const key = partitionKey(name)
+      let group = groups.get(key)
+      if (group === undefined) {
+        group = { name, requests: [], places: [] }
+        groups.set(key, group)
+      }
+      group.requests.push(request)
+      group.places.push(at)
+    })
+    const invalid: Array<RowFailure> = []
+    const valid = [...groups.values()].filter((group) => {
+      const problem = entityIdProblem(group.name)
+      if (problem === undefined) return true
+      for (const index of group.places) invalid.push({ index, error: problem })
+      return false
+    })
+    return Effect.forEach(valid, (group) =>
+      Effect.map(enqueueGroup(group.name, group.requests), (failures) =>
+        failures.map(({ error, index }) => ({ index: group.places[index]!, error }))), { concurrency: 16 }).pipe(
+      Effect.map((failures) => [...invalid, ...failures.flat()])
+    )
+  }
+
+  const find = (id: RunId) =>
+    reader.find(id).pipe(
+      Effect.mapError(unavailable("get")),
+      Effect.flatMap((run) => run === undefined ? new RunNotFound({ runId: id }) : Effect.succeed(run))
+    )
+
+  const nameOf = (run: Run): PartitionName => ({ namespace: run.namespace, queue: run.queue, partition: run.partition })
+
+  const cancelHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
+    actor.cancel(id).pipe(
+      Effect.mapError((error) => error === "not-owner" ? notOwner(name) : unavailable("cancel")(error)),
+      Effect.flatMap((answer) =>
+        answer !== undefined
+          ? Effect.succeed(answer)
+          // Not waiting and not running here: final, unless it was never here.
+          : Effect.flatMap(find(id), (run) => isFinal(run.state) ? Effect.succeed("already-final" as const) : notOwner(name))
+      )
+    )
+
+  const waitHere = (actor: QueueActor, id: RunId, waitMs: number) =>
+    Effect.gen(function*() {
+      const ended = yield* Effect.async<void>((resume) => {
+        const stop = actor.watch(id, () => resume(Effect.void))
+        return Effect.sync(stop)
+      }).pipe(Effect.timeoutOption(waitMs), Effect.fork)
+      yield* Effect.yieldNow()
+      // Watching first, then looking: an end between the two is not missed.
+      const before = yield* find(id)
+      if (isFinal(before.state)) return before
+      yield* ended
+      const after = yield* find(id)
+      return isFinal(after.state) ? after : null
+    }).pipe(Effect.scoped)
+
+  return Gateway.of({
+    enqueue,
+    get: find,
+    list: (filter) => reader.list({ ...filter, limit: Math.min(filter.limit, listLimitMax) }).pipe(Effect.mapError(unavailable("list"))),
+    cancel: (id) =>
+      Effect.gen(function*() {
+        const run = yield* find(id)
+        if (isFinal(run.state)) return "already-final" as const
+        const name = nameOf(run)
+        return yield* route<CancelAnswer, RunNotFound | ClusterUnavailable>("cancel", name, {
+          here: (actor) => cancelHere(actor, name, id),
+          there: (address) => call("forward cancel", address, (client) => client.ForwardCancel({ partition: name, id }))
+        })
+      }),
+    awaitFinal: (id, wait) =>
+      Effect.gen(function*() {
+        const waitMs = Math.min(wait, waitMsMax)
+        const run = yield* find(id)
+        if (isFinal(run.state)) return run
+        const name = nameOf(run)
+        return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
+          here: (actor) => waitHere(actor, id, waitMs),
+          there: (address) =>
+            call("forward await", address, (client) => client.ForwardAwait({ partition: name, id, waitMs }), waitMs + 5_000)
+        })
+      }),
+    owned: {
+      enqueue: (name, requests) => Effect.flatMap(local(name), (actor) => store(actor, name, requests)),
+      cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
+      awaitFinal: (name, id, waitMs) => Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax)))
+    }
+  })
+})
+
+type NodeCall<A, E> = (operation: string, make: (client: Client) => Effect.Effect<A, E>) => void
+
+/** @effect/cluster keeps entity ids in 255 characters. */
+const entityIdLengthMax = 255
+const entityIdProblem = (name: PartitionName): InvalidRequest | undefined => {
+  const length = partitionKey(name).length
+  return length <= entityIdLengthMax ? undefined : new InvalidRequest({
+    field: "namespace and queue",
+    limit: `at most ${entityIdLengthMax - 12} characters together`,
+    actual: `${name.namespace.length + name.queue.length} characters`
+  })
+}
+
+export const layer = Layer.scoped(Gateway, make)
+
+/** core's port, for code inside the node. */
+export const layerRuns = Layer.effect(
+  Runs,
+  Effect.map(Gateway, (gateway) =>
+    Runs.of({
+      enqueueMany: (requests) =>
+        Effect.flatMap(gateway.enqueue(requests), (failures) => failures.length === 0 ? Effect.void : Effect.fail(failures[0]!.error)),
+      get: gateway.get,
+      list: gateway.list,
+      cancel: gateway.cancel,
+      awaitFinal: (id) =>
+        gateway.awaitFinal(id, waitMsMax).pipe(
+          Effect.repeat({ until: (run) => run !== null }),
+          Effect.map((run) => run)
+        )
+    }))
+)

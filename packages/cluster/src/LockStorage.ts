@@ -1,0 +1,94 @@
+/**
+ * @effect/cluster's `RunnerStorage` on PostgreSQL, through a pool of its own, with what the node learns from it.
+ *
+ * Who holds a shard is an advisory lock of one session. Its `idle_session_timeout` is a lease kept by the server: a
+ * node that stands still (SIGSTOP, a blocked loop) stops refreshing, PostgreSQL ends its session, and the locks are
+ * free. `query_timeout` below the refresh interval keeps a dead socket from holding the refresh for good.
+ *
+ * The locks decide only who tries; the epoch fence decides who may write (decision 0004).
+ */
+import { type Runner, type RunnerAddress, RunnerStorage, type ShardId, type ShardingConfig, SqlRunnerStorage } from "@effect/cluster"
+import type { SqlClient } from "@effect/sql"
+import { Context, Effect, Layer, Schedule } from "effect"
+
+export interface KnownRunner {
+  /** `host:port` of the runner socket. */
+  readonly address: string
+  readonly runner: Runner.Runner
+  readonly healthy: boolean
+}
+
+export class LockStorage extends Context.Tag("@orrery/cluster/LockStorage")<LockStorage, {
+  /** Runners with a fresh heartbeat, as of the last poll. */
+  readonly runners: () => ReadonlyArray<KnownRunner>
+  /** Monotonic ms since the locks were last confirmed by the database. */
+  readonly confirmedMsAgo: () => number
+  /** Calls back when shards were acquired. Answers how to stop. */
+  readonly onAcquired: (callback: () => void) => () => void
+  readonly onRunners: (callback: () => void) => () => void
+  readonly setHealth: (address: RunnerAddress.RunnerAddress, healthy: boolean) => Effect.Effect<void>
+}>() {}
+
+/** Nodes that start at once race to create the tables; the losers find them made: 100 ms apart, 50 times. */
+const createRetry = Schedule.spaced("100 millis").pipe(Schedule.intersect(Schedule.recurs(50)))
+
+const keyOf = (address: RunnerAddress.RunnerAddress) => `${address.host}:${address.port}`
+
+/** Both views of one storage: what Sharding needs, and what the node watches. */
+export const layer: Layer.Layer<
+  LockStorage | RunnerStorage.RunnerStorage,
+  never,
+  SqlClient.SqlClient | ShardingConfig.ShardingConfig
+> = Layer.effectContext(
+  Effect.gen(function*() {
+    const storage = yield* RunnerStorage.RunnerStorage
+    let runners: ReadonlyArray<KnownRunner> = []
+    let confirmedAt = performance.now()
+    const acquiredCallbacks = new Set<() => void>()
+    const runnersCallbacks = new Set<() => void>()
+    const confirmed = Effect.sync(() => {
+      confirmedAt = performance.now()
+    })
+    const watched = RunnerStorage.RunnerStorage.of({
+      ...storage,
+      acquire: (address, shards) =>
+        Effect.tap(storage.acquire(address, shards), (acquired: ReadonlyArray<ShardId.ShardId>) => {
+          confirmedAt = performance.now()
+          if (acquired.length > 0) for (const callback of acquiredCallbacks) callback()
+        }),
+      refresh: (address, shards) => Effect.zipLeft(storage.refresh(address, shards), confirmed),
+      getRunners: Effect.tap(storage.getRunners, (list) =>
+        Effect.sync(() => {
+          const next = list.map(([runner, healthy]) => ({ address: keyOf(runner.address), runner, healthy }))
+          const changed = signature(next) !== signature(runners)
+          runners = next
+          if (changed) for (const callback of runnersCallbacks) callback()
+        }))
+    })
+    const subscribe = (set: Set<() => void>) => (callback: () => void) => {
+      set.add(callback)
+      return () => {
+        set.delete(callback)
+      }
+    }
+    return Context.make(RunnerStorage.RunnerStorage, watched).pipe(
+      Context.add(
+        LockStorage,
+        LockStorage.of({
+          runners: () => runners,
+          confirmedMsAgo: () => performance.now() - confirmedAt,
+          onAcquired: subscribe(acquiredCallbacks),
+          onRunners: subscribe(runnersCallbacks),
+          setHealth: (address, healthy) =>
+            storage.setRunnerHealth(address, healthy).pipe(
+              Effect.timeout("2 seconds"),
+              Effect.catchAllCause((cause) => Effect.logWarning("could not record the health of a peer", cause))
+            )
+        })
+      )
+    )
+  })
+).pipe(Layer.provide(Layer.orDie(Layer.retry(SqlRunnerStorage.layer, createRetry))))
+
+const signature = (runners: ReadonlyArray<KnownRunner>) =>
+  runners.map((each) => `${each.address}${each.healthy ? "+" : "-"}`).sort().join(" ")

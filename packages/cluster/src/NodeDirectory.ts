@@ -1,0 +1,73 @@
+/** Which nodes are alive, and where their data planes listen. */
+import { SqlClient } from "@effect/sql"
+import { Context, Effect, Layer, Schedule } from "effect"
+import { LockStorage } from "./LockStorage.js"
+import { NodeIdentity } from "./NodeIdentity.js"
+
+export interface DirectoryEntry {
+  readonly nodeId: string
+  /** `host:port` of the data plane. */
+  readonly dataAddress: string
+  readonly runnerAddress: string
+}
+
+export class NodeDirectory extends Context.Tag("@orrery/cluster/NodeDirectory")<NodeDirectory, {
+  /** Live nodes, this one included. */
+  readonly live: () => ReadonlyArray<DirectoryEntry>
+  /** Calls back after each change. Answers how to stop. */
+  readonly onChange: (callback: () => void) => () => void
+}>() {}
+
+/** After a failed read of the nodes: 100 ms doubling to 2 s, until it succeeds. */
+const rereads = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
+
+const make = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const locks = yield* LockStorage
+  const self = yield* NodeIdentity
+  const own: DirectoryEntry = { nodeId: self.nodeId, dataAddress: self.dataAddress, runnerAddress: self.runnerAddress }
+  const known = new Map<string, DirectoryEntry>([[self.runnerAddress, own]])
+  const callbacks = new Set<() => void>()
+  let live: ReadonlyArray<DirectoryEntry> = [own]
+
+  const refresh = Effect.gen(function*() {
+    const addresses = locks.runners().filter((each) => each.healthy).map((each) => each.address)
+    if (addresses.some((address) => !known.has(address))) {
+      const rows = yield* sql<{ node_id: string; runner_address: string; data_address: string }>`
+        select distinct on (runner_address) node_id, runner_address, data_address
+        from orrery.nodes where runner_address = any(${addresses}) order by runner_address, started_at desc`
+      for (const row of rows) {
+        known.set(row.runner_address, { nodeId: row.node_id, dataAddress: row.data_address, runnerAddress: row.runner_address })
+      }
+    }
+    const next = new Map<string, DirectoryEntry>([[own.runnerAddress, own]])
+    for (const address of addresses) {
+      const entry = known.get(address)
+      if (entry !== undefined) next.set(address, entry)
+    }
+    for (const address of [...known.keys()]) if (!next.has(address)) known.delete(address)
+    live = [...next.values()]
+    for (const callback of callbacks) callback()
+  })
+  const changed = yield* Effect.makeSemaphore(1)
+  const fork = yield* Effect.runtime<never>()
+  const { runFork } = { runFork: (effect: Effect.Effect<void>) => void Effect.runFork(Effect.provide(effect, fork)) }
+  const reread = changed.withPermits(1)(refresh).pipe(
+    Effect.retry(rereads),
+    Effect.catchAllCause((cause) => Effect.logWarning("could not read the nodes", cause))
+  )
+  const stop = locks.onRunners(() => runFork(reread))
+  yield* Effect.addFinalizer(() => Effect.sync(stop))
+  yield* reread
+  return NodeDirectory.of({
+    live: () => live,
+    onChange: (callback) => {
+      callbacks.add(callback)
+      return () => {
+        callbacks.delete(callback)
+      }
+    }
+  })
+})
+
+export const layer = Layer.scoped(NodeDirectory, make)

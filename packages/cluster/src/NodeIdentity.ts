@@ -1,0 +1,85 @@
+/** Who this node is, for as long as its process lives: a restarted node is a new one. */
+import { SqlClient } from "@effect/sql"
+import { ClusterConfig } from "@orrery/core/ClusterConfig"
+import { NodeConfig } from "@orrery/core/NodeConfig"
+import { Context, Data, Effect, Layer } from "effect"
+import { randomUUID } from "node:crypto"
+import { createServer } from "node:net"
+
+export class NodeIdentity extends Context.Tag("@orrery/cluster/NodeIdentity")<NodeIdentity, {
+  readonly nodeId: string
+  readonly host: string
+  readonly runnerPort: number
+  readonly dataPort: number
+  /** `host:port` */
+  readonly runnerAddress: string
+  readonly dataAddress: string
+}>() {}
+
+/** The node cannot start; the message says what to change. */
+export class StartFailed extends Data.TaggedError("StartFailed")<{ readonly reason: string; readonly cause?: unknown }> {
+  override get message() {
+    return this.reason
+  }
+}
+
+const freePort = (host: string, port: number) =>
+  Effect.async<number, StartFailed>((resume) => {
+    const server = createServer()
+    server.once("error", (error: NodeJS.ErrnoException) =>
+      resume(
+        new StartFailed({
+          reason: `port ${port} of ${host} cannot be used (${error.code ?? error.message}): stop what uses it or set ORRERY_RUNNER_PORT / ORRERY_DATA_PORT to another`
+        })
+      ))
+    server.listen(port, host, () => {
+      const address = server.address()
+      const found = typeof address === "object" && address !== null ? address.port : port
+      server.close(() => resume(Effect.succeed(found)))
+    })
+  })
+
+const make = Effect.gen(function*() {
+  const { host, dataPort: dataWanted, runnerPort: runnerWanted } = yield* NodeConfig
+  const runnerPort = yield* freePort(host, runnerWanted)
+  let dataPort = yield* freePort(host, dataWanted)
+  while (dataPort === runnerPort) dataPort = yield* freePort(host, dataWanted)
+  return NodeIdentity.of({
+    nodeId: randomUUID(),
+    host,
+    runnerPort,
+    dataPort,
+    runnerAddress: `${host}:${runnerPort}`,
+    dataAddress: `${host}:${dataPort}`
+  })
+})
+
+export const layer = Layer.effect(NodeIdentity, make)
+
+/** Writes the node down, and refuses to start when the cluster was begun with other settings. */
+export const enroll = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const self = yield* NodeIdentity
+  const config = yield* ClusterConfig
+  for (const [key, value] of Object.entries(config)) {
+    const own = JSON.stringify(value)
+    yield* sql`insert into orrery.cluster_settings (key, value) values (${key}, ${own}) on conflict (key) do nothing`
+    const rows = yield* sql<{ value: string }>`select value::text as value from orrery.cluster_settings where key = ${key}`
+    const recorded = rows[0]?.value
+    if (recorded !== own) {
+      return yield* new StartFailed({
+        reason: `setting ${key} is ${own} here but ${recorded} in this cluster: use the cluster's value`
+      })
+    }
+  }
+  // A node that was killed leaves its row; the rows of a day ago are of no use to anyone.
+  yield* sql`delete from orrery.nodes where started_at < now() - interval '1 day' and runner_address = ${self.runnerAddress}`
+  yield* sql`insert into orrery.nodes (node_id, runner_address, data_address)
+    values (${self.nodeId}, ${self.runnerAddress}, ${self.dataAddress})`
+  yield* Effect.addFinalizer(() =>
+    sql`delete from orrery.nodes where node_id = ${self.nodeId}`.pipe(
+      Effect.timeoutOption("2 seconds"),
+      Effect.catchAllCause(() => Effect.void)
+    )
+  )
+})

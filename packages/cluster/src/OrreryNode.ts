@@ -1,0 +1,128 @@
+/**
+ * A member of a cluster, put together. Read it first: it names every part, in the order in which they start.
+ *
+ * database schema -> identity and settings -> shard manager -> actors -> gateway -> data plane -> watches -> worker
+ */
+import type { SocketServer } from "@effect/platform"
+import type { ClusterConfig } from "@orrery/core/ClusterConfig"
+import type { Handlers } from "@orrery/core/Handlers"
+import { NodeConfig } from "@orrery/core/NodeConfig"
+import type { Runs } from "@orrery/core/Runs"
+import * as PgJournal from "@orrery/store-pg/PgJournal"
+import * as PgMigrations from "@orrery/store-pg/PgMigrations"
+import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
+import * as PgPools from "@orrery/store-pg/PgPools"
+import * as PgRunReader from "@orrery/store-pg/PgRunReader"
+import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import * as Gateway from "./Gateway.js"
+import * as NodeDirectory from "./NodeDirectory.js"
+import * as NodeIdentity from "./NodeIdentity.js"
+import * as NodeServer from "./NodeServer.js"
+import * as NodeWorker from "./NodeWorker.js"
+import * as Peers from "./Peers.js"
+import * as PeerWatch from "./PeerWatch.js"
+import * as QueueEntity from "./QueueEntity.js"
+import * as Remember from "./Remember.js"
+import * as Residents from "./Residents.js"
+import * as SelfWatch from "./SelfWatch.js"
+import * as ShardManager from "./ShardManager.js"
+
+export { StartFailed } from "./NodeIdentity.js"
+export { NodeFenced } from "./SelfWatch.js"
+
+export class OrreryNode extends Context.Tag("@orrery/cluster/OrreryNode")<OrreryNode, {
+  readonly nodeId: string
+  /** `host:port` for clients, workers and other nodes. */
+  readonly dataAddress: string
+  /** `host:port` for @effect/cluster. */
+  readonly runnerAddress: string
+  /** Fails when the node must leave: its process exits with code 75 and is started again. */
+  readonly fatal: Effect.Effect<never, SelfWatch.NodeFenced>
+  readonly residents: Residents.Residents["Type"]
+}>() {}
+
+/** The database is waited for at start: 100 ms doubling to 2 s, for `startBudgetMs`. */
+const startRetry = (budgetMs: number) =>
+  Schedule.exponential("100 millis").pipe(
+    Schedule.union(Schedule.spaced("2 seconds")),
+    Schedule.upTo(Duration.millis(budgetMs))
+  )
+
+/** Migrations and enrolment, before anything else looks at the database. */
+const Prepared = Layer.scopedDiscard(
+  Effect.gen(function*() {
+    yield* PgMigrations.run.pipe(
+      Effect.mapError((cause) => new NodeIdentity.StartFailed({ reason: `the database schema could not be brought up to date: ${reasonOf(cause)}`, cause }))
+    )
+    yield* NodeIdentity.enroll.pipe(
+      Effect.catchTag("SqlError", (cause) =>
+        new NodeIdentity.StartFailed({ reason: `the node could not be recorded: ${reasonOf(cause)}`, cause }))
+    )
+  })
+)
+
+const Node = Layer.effect(
+  OrreryNode,
+  Effect.gen(function*() {
+    const self = yield* NodeIdentity.NodeIdentity
+    const { fatal } = yield* SelfWatch.SelfWatch
+    const residents = yield* Residents.Residents
+    return OrreryNode.of({
+      nodeId: self.nodeId,
+      dataAddress: self.dataAddress,
+      runnerAddress: self.runnerAddress,
+      fatal,
+      residents
+    })
+  })
+)
+
+const Pools = Layer.unwrapEffect(
+  Effect.map(NodeConfig, (config) =>
+    PgPools.layer({
+      url: config.databaseUrl,
+      journalConnections: config.journalConnections,
+      readConnections: config.readConnections
+    }).pipe(
+      Layer.tapError((error) => Effect.logWarning(`the database does not answer yet: ${reasonOf(error)}`)),
+      Layer.retry(startRetry(config.startBudgetMs)),
+      Layer.catchAll((cause) =>
+        Layer.fail(
+          new NodeIdentity.StartFailed({
+            reason: `the database of ORRERY_DATABASE_URL did not answer within ${config.startBudgetMs} ms `
+              + `(${reasonOf(cause)}): is it running, and is the URL right?`,
+            cause
+          })
+        )
+      )
+    ))
+)
+
+/** The driver's own words; the wrapper's say nothing. */
+const reasonOf = (error: { readonly message: string; readonly cause?: unknown }): string =>
+  error.cause instanceof Error ? error.cause.message || String((error.cause as NodeJS.ErrnoException).code) : error.message
+
+const Journal = Layer.unwrapEffect(Effect.map(NodeConfig, (config) =>
+  PgJournal.layer({ pendingBytesMax: config.journalPendingBytesMax, rowsMax: config.journalBatchRowsMax })))
+
+const Store = Layer.mergeAll(Journal, PgPartitionStore.layer, PgRunReader.layer)
+
+/** Closing the scope drains: the worker first, then the data plane, then the actors hand over. */
+export const layer: Layer.Layer<
+  OrreryNode | Runs,
+  NodeIdentity.StartFailed | SocketServer.SocketServerError,
+  NodeConfig | ClusterConfig | Handlers
+> = Layer.mergeAll(Node, PeerWatch.layer, Gateway.layerRuns).pipe(
+  Layer.provideMerge(NodeWorker.layer),
+  Layer.provideMerge(NodeServer.layer),
+  Layer.provideMerge(Remember.layer),
+  Layer.provideMerge(Layer.mergeAll(Gateway.layer, SelfWatch.layer)),
+  Layer.provideMerge(QueueEntity.layer),
+  Layer.provideMerge(Residents.layer),
+  Layer.provideMerge(Layer.mergeAll(NodeDirectory.layer, Peers.layer)),
+  Layer.provideMerge(ShardManager.layer),
+  Layer.provideMerge(Store),
+  Layer.provideMerge(Prepared),
+  Layer.provideMerge(Pools),
+  Layer.provideMerge(NodeIdentity.layer)
+)

@@ -1,0 +1,115 @@
+/**
+ * Every node watches every other, so that the death of one is noticed at once whoever it was.
+ *
+ * Each peer is pinged every `peerPingIntervalMs`. Two kinds of failure are told apart:
+ *
+ *   gone     the connection is refused or breaks: the process has died. `peerMissesMax` in a row, and it is left out
+ *   silent   connected, but no answer: frozen, cut off, or only slow. Its shard locks are its own until the server ends
+ *            its idle session, so nothing is gained by haste: it is left out after `eventLoopLagMaxMs` without any
+ *            answer, which is also when it leaves by itself
+ *
+ * Left out means recorded as unhealthy: all nodes then assign its shards to others. A wrong judgement costs a move of
+ * shards, never a wrong write. So that a slow judge does not accuse the innocent, time in which the own event loop stood
+ * still does not count as silence.
+ */
+import { connect, type NodeConnection } from "@orrery/api/NodeConnection"
+import { NodeConfig } from "@orrery/core/NodeConfig"
+import { Effect, Exit, Layer, Scope } from "effect"
+import { LockStorage } from "./LockStorage.js"
+import { type DirectoryEntry, NodeDirectory } from "./NodeDirectory.js"
+import { NodeIdentity } from "./NodeIdentity.js"
+
+/** A peer that never answered is given this long from its first sight: it may still be starting. */
+const startGraceMs = 10_000
+/** A round that took longer than its time limit by this much says more about the judge. */
+const lagMaxMs = 200
+
+interface Peer {
+  readonly firstSeenAt: number
+  answered: boolean
+  /** Monotonic ms of its last answer, moved on by what the judge itself missed. */
+  answeredAt: number
+  misses: number
+  connection: { readonly value: NodeConnection; readonly scope: Scope.CloseableScope } | undefined
+}
+
+const make = Effect.gen(function*() {
+  const config = yield* NodeConfig
+  const locks = yield* LockStorage
+  const directory = yield* NodeDirectory
+  const self = yield* NodeIdentity
+  const peers = new Map<string, Peer>()
+
+  const disconnect = (peer: Peer) =>
+    Effect.suspend(() => {
+      const { connection } = peer
+      peer.connection = undefined
+      return connection === undefined ? Effect.void : Scope.close(connection.scope, Exit.void)
+    })
+
+  const ping = Effect.fnUntraced(function*(entry: DirectoryEntry, peer: Peer) {
+    if (peer.connection !== undefined && !peer.connection.value.isOpen()) yield* disconnect(peer)
+    if (peer.connection === undefined) {
+      const scope = yield* Scope.make()
+      const value = yield* connect(entry.dataAddress, { openTimeout: config.peerPingTimeoutMs }).pipe(
+        Scope.extend(scope),
+        Effect.onError(() => Scope.close(scope, Exit.void))
+      )
+      peer.connection = { value, scope }
+    }
+    yield* peer.connection.value.call("Ping", (client) => client.Ping(), config.peerPingTimeoutMs)
+  })
+
+  const check = Effect.fnUntraced(function*(entry: DirectoryEntry) {
+    let peer = peers.get(entry.runnerAddress)
+    if (peer === undefined) {
+      peer = { firstSeenAt: performance.now(), answered: false, answeredAt: performance.now(), misses: 0, connection: undefined }
+      peers.set(entry.runnerAddress, peer)
+    }
+    const began = performance.now()
+    const isAlive = yield* ping(entry, peer).pipe(
+      Effect.timeout(config.peerPingTimeoutMs),
+      Effect.isSuccess
+    )
+    const took = performance.now() - began
+    if (isAlive) {
+      peer.answered = true
+      peer.answeredAt = performance.now()
+      peer.misses = 0
+      return
+    }
+    peer.answeredAt += Math.max(0, took - config.peerPingTimeoutMs - lagMaxMs)
+    const isGone = took < config.peerPingTimeoutMs && (peer.connection === undefined || !peer.connection.value.isOpen())
+    peer.misses = isGone ? peer.misses + 1 : 0
+    if (isGone) yield* disconnect(peer)
+    if (!peer.answered && performance.now() - peer.firstSeenAt < startGraceMs) return
+    const isSilent = performance.now() - peer.answeredAt > config.eventLoopLagMaxMs
+    if (peer.misses < config.peerMissesMax && !isSilent) return
+    const runner = locks.runners().find((each) => each.address === entry.runnerAddress)
+    if (runner === undefined || !runner.healthy) return
+    yield* Effect.logWarning("peer does not answer, leaving it out").pipe(Effect.annotateLogs({ node: entry.nodeId }))
+    yield* locks.setHealth(runner.runner.address, false)
+  })
+
+  const round = Effect.gen(function*() {
+    const others = directory.live().filter((each) => each.nodeId !== self.nodeId)
+    const addresses = new Set(others.map((each) => each.runnerAddress))
+    for (const [address, peer] of peers) {
+      if (addresses.has(address)) continue
+      peers.delete(address)
+      yield* disconnect(peer)
+    }
+    yield* Effect.forEach(others, check, { concurrency: 16, discard: true })
+  })
+
+  yield* Effect.addFinalizer(() => Effect.forEach(peers.values(), disconnect, { discard: true }))
+  yield* round.pipe(
+    Effect.catchAllCause((cause) => Effect.logWarning("peer watch", cause)),
+    Effect.zipRight(Effect.sleep(config.peerPingIntervalMs)),
+    Effect.forever,
+    Effect.annotateLogs({ module: "PeerWatch" }),
+    Effect.forkScoped
+  )
+})
+
+export const layer = Layer.scopedDiscard(make)

@@ -1,0 +1,484 @@
+/**
+ * The shell of one partition: takes what comes, feeds the `QueueMachine`, hands what it decides to the journal, and
+ * lets answers out only after the commit they rest on (P10).
+ *
+ * One batch is in flight at the journal; what is decided meanwhile gathers in `writes`, one per run: a later change
+ * of a run replaces an earlier one that was not sent. Everything happens in `pump`, on the node's event loop, without
+ * fibers: fibers carry only commits and page reads.
+ *
+ * An actor ends by being closed (its shard moves, or it is idle), or by itself when it is fenced or cannot know what
+ * became of a commit. Then its memory is worthless: what waits on it is told to ask the owner anew.
+ */
+import type { Fenced, StoreUnavailable } from "@orrery/core/Errors"
+import { Overloaded } from "@orrery/core/Errors"
+import type { Committed, StoredRun } from "@orrery/core/Journal"
+import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
+import type { Entry, Load, WorkerPool, Write } from "@orrery/core/Entry"
+import { QueueMachine } from "@orrery/core/QueueMachine"
+import type { RunId } from "@orrery/core/RunId"
+import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
+import type { CancelAnswer } from "@orrery/core/Runs"
+import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
+import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
+import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
+
+/** Runs of one commit of one actor. */
+const batchRowsMax = 2_000
+/** Payload bytes of one commit of one actor: 4 MiB. */
+const batchBytesMax = 4 * 1024 * 1024
+/** Enqueued runs that wait for their commit; beyond, `Overloaded`. */
+export const pendingRunsMax = 20_000
+/** Bytes of the same: 32 MiB. */
+export const pendingBytesMax = 32 * 1024 * 1024
+/** Unwritten changes at which nothing new is started: the database is not keeping up. */
+const pendingWritesMax = 5_000
+const retryAfterMs = 200
+/** Pause after a page could not be read, or the journal was full. */
+const pause = Duration.millis(200)
+const closeDeadline = Duration.seconds(5)
+
+interface Insert {
+  readonly run: StoredRun
+  readonly resend: boolean
+  /** More than one when the same request came again before the commit. */
+  readonly answered: Array<(answer: RowAnswer | NotOwner) => void>
+}
+
+interface Pending {
+  write: Write
+  readonly acks: Array<(answer: "committed" | NotOwner) => void>
+}
+
+export class QueueActor {
+  readonly partitionId: number
+  readonly epoch: number
+  readonly machine: QueueMachine
+  private inserts: Array<Insert> = []
+  private readonly unwritten = new Map<RunId, Insert>()
+  private insertBytes = 0
+  private writes = new Map<RunId, Pending>()
+  private sent = new Map<RunId, Pending>()
+  private inFlight = false
+  private pumping = false
+  private closing = false
+  private readonly watchers = new Map<RunId, Set<() => void>>()
+  private readonly alarm: { readonly set: (at: number) => void; readonly stop: () => void }
+  private readonly pool: WorkerPool
+  private stopReason: StopReason | undefined
+  private readonly stoppedSignal = Deferred.unsafeMake<StopReason>(FiberId.none)
+  /** Database time of the last command, for passivation. */
+  lastActive: number
+
+  constructor(readonly name: PartitionName, taken: Takeover, private readonly host: ActorHost) {
+    this.partitionId = taken.partitionId
+    this.epoch = taken.epoch
+    host.clock.observe(taken.now)
+    this.lastActive = taken.now
+    this.machine = new QueueMachine(
+      {
+        partitionId: taken.partitionId,
+        epoch: taken.epoch,
+        agingStepMs: host.agingStepMs,
+        maxCrashes: host.maxCrashes,
+        window: { runsMax: host.windowRunsMax, bytesMax: host.windowBytesMax }
+      },
+      { ...taken, adoptUntil: taken.now + host.adoptionGraceMs }
+    )
+    this.alarm = host.makeAlarm(() => this.pump())
+    this.pool = host.workers.poolFor(this)
+  }
+
+  /** Why it ended, once it has. */
+  get stopped(): Effect.Effect<StopReason> {
+    return Deferred.await(this.stoppedSignal)
+  }
+
+  get isOpen(): boolean {
+    return this.stopReason === undefined && !this.closing
+  }
+
+  /** One answer per request, in order, after the commit. `NotOwner` when the fate of some is unknown. */
+  enqueue(requests: ReadonlyArray<RunRequest>): Effect.Effect<ReadonlyArray<RowAnswer>, NotOwner> {
+    return Effect.async<ReadonlyArray<RowAnswer>, NotOwner>((resume) => {
+      if (!this.isOpen) return resume(Effect.fail(notOwner))
+      const answers: Array<RowAnswer> = new Array(requests.length)
+      let left = requests.length
+      let lost = false
+      const answer = (at: number, each: RowAnswer | NotOwner) => {
+        if (each === notOwner) lost = true
+        else answers[at] = each
+        if (--left === 0) resume(lost ? Effect.fail(notOwner) : Effect.succeed(answers))
+      }
+      if (left === 0) return resume(Effect.succeed(answers))
+      const now = this.host.clock.now()
+      this.lastActive = now
+      requests.forEach((request, at) => this.accept(request, now, (each) => answer(at, each)))
+      this.schedule()
+    })
+  }
+
+  private accept(request: RunRequest, now: number, answered: (answer: RowAnswer | NotOwner) => void): void {
+    const problem = requestProblem(request, this.host.payloadBytesMax)
+    if (problem !== undefined) return answered(problem)
+    // Stored already, by an earlier sending of the same request.
+    if (this.machine.knows(request.id)) return answered("stored")
+    const twin = this.unwritten.get(request.id)
+    if (twin !== undefined) {
+      twin.answered.push(answered)
+      return
+    }
+    if (this.inserts.length >= pendingRunsMax) {
+      const actual = this.inserts.length
+      return answered(new Overloaded({ what: "runs waiting to be written", limit: pendingRunsMax, actual, retryAfterMs }))
+    }
+    if (this.insertBytes + request.payload.length > pendingBytesMax) {
+      const actual = this.insertBytes
+      return answered(new Overloaded({ what: "bytes waiting to be written", limit: pendingBytesMax, actual, retryAfterMs }))
+    }
+    // Whole milliseconds: `ceil`, so that no run is early by a fraction.
+    const scheduledAt = Math.ceil(request.when._tag === "delay" ? now + request.when.ms : Math.max(request.when.ms, 0))
+    const due = request.when._tag === "delay" ? request.when.ms === 0 : scheduledAt <= now
+    const at = due ? Math.floor(now) : scheduledAt
+    this.insertBytes += request.payload.length
+    const insert: Insert = {
+      run: {
+        id: request.id,
+        seq: this.machine.nextNumber(),
+        task: request.task,
+        priority: request.priority,
+        createdAt: Math.floor(now),
+        payload: request.payload,
+        policy: request.policy,
+        state: due ? "ready" : "scheduled",
+        scheduledAt: at,
+        orderKey: this.machine.orderKeyOf(at, request.priority),
+        attempt: 0,
+        crashes: 0,
+        leaseEpoch: 0,
+        worker: null,
+        failure: null,
+        startedAt: null
+      },
+      resend: request.resend,
+      answered: [answered]
+    }
+    this.unwritten.set(request.id, insert)
+    this.inserts.push(insert)
+  }
+
+  /** One answer per report, after the commit. */
+  report(reports: ReadonlyArray<OutcomeReport>): Effect.Effect<ReadonlyArray<OutcomeAnswer>> {
+    return Effect.async((resume) => {
+      if (this.stopReason !== undefined) return resume(Effect.succeed(reports.map(() => notOwner)))
+      const answers: Array<OutcomeAnswer> = new Array(reports.length)
+      let left = reports.length
+      if (left === 0) return resume(Effect.succeed(answers))
+      const now = this.host.clock.now()
+      this.lastActive = now
+      reports.forEach((report, at) => {
+        const settle = (answer: OutcomeAnswer) => {
+          answers[at] = answer
+          if (--left === 0) resume(Effect.succeed(answers))
+        }
+        const ack = (answer: "committed" | NotOwner) => settle(answer === "committed" ? "accepted" : answer)
+        const entry = this.machine.outcome(report, report.outcome, now)
+        if (entry !== undefined) {
+          this.collect()
+          this.writes.get(entry.id)!.acks.push(ack)
+          return
+        }
+        // Told before, over a connection that broke: wait for the same commit.
+        const pending = this.writes.get(report.runId) ?? this.sent.get(report.runId)
+        if (pending !== undefined && pending.write.entry.leaseEpoch === report.leaseEpoch && pending.write.entry.place !== "running") {
+          pending.acks.push(ack)
+        } else settle("stale")
+      })
+      this.schedule()
+    })
+  }
+
+  /** Those the worker must drop; `undefined` when this actor has ended. */
+  announce(worker: string, attempts: ReadonlyArray<AttemptRef>): ReadonlyArray<AttemptRef> | undefined {
+    if (this.stopReason !== undefined) return undefined
+    const { stale } = this.machine.announce(worker, attempts)
+    this.schedule()
+    return stale
+  }
+
+  /** What the worker was given until now is lost unless it announces it within the grace. */
+  doubt(worker: string, graceMs: number): void {
+    this.machine.doubt(worker, this.host.clock.now() + graceMs)
+    this.schedule()
+  }
+
+  workerGone(worker: string): void {
+    this.machine.workerGone(worker)
+    this.schedule()
+  }
+
+  /** A waiting run is cancelled, durably, when it answers. `undefined`: no such run here that is not final. */
+  cancel(id: RunId): Effect.Effect<CancelAnswer | undefined, NotOwner | StoreUnavailable> {
+    return Effect.gen(this, function*() {
+      if (!this.isOpen) return yield* Effect.fail(notOwner)
+      this.lastActive = this.host.clock.now()
+      const known = this.machine.cancel(id, this.lastActive)
+      let entry: Entry | undefined
+      if (known === "unknown") {
+        const stored = yield* this.host.store.findRun(this.partitionId, id)
+        if (!this.isOpen) return yield* Effect.fail(notOwner)
+        if (stored === undefined) return undefined
+        entry = this.machine.cancelStored(stored)
+        // It has come to memory while the store was asked.
+        if (entry === undefined) return yield* this.cancel(id)
+      } else {
+        entry = known.entry
+        if (known.answer === "requested") {
+          this.schedule()
+          return "requested"
+        }
+      }
+      const cancelled = entry
+      return yield* Effect.async<CancelAnswer, NotOwner>((resume) => {
+        this.collect()
+        const pending = this.writes.get(cancelled.id) ?? this.sent.get(cancelled.id)
+        const ack = (answer: "committed" | NotOwner) => resume(answer === notOwner ? Effect.fail(notOwner) : Effect.succeed("cancelled"))
+        if (pending === undefined) ack("committed")
+        else pending.acks.push(ack)
+        this.schedule()
+      })
+    })
+  }
+
+  /** Calls back once the end of the run is committed, or this actor ends. Answers how to stop watching. */
+  watch(id: RunId, changed: () => void): () => void {
+    if (this.stopReason !== undefined) {
+      changed()
+      return () => undefined
+    }
+    let set = this.watchers.get(id)
+    if (set === undefined) {
+      set = new Set()
+      this.watchers.set(id, set)
+    }
+    set.add(changed)
+    return () => {
+      set.delete(changed)
+      if (set.size === 0 && this.watchers.get(id) === set) this.watchers.delete(id)
+    }
+  }
+
+  /** Nothing waits, runs, or is on its way to the database. */
+  get isIdle(): boolean {
+    return this.inserts.length === 0 && this.writes.size === 0 && !this.inFlight && this.watchers.size === 0 && this.machine.isIdle
+  }
+
+  /** Takes nothing new, writes what it has decided, ends. Bounded by 5 s. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.closing = true
+    this.flush()
+    return Effect.iterate(undefined, {
+      while: () => this.stopReason === undefined && (this.inFlight || this.writes.size > 0 || this.inserts.length > 0),
+      body: () => Effect.sleep("5 millis")
+    }).pipe(
+      Effect.timeoutOption(closeDeadline),
+      Effect.zipRight(Effect.sync(() => this.stop("closed")))
+    )
+  })
+
+  /** Something may have become possible: do it soon, together with what else comes in this turn of the loop. */
+  schedule(): void {
+    if (this.pumping || this.stopReason !== undefined) return
+    this.pumping = true
+    setImmediate(() => {
+      this.pumping = false
+      this.pump()
+    })
+  }
+
+  private pump(): void {
+    if (this.stopReason !== undefined) return
+    const now = this.host.clock.now()
+    this.machine.tick(now)
+    const mayStart = !this.closing && this.writes.size < pendingWritesMax
+    if (mayStart) this.machine.dispatch(now, this.pool)
+    this.collect()
+    this.flush()
+    this.host.workers.wanting(this, mayStart)
+    this.alarm.set(this.machine.nextTick())
+  }
+
+  /** Carries out what the machine has decided. */
+  private collect(): void {
+    const out = this.machine.out
+    if (out.writes.length > 0) {
+      const writes = out.writes
+      out.writes = []
+      for (const write of writes) {
+        const pending = this.writes.get(write.entry.id)
+        if (pending === undefined) this.writes.set(write.entry.id, { write, acks: [] })
+        else pending.write = write
+      }
+    }
+    if (out.freed.length > 0) {
+      const freed = out.freed
+      out.freed = []
+      this.host.workers.freed(freed)
+    }
+    if (out.assignments.length > 0) {
+      const assignments = out.assignments
+      out.assignments = []
+      for (const [worker, list] of groupBy(assignments, (each) => each.assignment)) this.host.workers.assign(worker, list)
+    }
+    if (out.cancels.length > 0) {
+      const cancels = out.cancels
+      out.cancels = []
+      for (const [worker, list] of groupBy(cancels, (each) => each.attempt)) this.host.workers.interrupt(worker, list)
+    }
+    if (out.loads.length > 0) {
+      const loads = out.loads
+      out.loads = []
+      for (const load of loads) this.read(load)
+    }
+  }
+
+  private flush(): void {
+    if (this.inFlight || (this.inserts.length === 0 && this.writes.size === 0)) return
+    this.inFlight = true
+    const inserts = this.takeInserts()
+    const updates: Array<Extract<Write, { _tag: "update" }>["update"]> = []
+    const finishes: Array<Extract<Write, { _tag: "finish" }>["finish"]> = []
+    const sent = this.sent
+    for (const [id, pending] of this.writes) {
+      if (sent.size >= batchRowsMax) break
+      sent.set(id, pending)
+      this.writes.delete(id)
+      if (pending.write._tag === "update") updates.push(pending.write.update)
+      else finishes.push(pending.write.finish)
+    }
+    const commit = this.host.journal.commit({ partitionId: this.partitionId, epoch: this.epoch, inserts, updates, finishes })
+    this.host.fork(
+      Effect.matchCause(commit, {
+        onSuccess: (committed) => this.committed(inserts, committed),
+        onFailure: (cause) => this.notCommitted(inserts, cause)
+      })
+    )
+  }
+
+  private takeInserts(): Array<Insert> {
+    let count = 0
+    let bytes = 0
+    for (const { run } of this.inserts) {
+      if (count >= batchRowsMax || (count > 0 && bytes + run.payload.length > batchBytesMax)) break
+      count += 1
+      bytes += run.payload.length
+    }
+    this.insertBytes -= bytes
+    return this.inserts.splice(0, count)
+  }
+
+  private committed(inserts: ReadonlyArray<Insert>, committed: Committed): void {
+    if (this.stopReason !== undefined) return
+    this.host.clock.observe(committed.now)
+    const sent = this.sent
+    this.sent = new Map()
+    this.inFlight = false
+    for (const { answered, run } of inserts) {
+      this.unwritten.delete(run.id)
+      if (!committed.duplicates.has(run.id)) this.machine.admitNew(run)
+      for (const answer of answered) answer("stored")
+    }
+    for (const [id, { acks, write }] of sent) {
+      const entry = write.entry
+      if (write._tag === "finish") {
+        this.machine.finished(entry)
+        this.notify(id)
+      } else if (entry.place === "settling" && !this.writes.has(id)) this.machine.admit(entry)
+      for (const ack of acks) ack("committed")
+    }
+    if (this.machine.isExhausted) return this.stop("exhausted")
+    this.schedule()
+  }
+
+  private notCommitted(inserts: ReadonlyArray<Insert>, cause: Cause.Cause<Fenced | Overloaded | StoreUnavailable>): void {
+    if (this.stopReason !== undefined) return
+    const failure = Option.getOrUndefined(Cause.failureOption(cause))
+    if (failure?._tag !== "Overloaded") {
+      // Fenced, or the fate of the batch is unknown: this memory may be wrong.
+      return this.stop(failure?._tag === "Fenced" ? "fenced" : "unavailable")
+    }
+    // Nothing was written: callers are told, decisions are kept and offered again.
+    for (const { answered, run } of inserts) {
+      this.unwritten.delete(run.id)
+      for (const answer of answered) answer(failure)
+    }
+    for (const [id, pending] of this.sent) {
+      const newer = this.writes.get(id)
+      if (newer === undefined) this.writes.set(id, pending)
+      else newer.acks.push(...pending.acks)
+    }
+    this.sent = new Map()
+    this.host.fork(
+      Effect.sleep(pause).pipe(Effect.zipRight(Effect.sync(() => {
+        this.inFlight = false
+        this.schedule()
+      })))
+    )
+  }
+
+  private read(load: Load): void {
+    const { store } = this.host
+    const page = {
+      partitionId: this.partitionId,
+      afterKey: load.afterKey,
+      afterSeq: load.afterSeq,
+      limit: load.limit,
+      bytesMax: this.host.windowBytesMax
+    }
+    const read = load.task === undefined ? store.readTimers(page) : store.readReady({ ...page, task: load.task })
+    this.host.fork(
+      Effect.exit(read).pipe(
+        Effect.tap((exit) => (Exit.isFailure(exit) ? Effect.sleep(pause) : Effect.void)),
+        Effect.map((exit) => {
+          if (this.stopReason !== undefined) return
+          if (Exit.isSuccess(exit)) this.machine.loaded(load.task, exit.value.runs, exit.value.complete)
+          else this.machine.loadFailed(load.task)
+          this.schedule()
+        })
+      )
+    )
+  }
+
+  private notify(id: RunId): void {
+    const set = this.watchers.get(id)
+    if (set === undefined) return
+    this.watchers.delete(id)
+    for (const changed of set) changed()
+  }
+
+  private stop(reason: StopReason): void {
+    if (this.stopReason !== undefined) return
+    this.stopReason = reason
+    this.alarm.stop()
+    for (const { answered } of this.unwritten.values()) for (const answer of answered) answer(notOwner)
+    this.unwritten.clear()
+    this.inserts = []
+    for (const { acks } of [...this.writes.values(), ...this.sent.values()]) for (const ack of acks) ack(notOwner)
+    this.writes.clear()
+    this.sent.clear()
+    for (const id of [...this.watchers.keys()]) this.notify(id)
+    Deferred.unsafeDone(this.stoppedSignal, Effect.succeed(reason))
+  }
+}
+
+const groupBy = <A extends { readonly worker: string }, B>(
+  list: ReadonlyArray<A>,
+  pick: (each: A) => B
+): Map<string, Array<B>> => {
+  const groups = new Map<string, Array<B>>()
+  for (const each of list) {
+    const group = groups.get(each.worker)
+    if (group === undefined) groups.set(each.worker, [pick(each)])
+    else group.push(pick(each))
+  }
+  return groups
+}

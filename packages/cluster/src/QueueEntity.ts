@@ -1,0 +1,66 @@
+/**
+ * The cluster's side of a queue actor: where it lives, and what keeps it awake. Runs never travel through entity
+ * messages (decision 0002); this is only how its owner is found and made to be.
+ */
+import { ClusterSchema, Entity, type Sharding, Sharding as ShardingService } from "@effect/cluster"
+import { Rpc } from "@effect/rpc"
+import { NodeConfig } from "@orrery/core/NodeConfig"
+import type { PartitionName } from "@orrery/core/PartitionStore"
+import { Effect, Schema } from "effect"
+import { NodeIdentity } from "./NodeIdentity.js"
+import { Residents } from "./Residents.js"
+
+/** Named, so that the numbers of the locks never depend on a default. */
+export const shardGroup = "default"
+
+export const QueueEntity = Entity.make("Queue", [
+  /** Activates the actor and tells where it is. */
+  Rpc.make("Locate", { success: Schema.Struct({ nodeId: Schema.String, address: Schema.String }) }),
+  /** Lasts as long as the actor has something to do: an entity with a request under way is not reaped. */
+  Rpc.make("Stay")
+]).annotate(ClusterSchema.ShardGroup, () => shardGroup).annotateRpcs(ClusterSchema.ClientTracingEnabled, false)
+
+/** An idle entity goes this long after `Stay` has ended. */
+const maxIdleTime = "5 seconds"
+/** Calls to one entity at once: lookups, and one `Stay`. */
+const callsMax = 1_024
+const idleCheck = "100 millis"
+
+const parse = (entityId: string): PartitionName => {
+  const [namespace = "", queue = "", partition = "0"] = entityId.split("|")
+  return { namespace, queue, partition: Number(partition) }
+}
+
+export const layer = QueueEntity.toLayer(
+  Effect.gen(function*() {
+    const { entityId } = yield* Entity.CurrentAddress
+    const residents = yield* Residents
+    const self = yield* NodeIdentity
+    const { passivateAfterMs } = yield* NodeConfig
+    const sharding: Sharding.Sharding["Type"] = yield* ShardingService.Sharding
+    const name = parse(entityId)
+    const shard = sharding.getShardId(entityId, shardGroup)
+    yield* residents.host(name, () => sharding.hasShardId(shard))
+
+    let idleSince = performance.now()
+    const isNeeded = () => {
+      const actor = residents.find(name)
+      if (actor !== undefined && !actor.isIdle) idleSince = performance.now()
+      // A shard that is being handed over waits for the requests of its entities.
+      if (!sharding.hasShardId(shard)) return false
+      return performance.now() - idleSince < passivateAfterMs
+    }
+    const client = (yield* QueueEntity.client)(entityId)
+    yield* Effect.suspend(() => (isNeeded() ? client.Stay() : Effect.void)).pipe(
+      Effect.catchAllCause(() => Effect.void),
+      Effect.zipRight(Effect.sleep(idleCheck)),
+      Effect.forever,
+      Effect.forkScoped
+    )
+    return {
+      Locate: () => Effect.succeed({ nodeId: self.nodeId, address: self.dataAddress }),
+      Stay: () => Effect.sleep(idleCheck).pipe(Effect.repeat({ while: isNeeded }), Effect.asVoid)
+    }
+  }),
+  { maxIdleTime, concurrency: callsMax, disableFatalDefects: true }
+)

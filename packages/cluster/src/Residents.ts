@@ -1,0 +1,154 @@
+/**
+ * The queue actors that live on this node, from take-over to end.
+ *
+ * An actor is started by its entity (`QueueEntity`), in the entity's scope. When it ends by itself (fenced, or a commit
+ * whose fate is unknown) it takes the partition over anew, as long as this node holds the shard and its locks are
+ * fresh: a node that has been away must not fence off the rightful owner.
+ */
+import { ClusterConfig } from "@orrery/core/ClusterConfig"
+import { Journal } from "@orrery/core/Journal"
+import { NodeConfig } from "@orrery/core/NodeConfig"
+import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
+import { makeAlarm } from "./Alarm.js"
+import { DatabaseClock } from "./DatabaseClock.js"
+import { LockStorage } from "./LockStorage.js"
+import { NodeIdentity } from "./NodeIdentity.js"
+import type { ActorHost } from "./ActorHost.js"
+import { QueueActor } from "./QueueActor.js"
+import { WorkerHub } from "./WorkerHub.js"
+
+export class Residents extends Context.Tag("@orrery/cluster/Residents")<Residents, {
+  readonly hub: WorkerHub
+  readonly find: (name: PartitionName) => QueueActor | undefined
+  /** Waits for the actor to be there, at most `ms`. */
+  readonly await: (name: PartitionName, ms: number) => Effect.Effect<QueueActor | undefined>
+  /** Runs the actor of a partition until the scope closes. `mayOwn` is asked before each take-over. */
+  readonly host: (name: PartitionName, mayOwn: () => boolean) => Effect.Effect<void, never, Scope.Scope>
+  /** Calls back when an actor ended with work left. Answers how to stop. */
+  readonly onOrphaned: (callback: () => void) => () => void
+  readonly list: () => ReadonlyArray<QueueActor>
+}>() {}
+
+/** After a take-over that failed: 50 ms doubling to 1 s, for as long as the shard is ours. */
+const takeOverRetry = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second")))
+/** Pause before an actor that ended by itself takes over again. */
+const restartPause = "100 millis"
+/** How often silent workers are looked for, as a share of the lease. */
+const sweepsPerLease = 10
+
+const make = Effect.gen(function*() {
+  const cluster = yield* ClusterConfig
+  const node = yield* NodeConfig
+  const journal = yield* Journal
+  const store = yield* PartitionStore
+  const locks = yield* LockStorage
+  const self = yield* NodeIdentity
+  const hub = new WorkerHub({ leaseMs: cluster.leaseMs, lostGraceMs: cluster.lostWorkerGraceMs })
+  const clock = new DatabaseClock()
+  const actors = new Map<string, QueueActor>()
+  const waiting = new Map<string, Set<(actor: QueueActor) => void>>()
+  const orphanCallbacks = new Set<() => void>()
+  const fork = yield* FiberSet.makeRuntime<never, void, never>()
+
+  const host: ActorHost = {
+    journal,
+    store,
+    clock,
+    workers: {
+      poolFor: (actor) => hub.poolFor(actor),
+      assign: (worker, assignments) => hub.assign(worker, assignments),
+      interrupt: (worker, attempts) => hub.interrupt(worker, attempts),
+      freed: (workers) => hub.freed(workers),
+      wanting: (actor, mayStart) => hub.wanting(actor, mayStart)
+    },
+    fork,
+    makeAlarm: (ring) => makeAlarm(clock, ring),
+    agingStepMs: cluster.agingStepMs,
+    maxCrashes: cluster.maxCrashes,
+    adoptionGraceMs: cluster.adoptionGraceMs,
+    lostWorkerGraceMs: cluster.lostWorkerGraceMs,
+    payloadBytesMax: cluster.payloadBytesMax,
+    windowRunsMax: node.windowRunsMax,
+    windowBytesMax: node.windowBytesMax
+  }
+
+  yield* Effect.sync(() => hub.sweep()).pipe(
+    Effect.delay(Math.ceil(cluster.leaseMs / sweepsPerLease)),
+    Effect.forever,
+    Effect.forkScoped
+  )
+
+  const residency = Effect.fnUntraced(function*(name: PartitionName) {
+    const key = partitionKey(name)
+    const taken = yield* store.takeOver(name, self.nodeId).pipe(
+      Effect.tapError((error) => Effect.logWarning(`cannot take ${key} over: ${error.message}`)),
+      Effect.retry(takeOverRetry)
+    )
+    const actor = new QueueActor(name, taken, host)
+    yield* Effect.acquireUseRelease(
+      Effect.sync(() => {
+        actors.set(key, actor)
+        hub.register(actor)
+        for (const found of waiting.get(key) ?? []) found(actor)
+        waiting.delete(key)
+        actor.schedule()
+      }),
+      () => actor.stopped,
+      () =>
+        Effect.gen(function*() {
+          if (actors.get(key) === actor) actors.delete(key)
+          const hadWork = !actor.isIdle
+          yield* actor.close
+          hub.unregister(actor)
+          if (hadWork) for (const callback of orphanCallbacks) callback()
+        })
+    )
+    yield* Effect.logInfo("queue actor ended").pipe(Effect.annotateLogs({ partition: key, epoch: actor.epoch }))
+  })
+
+  return Residents.of({
+    hub,
+    find: (name) => {
+      const actor = actors.get(partitionKey(name))
+      return actor !== undefined && actor.isOpen ? actor : undefined
+    },
+    await: (name, ms) =>
+      Effect.async<QueueActor>((resume) => {
+        const key = partitionKey(name)
+        const actor = actors.get(key)
+        if (actor !== undefined && actor.isOpen) return resume(Effect.succeed(actor))
+        const found = (each: QueueActor) => resume(Effect.succeed(each))
+        let set = waiting.get(key)
+        if (set === undefined) {
+          set = new Set()
+          waiting.set(key, set)
+        }
+        set.add(found)
+        return Effect.sync(() => {
+          set.delete(found)
+          if (set.size === 0 && waiting.get(key) === set) waiting.delete(key)
+        })
+      }).pipe(Effect.timeoutOption(ms), Effect.map((found) => found._tag === "Some" ? found.value : undefined)),
+    host: (name, mayOwn) =>
+      Effect.suspend(() =>
+        mayOwn() && locks.confirmedMsAgo() < cluster.lockExpirationMs ? residency(name) : Effect.void
+      ).pipe(
+        Effect.catchAllCause((cause) => Effect.logError("queue actor failed", cause)),
+        Effect.zipRight(Effect.sleep(restartPause)),
+        Effect.forever,
+        Effect.annotateLogs({ module: "Residents", partition: partitionKey(name) }),
+        Effect.forkScoped,
+        Effect.asVoid
+      ),
+    onOrphaned: (callback) => {
+      orphanCallbacks.add(callback)
+      return () => {
+        orphanCallbacks.delete(callback)
+      }
+    },
+    list: () => [...actors.values()]
+  })
+})
+
+export const layer = Layer.scoped(Residents, make)

@@ -1,0 +1,55 @@
+/**
+ * Who owns what: @effect/cluster's Sharding over PostgreSQL, with settings measured to fail over in about a second, and
+ * with storage for membership and locks only. No message is ever stored.
+ */
+import { MessageStorage, RunnerAddress, RunnerHealth, type Sharding, ShardingConfig, SocketRunner } from "@effect/cluster"
+import { NodeClusterSocket } from "@effect/platform-node"
+import { RpcSerialization } from "@effect/rpc"
+import type { SocketServer } from "@effect/platform"
+import { ClusterConfig } from "@orrery/core/ClusterConfig"
+import type { NodeConfig } from "@orrery/core/NodeConfig"
+import { Duration, Effect, Layer, Option } from "effect"
+import * as LockPool from "./LockPool.js"
+import * as LockStorage from "./LockStorage.js"
+import { NodeIdentity } from "./NodeIdentity.js"
+import { shardGroup } from "./QueueEntity.js"
+
+/** Control messages are small; more is an attack or a mistake. */
+const controlBytesMax = 1024 * 1024
+/** An entity flushes what it has decided before its shard goes; see `QueueActor.close`. */
+const entityTerminationTimeout = Duration.seconds(6)
+
+const config = Layer.unwrapEffect(
+  Effect.gen(function*() {
+    const cluster = yield* ClusterConfig
+    const self = yield* NodeIdentity
+    return ShardingConfig.layer({
+      runnerAddress: Option.some(RunnerAddress.make(self.host, self.runnerPort)),
+      runnerListenAddress: Option.some(RunnerAddress.make(self.host, self.runnerPort)),
+      availableShardGroups: [shardGroup],
+      assignedShardGroups: [shardGroup],
+      shardsPerGroup: cluster.shardsPerGroup,
+      shardLockRefreshInterval: Duration.millis(cluster.lockRefreshMs),
+      shardLockExpiration: Duration.millis(cluster.lockExpirationMs),
+      refreshAssignmentsInterval: Duration.millis(cluster.assignmentPollMs),
+      entityTerminationTimeout,
+      // Peers are watched by every node (PeerWatch); the singleton that would do it alone is as good as off.
+      runnerHealthCheckInterval: Duration.days(1),
+      simulateRemoteSerialization: false
+    })
+  })
+)
+
+/** Also provides what the node watches of the membership. */
+export const layer: Layer.Layer<
+  Sharding.Sharding | LockStorage.LockStorage,
+  SocketServer.SocketServerError,
+  ClusterConfig | NodeConfig | NodeIdentity
+> = SocketRunner.layer.pipe(
+  Layer.provide([NodeClusterSocket.layerSocketServer, NodeClusterSocket.layerClientProtocol]),
+  Layer.provide([RunnerHealth.layerNoop, MessageStorage.layerNoop]),
+  Layer.provideMerge(LockStorage.layer),
+  Layer.provide(LockPool.layer),
+  Layer.provide(config),
+  Layer.provide(RpcSerialization.layerMsgPackWith({ maxBufferSize: controlBytesMax }))
+)

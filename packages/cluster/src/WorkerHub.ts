@@ -1,0 +1,283 @@
+/**
+ * The workers attached to this node, and their slots, shared by all its actors.
+ *
+ * `out` counts the attempts that actors of this node have at a worker. It is derived from what the machines hold
+ * whenever a session or an actor comes or goes, and kept up by one in between, so it cannot drift.
+ */
+import type { WorkerPool } from "@orrery/core/Entry"
+import type {
+  Assignment,
+  AttemptRef,
+  Hello,
+  OutcomeAnswer,
+  OutcomeReport,
+  ToWorker
+} from "@orrery/core/WorkerProtocol"
+import { Effect } from "effect"
+import type { QueueActor } from "./QueueActor.js"
+
+/** Workers one node serves. */
+export const workersMax = 10_000
+/** Keeps a message below the 32 MiB of a connection at the largest payload of 256 KiB. */
+const assignmentsPerMessage = 64
+
+interface Attached {
+  readonly id: string
+  readonly tasks: ReadonlySet<string>
+  readonly deliver: (message: ToWorker) => void
+  readonly closed: () => void
+  credit: number
+  out: number
+  hungry: boolean
+  /** Monotonic ms of its last sign of life. */
+  seenAt: number
+}
+
+/** A worker's session as the node sees it. Calls on a session that has ended answer as if nothing were owned here. */
+export interface HubSession {
+  readonly report: (reports: ReadonlyArray<OutcomeReport>) => Effect.Effect<ReadonlyArray<OutcomeAnswer>>
+  /** `undefined`: the partition is not owned here, so nothing can be said about its attempts. */
+  readonly announce: (
+    partitionId: number,
+    held: ReadonlyArray<AttemptRef>
+  ) => ReadonlyArray<AttemptRef> | undefined
+  readonly setCredit: (credit: number) => number
+  readonly heartbeat: () => boolean
+  /** The connection is gone without goodbye. */
+  readonly lost: () => void
+  readonly goodbye: () => void
+}
+
+export class WorkerHub {
+  private readonly attached = new Map<string, Attached>()
+  private readonly byTask = new Map<string, Array<Attached>>()
+  private readonly actors = new Map<number, QueueActor>()
+  /** Actors with ready runs that found no slot, in order of their turns. */
+  private readonly waiting = new Set<QueueActor>()
+
+  constructor(
+    private readonly options: { readonly leaseMs: number; readonly lostGraceMs: number },
+    private readonly monotonic: () => number = () => performance.now()
+  ) {}
+
+  /** `closed` is called when the hub ends the session: replaced by a newer one of the same worker, or silent. */
+  attach(hello: Hello, deliver: (message: ToWorker) => void, closed: () => void): HubSession | "full" {
+    if (this.attached.size >= workersMax && !this.attached.has(hello.workerId)) return "full"
+    const before = this.attached.get(hello.workerId)
+    if (before !== undefined) this.drop(before)
+    const worker: Attached = {
+      id: hello.workerId,
+      tasks: new Set(hello.tasks),
+      deliver,
+      closed,
+      credit: hello.credit,
+      out: 0,
+      hungry: false,
+      seenAt: this.monotonic()
+    }
+    this.attached.set(worker.id, worker)
+    for (const task of worker.tasks) {
+      const list = this.byTask.get(task)
+      if (list === undefined) this.byTask.set(task, [worker])
+      else list.push(worker)
+    }
+    this.recount(worker)
+    for (const [partitionId, actor] of this.actors) {
+      actor.doubt(worker.id, this.options.lostGraceMs)
+      deliver({ _tag: "owned", partitionId })
+    }
+    this.wake(worker)
+    const isLive = () => this.attached.get(worker.id) === worker
+    const seen = () => {
+      worker.seenAt = this.monotonic()
+    }
+    return {
+      report: (reports) => {
+        seen()
+        return this.report(reports)
+      },
+      announce: (partitionId, held) => {
+        if (!isLive()) return undefined
+        seen()
+        const stale = this.actors.get(partitionId)?.announce(worker.id, held)
+        this.recount(worker)
+        return stale
+      },
+      setCredit: (credit) => {
+        seen()
+        worker.credit = credit
+        if (isLive()) this.wake(worker)
+        return worker.out
+      },
+      heartbeat: () => {
+        seen()
+        return isLive()
+      },
+      lost: () => {
+        if (isLive()) this.lose(worker, this.options.lostGraceMs)
+      },
+      goodbye: () => {
+        if (!isLive()) return
+        this.drop(worker)
+        for (const actor of this.actors.values()) actor.workerGone(worker.id)
+      }
+    }
+  }
+
+  /** An actor now owns its partition here. Workers that hold attempts of it will announce them. */
+  register(actor: QueueActor): void {
+    this.actors.set(actor.partitionId, actor)
+    for (const worker of this.attached.values()) {
+      this.recount(worker)
+      worker.deliver({ _tag: "owned", partitionId: actor.partitionId })
+    }
+  }
+
+  unregister(actor: QueueActor): void {
+    if (this.actors.get(actor.partitionId) !== actor) return
+    this.actors.delete(actor.partitionId)
+    this.waiting.delete(actor)
+    for (const worker of this.attached.values()) this.recount(worker)
+    for (const other of this.actors.values()) other.schedule()
+  }
+
+  /** Ends the sessions of workers that have been silent for a lease. Call it a few times per lease. */
+  sweep(): void {
+    const since = this.monotonic() - this.options.leaseMs
+    for (const worker of this.attached.values()) if (worker.seenAt < since) this.lose(worker, 0)
+  }
+
+  /** A node that stood still has heard nobody: silence until now proves nothing. */
+  forgiveSilence(): void {
+    const now = this.monotonic()
+    for (const worker of this.attached.values()) worker.seenAt = now
+  }
+
+  get workerCount(): number {
+    return this.attached.size
+  }
+
+  /**
+   * Slots for one actor. While others wait for slots too, they are given one at a time, to the one that has waited
+   * longest: an actor that could refill itself for ever would starve its neighbours.
+   */
+  poolFor(actor: QueueActor): WorkerPool {
+    return { take: (task) => this.take(actor, task) }
+  }
+
+  private take(actor: QueueActor, task: string): string | undefined {
+    const candidates = this.byTask.get(task)
+    if (candidates === undefined) return undefined
+    let best: Attached | undefined
+    for (const worker of candidates) {
+      if (
+        worker.out < worker.credit && (best === undefined || worker.credit - worker.out > best.credit - best.out)
+        && this.isTurnOf(actor, worker)
+      ) best = worker
+    }
+    if (best === undefined) return undefined
+    best.out += 1
+    if (this.waiting.delete(actor)) this.waiting.add(actor)
+    return best.id
+  }
+
+  /** No other actor has waited longer for this worker. `waiting` is in order of arrival. */
+  private isTurnOf(actor: QueueActor, worker: Attached): boolean {
+    for (const other of this.waiting) {
+      if (other === actor) return true
+      if (!other.machine.hasReadyAmong(worker.tasks)) continue
+      other.schedule()
+      return false
+    }
+    return true
+  }
+
+  assign(workerId: string, assignments: ReadonlyArray<Assignment>): void {
+    const worker = this.attached.get(workerId)
+    if (worker === undefined) return
+    for (let at = 0; at < assignments.length; at += assignmentsPerMessage) {
+      worker.deliver({ _tag: "assign", assignments: assignments.slice(at, at + assignmentsPerMessage) })
+    }
+  }
+
+  interrupt(workerId: string, attempts: ReadonlyArray<AttemptRef>): void {
+    this.attached.get(workerId)?.deliver({ _tag: "cancel", attempts })
+  }
+
+  freed(workerIds: ReadonlyArray<string>): void {
+    for (const id of workerIds) {
+      const worker = this.attached.get(id)
+      if (worker !== undefined && worker.out > 0) worker.out -= 1
+    }
+    if (this.actors.size > 1) for (const actor of this.actors.values()) if (actor.machine.entryCount > 0) actor.schedule()
+  }
+
+  /** After each dispatch: whether the actor still waits for slots, and whose share it would use more of. */
+  wanting(actor: QueueActor, isOpen: boolean): void {
+    let isWaiting = false
+    for (const worker of this.attached.values()) {
+      const hasReady = isOpen && actor.machine.hasReadyAmong(worker.tasks)
+      if (hasReady) isWaiting = true
+      const hungry = worker.out >= worker.credit && hasReady
+      // One actor with nothing to do does not speak for the others: the flag falls when a slot stays free.
+      if (hungry !== worker.hungry && (hungry || worker.out < worker.credit)) {
+        worker.hungry = hungry
+        worker.deliver({ _tag: "hungry", hungry })
+      }
+    }
+    if (isWaiting) {
+      this.waiting.add(actor)
+      return
+    }
+    // It may have been the one the others gave way to.
+    if (this.waiting.delete(actor)) for (const other of this.waiting) other.schedule()
+  }
+
+  private report(reports: ReadonlyArray<OutcomeReport>): Effect.Effect<ReadonlyArray<OutcomeAnswer>> {
+    const groups = new Map<number, { readonly reports: Array<OutcomeReport>; readonly places: Array<number> }>()
+    reports.forEach((report, at) => {
+      let group = groups.get(report.partitionId)
+      if (group === undefined) {
+        group = { reports: [], places: [] }
+        groups.set(report.partitionId, group)
+      }
+      group.reports.push(report)
+      group.places.push(at)
+    })
+    const answers: Array<OutcomeAnswer> = reports.map(() => "not-owner")
+    return Effect.forEach(groups, ([partitionId, group]) => {
+      const actor = this.actors.get(partitionId)
+      if (actor === undefined) return Effect.void
+      return Effect.map(actor.report(group.reports), (each) => {
+        each.forEach((answer, at) => {
+          answers[group.places[at]!] = answer
+        })
+      })
+    }, { concurrency: "inherit", discard: true }).pipe(Effect.withConcurrency(16), Effect.as(answers))
+  }
+
+  private recount(worker: Attached): void {
+    let out = 0
+    for (const actor of this.actors.values()) out += actor.machine.heldBy(worker.id)
+    worker.out = out
+  }
+
+  private wake(worker: Attached): void {
+    for (const actor of this.actors.values()) if (actor.machine.hasReadyAmong(worker.tasks)) actor.schedule()
+  }
+
+  private lose(worker: Attached, graceMs: number): void {
+    this.drop(worker)
+    for (const actor of this.actors.values()) actor.doubt(worker.id, graceMs)
+  }
+
+  private drop(worker: Attached): void {
+    this.attached.delete(worker.id)
+    for (const task of worker.tasks) {
+      const rest = (this.byTask.get(task) ?? []).filter((each) => each !== worker)
+      if (rest.length === 0) this.byTask.delete(task)
+      else this.byTask.set(task, rest)
+    }
+    worker.closed()
+  }
+}

@@ -1,0 +1,117 @@
+/** A run in the memory of its owner, and the words in which the machine says what it has decided. */
+import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
+import type { RunFailure } from "./Run.js"
+import type { RunId } from "./RunId.js"
+import { defaultPolicy, parsePolicy, type RunPolicy } from "./RunRequest.js"
+import type { WaitingState } from "./RunState.js"
+import type { Seat } from "./Window.js"
+import type { Assignment, AttemptRef } from "./WorkerProtocol.js"
+
+/** Numbers given out under one epoch. More and the actor must take its partition over again. */
+export const numbersPerEpoch = 2 ** 30
+
+type Place = "out" | "ready" | "timer" | "settling" | "running" | "finishing"
+
+/** A run in memory. */
+export interface Entry {
+  readonly id: RunId
+  readonly seq: number
+  readonly task: string
+  readonly priority: number
+  readonly createdAt: number
+  readonly payload: string
+  readonly policy: string
+  state: WaitingState | "running"
+  scheduledAt: number
+  orderKey: number
+  attempt: number
+  crashes: number
+  leaseEpoch: number
+  worker: string | null
+  failure: string | null
+  startedAt: number | null
+  place: Place
+  /** Whether the store has it in the line it waits in; else leaving memory needs a write. */
+  inStoredLine: boolean
+  cancelRequested: boolean
+  seat: Seat<Entry> | undefined
+}
+
+export type Write =
+  | { readonly _tag: "update"; readonly entry: Entry; readonly update: RunUpdate }
+  | { readonly _tag: "finish"; readonly entry: Entry; readonly finish: RunFinish }
+
+export interface Load {
+  /** `undefined`: the line of runs that wait for their time. */
+  readonly task: string | undefined
+  readonly afterKey: number
+  readonly afterSeq: number
+  readonly limit: number
+}
+
+export interface Out {
+  writes: Array<Write>
+  assignments: Array<{ readonly worker: string; readonly assignment: Assignment }>
+  cancels: Array<{ readonly worker: string; readonly attempt: AttemptRef }>
+  loads: Array<Load>
+  /** Slots given back, one per ended attempt. */
+  freed: Array<string>
+}
+
+/** The workers a partition can use now, and their free slots. Shared by all actors of a node. */
+export interface WorkerPool {
+  /** Takes a slot of some worker able to run the task and answers the worker. */
+  readonly take: (task: string) => string | undefined
+}
+
+export const failureText = (kind: RunFailure["kind"], tag: string, message: string) =>
+  JSON.stringify({ kind, tag, message } satisfies RunFailure)
+
+/** FNV-1a of the id and attempt, as a fraction: jitter that a replay repeats. */
+export const fraction = (id: string, attempt: number): number => {
+  let hash = 0x811c9dc5 ^ attempt
+  for (let at = 0; at < id.length; at++) hash = Math.imul(hash ^ id.charCodeAt(at), 0x01000193)
+  return (hash >>> 0) / 2 ** 32
+}
+
+export const policyOf = (entry: Entry): RunPolicy => {
+  const policy = parsePolicy(entry.policy)
+  // Checked at the edge; a row that cannot be read any more gets the defaults rather than stopping its queue.
+  return "retry" in policy ? policy : defaultPolicy
+}
+
+export const entryOf = (run: StoredRun): Entry => ({
+  id: run.id,
+  seq: run.seq,
+  task: run.task,
+  priority: run.priority,
+  createdAt: run.createdAt,
+  payload: run.payload,
+  policy: run.policy,
+  state: run.state,
+  scheduledAt: run.scheduledAt,
+  orderKey: run.orderKey,
+  attempt: run.attempt,
+  crashes: run.crashes,
+  leaseEpoch: run.leaseEpoch,
+  worker: run.worker,
+  failure: run.failure,
+  startedAt: run.startedAt,
+  place: "out",
+  inStoredLine: true,
+  cancelRequested: false,
+  seat: undefined
+})
+
+export const updateOf = (entry: Entry): RunUpdate => ({
+  id: entry.id,
+  state: entry.state,
+  scheduledAt: entry.scheduledAt,
+  orderKey: entry.orderKey,
+  attempt: entry.attempt,
+  crashes: entry.crashes,
+  leaseEpoch: entry.leaseEpoch,
+  worker: entry.worker,
+  failure: entry.failure,
+  startedAt: entry.startedAt
+})

@@ -1,0 +1,96 @@
+/** Failures that cross a boundary: to a caller, over the wire, into a stored run. A list; read it as one. */
+import { Schema } from "effect"
+import { RunId } from "./RunId.js"
+
+/** The payload does not fit the task's schema. Nothing was stored. */
+export class PayloadInvalid extends Schema.TaggedError<PayloadInvalid>("@orrery/core/PayloadInvalid")("PayloadInvalid", {
+  task: Schema.String,
+  issue: Schema.String
+}) {
+  override get message() {
+    return `payload of ${this.task} is invalid: ${this.issue}`
+  }
+}
+
+/** The encoded payload is larger than the cluster accepts. Nothing was stored. */
+export class PayloadTooLarge
+  extends Schema.TaggedError<PayloadTooLarge>("@orrery/core/PayloadTooLarge")("PayloadTooLarge", {
+    task: Schema.String,
+    sizeBytes: Schema.Number,
+    limitBytes: Schema.Number
+  })
+{
+  override get message() {
+    return `payload of ${this.task} is ${this.sizeBytes} bytes, the limit is ${this.limitBytes}`
+  }
+}
+
+/** A field of a request is out of bounds. Nothing was stored. */
+export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("@orrery/core/InvalidRequest")("InvalidRequest", {
+  field: Schema.String,
+  limit: Schema.String,
+  actual: Schema.String
+}) {
+  override get message() {
+    return `${this.field} must be ${this.limit}, got ${this.actual}`
+  }
+}
+
+/** No run has this id, or its history has been dropped. */
+export class RunNotFound extends Schema.TaggedError<RunNotFound>("@orrery/core/RunNotFound")("RunNotFound", {
+  runId: RunId
+}) {
+  override get message() {
+    return `run ${this.runId} not found`
+  }
+}
+
+/** The node has as much unwritten work as it may hold. Nothing was stored; try again after `retryAfterMs`. */
+export class Overloaded extends Schema.TaggedError<Overloaded>("@orrery/core/Overloaded")("Overloaded", {
+  what: Schema.String,
+  limit: Schema.Number,
+  actual: Schema.Number,
+  retryAfterMs: Schema.Number
+}) {
+  override get message() {
+    return `${this.what} is at its bound (${this.actual} of ${this.limit}), retry after ${this.retryAfterMs} ms`
+  }
+}
+
+/** The database did not answer, or refused. Retrying may help; what was asked may or may not have happened. */
+export class StoreUnavailable
+  extends Schema.TaggedError<StoreUnavailable>("@orrery/core/StoreUnavailable")("StoreUnavailable", {
+    operation: Schema.String,
+    cause: Schema.Defect
+  })
+{
+  override get message() {
+    return `store unavailable in ${this.operation}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+  }
+}
+
+/** Another actor has taken the partition over since; this one must stop and drop its memory. */
+export class Fenced extends Schema.TaggedError<Fenced>("@orrery/core/Fenced")("Fenced", {
+  partitionId: Schema.Number,
+  epoch: Schema.Number
+}) {
+  override get message() {
+    return `partition ${this.partitionId} has moved on from epoch ${this.epoch}`
+  }
+}
+
+/** No node that owns the queue could be reached in time. A request with the same run ids may be sent again. */
+export class ClusterUnavailable
+  extends Schema.TaggedError<ClusterUnavailable>("@orrery/core/ClusterUnavailable")("ClusterUnavailable", {
+    operation: Schema.String,
+    reason: Schema.String
+  })
+{
+  override get message() {
+    return `cluster unavailable in ${this.operation}: ${this.reason}`
+  }
+}
+
+/** What may go wrong with an enqueue. Only `ClusterUnavailable` leaves open whether it happened. */
+export const EnqueueError = Schema.Union(PayloadInvalid, PayloadTooLarge, InvalidRequest, Overloaded, ClusterUnavailable)
+export type EnqueueError = typeof EnqueueError.Type

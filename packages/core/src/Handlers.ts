@@ -1,0 +1,41 @@
+import { Context, Effect, Layer } from "effect"
+import type { Outcome } from "./Run.js"
+import type { RunId } from "./RunId.js"
+
+/** What a handler knows of the attempt it runs. */
+export class Attempt extends Context.Tag("@orrery/core/Attempt")<Attempt, {
+  readonly runId: RunId
+  /** Counted from 1. */
+  readonly attempt: number
+  /** `epoch.attempt`: pass it to side effects that can refuse an older one. */
+  readonly fencingToken: string
+  /** The same for all attempts of the run: pass it to side effects that can refuse a repeat. */
+  readonly idempotencyKey: string
+  /** Start-to-close timeout, ms; 0: none. */
+  readonly timeoutMs: number
+}>() {}
+
+/** Runs one attempt from encoded payload to outcome. Never fails; an interruption of it is the worker's to report. */
+export type Handler = (payload: string) => Effect.Effect<Outcome, never, Attempt>
+
+/** The tasks this process can run, by name. Filled by `Task.toLayer` while layers are built. */
+export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
+  /** Dies when the name is taken: two handlers for one task are a mistake in the program. */
+  readonly register: (task: string, handler: Handler) => Effect.Effect<void>
+  readonly find: (task: string) => Handler | undefined
+  readonly names: () => ReadonlyArray<string>
+}>() {}
+
+export const layer: Layer.Layer<Handlers> = Layer.sync(Handlers, () => {
+  const handlers = new Map<string, Handler>()
+  return Handlers.of({
+    register: (task, handler) =>
+      Effect.suspend(() => {
+        if (handlers.has(task)) return Effect.dieMessage(`task ${task} has two handlers in this process`)
+        handlers.set(task, handler)
+        return Effect.void
+      }),
+    find: (task) => handlers.get(task),
+    names: () => [...handlers.keys()]
+  })
+})

@@ -1,0 +1,95 @@
+import { Context, type Effect } from "effect"
+import type { Fenced, Overloaded, StoreUnavailable } from "./Errors.js"
+import type { RunId } from "./RunId.js"
+import type { FinalState, WaitingState } from "./RunState.js"
+
+/** A run that is not final, as stored. Times are ms since 1970 by the database clock. */
+export interface StoredRun {
+  readonly id: RunId
+  /** Order of arrival within the partition, across owners: `epoch * 2^30 + n`. */
+  readonly seq: number
+  readonly task: string
+  readonly priority: number
+  readonly createdAt: number
+  readonly payload: string
+  /** JSON text of a `RunPolicy`. */
+  readonly policy: string
+  readonly state: WaitingState | "running"
+  readonly scheduledAt: number
+  /** Place in line: `scheduledAt + priority * agingStep`; ties by `seq`. */
+  readonly orderKey: number
+  /** Attempts begun. */
+  readonly attempt: number
+  /** Attempts whose worker died. */
+  readonly crashes: number
+  /** Of the running attempt: the epoch that granted the lease (0 when not running). */
+  readonly leaseEpoch: number
+  readonly worker: string | null
+  /** JSON text of a `RunFailure`. */
+  readonly failure: string | null
+  readonly startedAt: number | null
+}
+
+/** The part of a stored run that changes. */
+export type RunUpdate = Pick<
+  StoredRun,
+  | "id"
+  | "state"
+  | "scheduledAt"
+  | "orderKey"
+  | "attempt"
+  | "crashes"
+  | "leaseEpoch"
+  | "worker"
+  | "failure"
+  | "startedAt"
+>
+
+export interface RunFinish {
+  readonly id: RunId
+  readonly state: FinalState
+  readonly attempt: number
+  readonly crashes: number
+  readonly worker: string | null
+  readonly startedAt: number | null
+  readonly result: string | null
+  readonly failure: string | null
+}
+
+/** What one actor wants written together. At most one change per run in a batch. */
+export interface JournalBatch {
+  readonly partitionId: number
+  readonly epoch: number
+  readonly inserts: ReadonlyArray<{ readonly run: StoredRun; readonly resend: boolean }>
+  readonly updates: ReadonlyArray<RunUpdate>
+  readonly finishes: ReadonlyArray<RunFinish>
+}
+
+export interface Committed {
+  /**
+   * Inserts that were not made because another run has that id, final ones included: whatever `resend` says, for the
+   * first copy of a request can come after the second. A run of this partition with the same `seq` is the batch's own,
+   * made when the batch was applied before.
+   */
+  readonly duplicates: ReadonlySet<RunId>
+  /** The database clock, ms since 1970, taken before the commit. */
+  readonly now: number
+}
+
+/**
+ * PORT. The only way run state is written. Adapters pass `journalContract` in @orrery/testing.
+ */
+export class Journal extends Context.Tag("@orrery/core/Journal")<Journal, {
+  /**
+   * Writes the batch, whole or not at all, together with those of other actors.
+   *
+   * - durable when it answers
+   * - `Fenced` when the partition's epoch is not the batch's: nothing of it was written; but when the connection was
+   *   lost meanwhile, an earlier copy of the batch may have been, before the takeover, which then has seen it
+   * - batches of one partition are applied one after the other, in the order given
+   * - a connection lost around the commit is resolved inside: the batch is idempotent and applied again, up to
+   *   the adapter's deadline; then `StoreUnavailable`, and the actor must take the partition over anew
+   * - `Overloaded` when more bytes wait than the node may hold: nothing was written
+   */
+  readonly commit: (batch: JournalBatch) => Effect.Effect<Committed, Fenced | Overloaded | StoreUnavailable>
+}>() {}

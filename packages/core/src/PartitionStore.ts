@@ -1,0 +1,62 @@
+import { Context, type Effect } from "effect"
+import type { StoreUnavailable } from "./Errors.js"
+import type { StoredRun } from "./Journal.js"
+import type { RunId } from "./RunId.js"
+
+/** Names a partition; `partitionKey` of it is its entity id. */
+export interface PartitionName {
+  readonly namespace: string
+  readonly queue: string
+  readonly partition: number
+}
+
+export interface Takeover {
+  readonly partitionId: number
+  /** Greater than every epoch before it. */
+  readonly epoch: number
+  /** The database clock, ms since 1970. */
+  readonly now: number
+  /** Task names that have ready runs. */
+  readonly readyTasks: ReadonlyArray<string>
+  /** Whether runs wait for their time. */
+  readonly hasTimers: boolean
+  /** Every run recorded as running. */
+  readonly running: ReadonlyArray<StoredRun>
+}
+
+/** One page of a window: runs after (`afterKey`, `afterSeq`), in order, at most `limit` and about `bytesMax` of payload. */
+export interface PageRequest {
+  readonly partitionId: number
+  readonly afterKey: number
+  readonly afterSeq: number
+  readonly limit: number
+  readonly bytesMax: number
+}
+
+export interface Page {
+  readonly runs: ReadonlyArray<StoredRun>
+  /** No run follows the last one. */
+  readonly complete: boolean
+}
+
+/**
+ * PORT. What a queue actor reads. Adapters pass `partitionStoreContract` in @orrery/testing.
+ */
+export class PartitionStore extends Context.Tag("@orrery/core/PartitionStore")<PartitionStore, {
+  /**
+   * Makes the caller the only writer of the partition: raises the epoch (creating the partition at first), waits for
+   * commits under the old one that are under way, and reads what they left.
+   */
+  readonly takeOver: (name: PartitionName, owner: string) => Effect.Effect<Takeover, StoreUnavailable>
+  /** Runs of state `ready` of one task, by (orderKey, seq). */
+  readonly readReady: (page: PageRequest & { readonly task: string }) => Effect.Effect<Page, StoreUnavailable>
+  /** Runs of state `scheduled` or `retrying`, by (scheduledAt, seq), whether due or not. */
+  readonly readTimers: (page: PageRequest) => Effect.Effect<Page, StoreUnavailable>
+  /** A run of this partition that is not final. */
+  readonly findRun: (partitionId: number, id: RunId) => Effect.Effect<StoredRun | undefined, StoreUnavailable>
+  /** Partitions that hold at least one run that is not final. */
+  readonly listWithWork: Effect.Effect<ReadonlyArray<PartitionName>, StoreUnavailable>
+}>() {}
+
+/** `|` cannot be part of a name, so two partitions never share a key. */
+export const partitionKey = (name: PartitionName): string => `${name.namespace}|${name.queue}|${name.partition}`

@@ -1,0 +1,580 @@
+/**
+ * The heart: one partition of a queue as a state machine without effects. Commands come with the time (the
+ * owner's estimate of the database clock); what follows is gathered in `out` for the shell to carry out:
+ *
+ * - `writes`: changes for the journal. A run that shall wait again is out of line (`settling`) until the shell says
+ *   that the change is committed (`admit`); so nothing is assigned on state that could still be lost.
+ * - `assignments`, `cancels`: messages to workers, to be sent at once: what they rest on is committed.
+ * - `loads`: pages of windows to be read.
+ *
+ * Which runs are in memory: all that are running, those that settle, and the head of each line: one `Window` per
+ * task for ready runs (so that runs nobody can execute do not hide others) and one for runs that wait for their
+ * time. Order among the tasks of a queue is by (orderKey, seq), over all of them.
+ *
+ * A lease number, `epoch * 2^30 + n`, grows with every grant and every owner. With it an attempt is accepted or
+ * refused as stale: an outcome counts only for the lease under which the run is running now.
+ */
+import {
+  type Entry,
+  entryOf,
+  failureText,
+  fraction,
+  numbersPerEpoch,
+  type Out,
+  policyOf,
+  updateOf,
+  type WorkerPool
+} from "./Entry.js"
+import type { StoredRun } from "./Journal.js"
+import * as RetryPolicy from "./RetryPolicy.js"
+import type { Outcome } from "./Run.js"
+import type { RunId } from "./RunId.js"
+import type { FinalState } from "./RunState.js"
+import { type Seat, seatOf, Window, type WindowLimits } from "./Window.js"
+import type { AttemptRef } from "./WorkerProtocol.js"
+
+/** The owner gives a worker this long to notice its own timeout before it decides by itself. */
+export const timeoutGraceMs = 2_000
+/** A cancelled attempt that has not ended by then is final without its worker's word. */
+export const cancelGraceMs = 10_000
+
+export interface MachineOptions {
+  readonly partitionId: number
+  readonly epoch: number
+  readonly agingStepMs: number
+  readonly maxCrashes: number
+  readonly window: WindowLimits
+}
+
+/**
+ * A worker's attempts under this owner. Those with a lease below `doubtBelow` are in doubt until the worker announces
+ * them, and lost at `expiresAt`; later ones were assigned over its present session.
+ */
+interface Held {
+  readonly runs: Set<Entry>
+  expiresAt: number
+  doubtBelow: number
+}
+
+interface Deadline {
+  readonly kind: "timeout" | "cancel"
+  readonly lease: number
+}
+
+export class QueueMachine {
+  out: Out = { writes: [], assignments: [], cancels: [], loads: [], freed: [] }
+  private readonly entries = new Map<RunId, Entry>()
+  private readonly ready = new Map<string, Window<Entry>>()
+  private readonly timers: Window<Entry>
+  private readonly deadlines = new Window<{ readonly entry: Entry } & Deadline>({ runsMax: Infinity, bytesMax: Infinity }, true)
+  private readonly held = new Map<string, Held>()
+  /** Per page being read: the runs that left memory since it was asked for. The page may still show them. */
+  private readonly departed = new Map<Window<Entry>, Set<RunId>>()
+  private numbers = 0
+  private deadlineSeq = 0
+
+  constructor(
+    private readonly options: MachineOptions,
+    taken: {
+      readonly now: number
+      readonly readyTasks: ReadonlyArray<string>
+      readonly hasTimers: boolean
+      readonly running: ReadonlyArray<StoredRun>
+      /** Running attempts that no worker has announced by then are lost. */
+      readonly adoptUntil: number
+    }
+  ) {
+    this.timers = new Window(options.window, !taken.hasTimers)
+    for (const task of taken.readyTasks) this.ready.set(task, new Window(options.window, false))
+    for (const run of taken.running) {
+      const entry = entryOf(run)
+      this.entries.set(entry.id, entry)
+      this.hold(entry, run.worker ?? "")
+      this.doubt(run.worker ?? "", taken.adoptUntil)
+    }
+  }
+
+  /** The next number of this epoch, for arrivals and leases. */
+  nextNumber(): number {
+    if (this.numbers >= numbersPerEpoch - 1) throw new Error(`numbers of epoch ${this.options.epoch} are used up`)
+    return this.options.epoch * numbersPerEpoch + this.numbers++
+  }
+
+  /** Whether the numbers of this epoch are nearly used up: the shell then takes over anew. */
+  get isExhausted(): boolean {
+    return this.numbers > numbersPerEpoch - 2 ** 24
+  }
+
+  orderKeyOf(scheduledAt: number, priority: number): number {
+    return scheduledAt + priority * this.options.agingStepMs
+  }
+
+  get isIdle(): boolean {
+    if (this.entries.size > 0 || !this.timers.complete || this.departed.size > 0) return false
+    for (const window of this.ready.values()) if (!window.complete) return false
+    return true
+  }
+
+  get runningCount(): number {
+    let count = 0
+    for (const held of this.held.values()) count += held.runs.size
+    return count
+  }
+
+  /** Attempts that this worker has out under this owner. */
+  heldBy(worker: string): number {
+    return this.held.get(worker)?.runs.size ?? 0
+  }
+
+  get entryCount(): number {
+    return this.entries.size
+  }
+
+  knows(id: RunId): boolean {
+    return this.entries.has(id)
+  }
+
+  hasReady(task: string): boolean {
+    const window = this.ready.get(task)
+    return window !== undefined && (window.size > 0 || !window.complete)
+  }
+
+  /** Whether a ready run is in memory whose task is among `tasks`. */
+  hasReadyAmong(tasks: ReadonlySet<string>): boolean {
+    for (const [task, window] of this.ready) if (window.size > 0 && tasks.has(task)) return true
+    return false
+  }
+
+  /** A run whose insert is committed. */
+  admitNew(run: StoredRun): void {
+    if (this.entries.has(run.id)) return
+    const entry = entryOf(run)
+    this.entries.set(entry.id, entry)
+    entry.place = "settling"
+    this.admit(entry)
+  }
+
+  /** The waiting state of a settling run is committed: it takes its place in line. */
+  admit(entry: Entry): void {
+    if (entry.place !== "settling") return
+    entry.inStoredLine = true
+    const inLine = entry.state === "ready" ? this.enterReady(entry) : this.enterTimers(entry)
+    if (!inLine) this.forget(entry)
+  }
+
+  /** The end of a run is committed. */
+  finished(entry: Entry): void {
+    if (entry.place === "finishing") this.forget(entry)
+  }
+
+  /** Moves what is due, notices what has run out, and asks for pages. */
+  tick(now: number): void {
+    for (;;) {
+      const head = this.timers.peek()
+      if (head === undefined || head.key > now) break
+      this.timers.remove(head)
+      const entry = head.item
+      entry.seat = undefined
+      // The store keeps it among the timers; that is enough as long as it stays in memory.
+      entry.inStoredLine = false
+      entry.state = "ready"
+      if (!this.enterReady(entry)) this.settle(entry)
+    }
+    for (;;) {
+      const head = this.deadlines.peek()
+      if (head === undefined || head.key > now) break
+      this.deadlines.remove(head)
+      this.deadlinePassed(head.item, now)
+    }
+    for (const [worker, held] of this.held) {
+      if (held.expiresAt <= now) this.giveUp(worker, held)
+    }
+    if (this.timers.needsLoad()) this.load(undefined, this.timers)
+    for (const [task, window] of this.ready) {
+      if (window.needsLoad()) this.load(task, window)
+      else if (window.complete && window.size === 0) this.ready.delete(task)
+    }
+  }
+
+  /** When `tick` has something to do by the clock, ms; `Infinity` when never. */
+  nextTick(): number {
+    let at = Math.min(this.timers.peek()?.key ?? Infinity, this.deadlines.peek()?.key ?? Infinity)
+    for (const held of this.held.values()) at = Math.min(at, held.expiresAt)
+    return at
+  }
+
+  /** Gives ready runs, first in order first, to workers with a free slot. */
+  dispatch(now: number, pool: WorkerPool): void {
+    let blocked: Set<string> | undefined
+    for (;;) {
+      let first: Seat<Entry> | undefined
+      for (const [task, window] of this.ready) {
+        if (window.size === 0 || blocked?.has(task) === true) continue
+        const head = window.peek()
+        if (head === undefined) continue
+        if (first === undefined || head.key < first.key || (head.key === first.key && head.seq < first.seq)) first = head
+      }
+      if (first === undefined) return
+      const entry = first.item
+      const worker = pool.take(entry.task)
+      if (worker === undefined) {
+        blocked ??= new Set()
+        blocked.add(entry.task)
+        continue
+      }
+      const window = this.ready.get(entry.task)!
+      window.remove(first)
+      if (window.needsLoad()) this.load(entry.task, window)
+      this.start(entry, worker, now)
+    }
+  }
+
+  /** `undefined`: stale. Else the run whose end or next wait is now in `out.writes`. */
+  outcome(ref: AttemptRef, outcome: Outcome, now: number): Entry | undefined {
+    const entry = this.entries.get(ref.runId)
+    if (entry === undefined || entry.place !== "running" || entry.leaseEpoch !== ref.leaseEpoch) return undefined
+    this.release(entry)
+    switch (outcome._tag) {
+      case "success":
+        this.finish(entry, "succeeded", outcome.result, null)
+        break
+      case "failure":
+        this.failed(entry, JSON.stringify(outcome.failure), outcome.retryable, now)
+        break
+      case "cancelled":
+        if (entry.cancelRequested) this.finish(entry, "cancelled", null, entry.failure)
+        else this.interrupted(entry)
+        break
+      case "interrupted":
+        this.interrupted(entry)
+        break
+    }
+    return entry
+  }
+
+  /**
+   * The worker's session is gone, or replaced by a new one: unless it announces them by `expiresAt`, the attempts it has
+   * been given until now count as crashed.
+   */
+  doubt(worker: string, expiresAt: number): void {
+    const held = this.held.get(worker)
+    if (held === undefined) return
+    held.expiresAt = Math.min(held.expiresAt, expiresAt)
+    held.doubtBelow = this.options.epoch * numbersPerEpoch + this.numbers
+  }
+
+  /** The worker said goodbye: what it still holds goes back, uncounted. */
+  workerGone(worker: string): void {
+    const held = this.held.get(worker)
+    if (held === undefined) return
+    for (const entry of [...held.runs]) {
+      this.release(entry)
+      this.interrupted(entry)
+    }
+  }
+
+  /** Whether the attempt is running under exactly this lease. */
+  holds(ref: AttemptRef): boolean {
+    const entry = this.entries.get(ref.runId)
+    return entry !== undefined && entry.place === "running" && entry.leaseEpoch === ref.leaseEpoch
+  }
+
+  /**
+   * A worker tells which attempts of this partition it holds. They stay its own where the lease is still the last
+   * one; what the books say it holds, but it does not, goes back uncounted (the assignment never arrived).
+   * Answers those it must drop. `adopted` counts those that take a slot again.
+   */
+  announce(worker: string, attempts: ReadonlyArray<AttemptRef>): {
+    readonly stale: ReadonlyArray<AttemptRef>
+    readonly adopted: number
+  } {
+    const stale: Array<AttemptRef> = []
+    const kept = new Set<Entry>()
+    let adopted = 0
+    for (const ref of attempts) {
+      const entry = this.entries.get(ref.runId)
+      if (entry !== undefined && entry.place === "running" && entry.leaseEpoch === ref.leaseEpoch) {
+        kept.add(entry)
+        adopted += 1
+      } else if (entry !== undefined && entry.place === "ready" && this.isUnrecorded(entry, ref)) {
+        // Started under the owner before, which died before it could note it.
+        this.ready.get(entry.task)!.remove(entry.seat!)
+        entry.attempt = ref.attempt
+        entry.leaseEpoch = ref.leaseEpoch
+        entry.state = "running"
+        this.hold(entry, worker)
+        this.write(entry)
+        kept.add(entry)
+        adopted += 1
+      } else {
+        stale.push(ref)
+      }
+    }
+    const held = this.held.get(worker)
+    if (held !== undefined) {
+      held.expiresAt = Infinity
+      for (const entry of [...held.runs]) {
+        if (entry.leaseEpoch >= held.doubtBelow) continue
+        if (kept.has(entry)) {
+          if (entry.cancelRequested) this.out.cancels.push({ worker, attempt: this.refOf(entry) })
+          continue
+        }
+        this.release(entry)
+        this.interrupted(entry)
+      }
+    }
+    return { stale, adopted }
+  }
+
+  /** `unknown`: not in memory, the store must be asked. */
+  cancel(id: RunId, now: number): { readonly answer: "cancelled" | "requested"; readonly entry: Entry } | "unknown" {
+    const entry = this.entries.get(id)
+    if (entry === undefined) return "unknown"
+    switch (entry.place) {
+      case "running":
+        if (!entry.cancelRequested) {
+          entry.cancelRequested = true
+          this.out.cancels.push({ worker: entry.worker!, attempt: this.refOf(entry) })
+          this.setDeadline(entry, "cancel", now + cancelGraceMs)
+        }
+        return { answer: "requested", entry }
+      case "finishing":
+        return { answer: "cancelled", entry }
+      default:
+        if (entry.place === "ready") this.ready.get(entry.task)!.remove(entry.seat!)
+        else if (entry.place === "timer") this.timers.remove(entry.seat!)
+        this.finish(entry, "cancelled", null, entry.failure)
+        return { answer: "cancelled", entry }
+    }
+  }
+
+  /** A run of the store that is not in memory, and waits, is cancelled. `undefined`: it has come to memory meanwhile. */
+  cancelStored(run: StoredRun): Entry | undefined {
+    if (this.entries.has(run.id)) return undefined
+    const entry = entryOf(run)
+    this.entries.set(entry.id, entry)
+    this.finish(entry, "cancelled", null, entry.failure)
+    return entry
+  }
+
+  /** A page asked for in `out.loads` is there. */
+  loaded(task: string | undefined, runs: ReadonlyArray<StoredRun>, complete: boolean): void {
+    const window = task === undefined ? this.timers : this.ready.get(task)!
+    const departed = this.departed.get(window)!
+    this.departed.delete(window)
+    const place = task === undefined ? "timer" : "ready"
+    const keyOf = (run: StoredRun) => (task === undefined ? run.scheduledAt : run.orderKey)
+    const page: Array<Seat<Entry>> = []
+    for (const run of runs) {
+      if (this.entries.has(run.id) || departed.has(run.id)) continue
+      const entry = entryOf(run)
+      entry.place = place
+      entry.inStoredLine = true
+      entry.seat = seatOf(entry, keyOf(run), run.seq, entry.payload.length)
+      this.entries.set(entry.id, entry)
+      page.push(entry.seat)
+    }
+    const last = runs[runs.length - 1]
+    const beyond = window.finishLoad(page, last === undefined ? undefined : { key: keyOf(last), seq: last.seq }, complete)
+    for (const seat of beyond) this.leaveLine(seat.item)
+  }
+
+  loadFailed(task: string | undefined): void {
+    const window = task === undefined ? this.timers : this.ready.get(task)!
+    this.departed.delete(window)
+    for (const seat of window.failLoad()) this.leaveLine(seat.item)
+  }
+
+  private load(task: string | undefined, window: Window<Entry>): void {
+    this.departed.set(window, new Set())
+    this.out.loads.push({ task, ...window.beginLoad() })
+  }
+
+  private enterReady(entry: Entry): boolean {
+    let window = this.ready.get(entry.task)
+    if (window === undefined) {
+      window = new Window(this.options.window, true)
+      this.ready.set(entry.task, window)
+    }
+    return this.enter(window, entry, "ready", entry.orderKey)
+  }
+
+  private enterTimers(entry: Entry): boolean {
+    return this.enter(this.timers, entry, "timer", entry.scheduledAt)
+  }
+
+  private enter(window: Window<Entry>, entry: Entry, place: "ready" | "timer", key: number): boolean {
+    const seat = window.offer(entry, key, entry.seq, entry.payload.length)
+    if (seat === undefined) return false
+    entry.seat = seat
+    entry.place = place
+    for (const gone of window.evict()) this.leaveLine(gone.item)
+    return true
+  }
+
+  /** Out of memory; but a run the store has in another line is written to its own first. */
+  private leaveLine(entry: Entry): void {
+    entry.seat = undefined
+    if (entry.inStoredLine) this.forget(entry)
+    else this.settle(entry)
+  }
+
+  private settle(entry: Entry): void {
+    entry.place = "settling"
+    entry.seat = undefined
+    this.write(entry)
+  }
+
+  private start(entry: Entry, worker: string, now: number): void {
+    entry.attempt += 1
+    entry.leaseEpoch = this.nextNumber()
+    entry.state = "running"
+    entry.startedAt = now
+    this.hold(entry, worker)
+    const timeoutMs = policyOf(entry).timeoutMs
+    if (timeoutMs > 0) this.setDeadline(entry, "timeout", now + timeoutMs + timeoutGraceMs)
+    this.out.assignments.push({
+      worker,
+      assignment: {
+        partitionId: this.options.partitionId,
+        runId: entry.id,
+        task: entry.task,
+        payload: entry.payload,
+        attempt: entry.attempt,
+        leaseEpoch: entry.leaseEpoch,
+        timeoutMs
+      }
+    })
+    this.write(entry)
+  }
+
+  private hold(entry: Entry, worker: string): void {
+    entry.worker = worker
+    entry.place = "running"
+    entry.seat = undefined
+    let held = this.held.get(worker)
+    if (held === undefined) {
+      held = { runs: new Set(), expiresAt: Infinity, doubtBelow: 0 }
+      this.held.set(worker, held)
+    }
+    held.runs.add(entry)
+  }
+
+  private release(entry: Entry): void {
+    const worker = entry.worker!
+    const held = this.held.get(worker)
+    if (held !== undefined) {
+      held.runs.delete(entry)
+      if (held.runs.size === 0) this.held.delete(worker)
+    }
+    this.out.freed.push(worker)
+  }
+
+  private giveUp(worker: string, held: Held): void {
+    held.expiresAt = Infinity
+    for (const entry of [...held.runs]) {
+      if (entry.leaseEpoch >= held.doubtBelow) continue
+      this.release(entry)
+      entry.crashes += 1
+      const failure = failureText("crashed", "WorkerLost", `worker ${worker} was lost during attempt ${entry.attempt}`)
+      entry.failure = failure
+      if (entry.cancelRequested) this.finish(entry, "cancelled", null, failure)
+      else if (entry.crashes >= this.options.maxCrashes || entry.attempt >= policyOf(entry).retry.maxAttempts) {
+        this.finish(entry, "failed", null, failure)
+      } else this.backInLine(entry)
+    }
+  }
+
+  private failed(entry: Entry, failure: string, retryable: boolean, now: number): void {
+    entry.failure = failure
+    const delay = retryable
+      ? RetryPolicy.delayMs(policyOf(entry).retry, entry.attempt, fraction(entry.id, entry.attempt))
+      : undefined
+    if (delay === undefined) return this.finish(entry, "failed", null, failure)
+    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, failure)
+    entry.state = "retrying"
+    entry.scheduledAt = now + delay
+    entry.orderKey = this.orderKeyOf(entry.scheduledAt, entry.priority)
+    this.clearLease(entry)
+    this.settle(entry)
+  }
+
+  private interrupted(entry: Entry): void {
+    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, entry.failure)
+    entry.attempt -= 1
+    this.backInLine(entry)
+  }
+
+  /** Ready again at its old place. */
+  private backInLine(entry: Entry): void {
+    entry.state = "ready"
+    this.clearLease(entry)
+    this.settle(entry)
+  }
+
+  private clearLease(entry: Entry): void {
+    entry.worker = null
+    entry.startedAt = null
+  }
+
+  private deadlinePassed(deadline: { readonly entry: Entry } & Deadline, now: number): void {
+    const { entry, kind, lease } = deadline
+    if (entry.place !== "running" || entry.leaseEpoch !== lease) return
+    this.out.cancels.push({ worker: entry.worker!, attempt: this.refOf(entry) })
+    this.release(entry)
+    if (kind === "cancel") return this.finish(entry, "cancelled", null, entry.failure)
+    const { timeoutMs } = policyOf(entry)
+    this.failed(entry, failureText("timeout", "Timeout", `no outcome after ${timeoutMs} ms`), true, now)
+  }
+
+  private setDeadline(entry: Entry, kind: Deadline["kind"], at: number): void {
+    this.deadlines.offer({ entry, kind, lease: entry.leaseEpoch }, at, this.deadlineSeq++, 0)
+  }
+
+  private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {
+    entry.place = "finishing"
+    entry.seat = undefined
+    this.out.writes.push({
+      _tag: "finish",
+      entry,
+      finish: {
+        id: entry.id,
+        state,
+        attempt: entry.attempt,
+        crashes: entry.crashes,
+        worker: entry.worker,
+        startedAt: entry.startedAt,
+        result,
+        failure
+      }
+    })
+  }
+
+  private write(entry: Entry): void {
+    this.out.writes.push({
+      _tag: "update",
+      entry,
+      update: updateOf(entry)
+    })
+  }
+
+  private forget(entry: Entry): void {
+    entry.place = "out"
+    this.entries.delete(entry.id)
+    for (const departed of this.departed.values()) departed.add(entry.id)
+  }
+
+  /** A lease newer than the last one noted, but not of this owner. */
+  private isUnrecorded(entry: Entry, ref: AttemptRef): boolean {
+    return ref.leaseEpoch > entry.leaseEpoch && ref.leaseEpoch < this.options.epoch * numbersPerEpoch
+  }
+
+  private refOf(entry: Entry): AttemptRef {
+    return {
+      partitionId: this.options.partitionId,
+      runId: entry.id,
+      attempt: entry.attempt,
+      leaseEpoch: entry.leaseEpoch
+    }
+  }
+}

@@ -1,0 +1,55 @@
+/** A run as its readers see it, and how an attempt can end. */
+import { Schema } from "effect"
+import { Name } from "./Name.js"
+import { RunId } from "./RunId.js"
+import { RunState } from "./RunState.js"
+
+/** Why an attempt did not succeed, as kept with the run. */
+export const RunFailure = Schema.Struct({
+  kind: Schema.Literal("failure", "defect", "timeout", "crashed", "interrupted", "undecodable", "unencodable"),
+  /** Tag of the task's typed error, or name of the defect. */
+  tag: Schema.String,
+  message: Schema.String,
+  /** The task's typed error, encoded by its schema, as JSON text. Only for `kind: "failure"`. */
+  error: Schema.optionalWith(Schema.String, { exact: true })
+})
+export type RunFailure = typeof RunFailure.Type
+
+export const Run = Schema.Struct({
+  id: RunId,
+  namespace: Name,
+  queue: Name,
+  partition: Schema.Int,
+  task: Name,
+  state: RunState,
+  /** 0 is most urgent, 9 least, 5 the default. */
+  priority: Schema.Int,
+  /** Times are milliseconds since 1970 by the database clock. */
+  createdAt: Schema.Number,
+  scheduledAt: Schema.Number,
+  startedAt: Schema.NullOr(Schema.Number),
+  finishedAt: Schema.NullOr(Schema.Number),
+  /** Attempts begun so far. */
+  attempt: Schema.Int,
+  /** JSON text, encoded by the task's payload schema. */
+  payload: Schema.String,
+  /** JSON text, encoded by the task's success schema; only when succeeded. */
+  result: Schema.NullOr(Schema.String),
+  /** Of the last attempt that did not succeed. */
+  failure: Schema.NullOr(RunFailure),
+  worker: Schema.NullOr(Schema.String)
+})
+export type Run = typeof Run.Type
+
+/** How one attempt ended, as the worker tells it. Values are JSON text. */
+export type Outcome =
+  | { readonly _tag: "success"; readonly result: string }
+  /** `retryable: false` ends the run as failed whatever the policy says. */
+  | { readonly _tag: "failure"; readonly failure: RunFailure; readonly retryable: boolean }
+  /** The owner asked for the interruption, and the handler has ended. */
+  | { readonly _tag: "cancelled" }
+  /** The worker stopped before the handler could end. Does not count as an attempt. */
+  | { readonly _tag: "interrupted" }
+
+export const defaultPriority = 5
+export const priorityMax = 9

@@ -1,0 +1,17 @@
+import { Context, type Effect } from "effect"
+import type { StoreUnavailable } from "./Errors.js"
+import type { Run } from "./Run.js"
+import type { RunId } from "./RunId.js"
+import type { RunFilter } from "./Runs.js"
+
+/**
+ * PORT. Committed runs, final or not, for readers. May be served by a replica, so it may lag behind the journal;
+ * the adapter on the primary does not.
+ *
+ * A run waiting for its time is shown as `ready` once that time has come.
+ */
+export class RunReader extends Context.Tag("@orrery/core/RunReader")<RunReader, {
+  readonly find: (id: RunId) => Effect.Effect<Run | undefined, StoreUnavailable>
+  /** Newest first by id, at most `filter.limit`. */
+  readonly list: (filter: RunFilter) => Effect.Effect<ReadonlyArray<Run>, StoreUnavailable>
+}>() {}

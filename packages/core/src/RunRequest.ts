@@ -1,0 +1,105 @@
+/** What a client asks for, already encoded, and the checks every boundary makes on it. */
+import { Either, Schema } from "effect"
+import { InvalidRequest, PayloadTooLarge } from "./Errors.js"
+import { namePattern } from "./Name.js"
+import { RetryPolicy, standard } from "./RetryPolicy.js"
+import { priorityMax } from "./Run.js"
+import type { RunId } from "./RunId.js"
+
+/** Longest delay of a run: 10 years, in ms. */
+export const delayMsMax = 10 * 366 * 24 * 3600 * 1000
+/** Longest `timeout` of an attempt: 30 days, in ms. */
+export const timeoutMsMax = 30 * 24 * 3600 * 1000
+/** Default bound of an encoded payload and of a result: 256 KiB. */
+export const payloadBytesMaxDefault = 256 * 1024
+
+/** Stored with the run as JSON text: what the owner needs to decide on it without the task's code. */
+export const RunPolicy = Schema.Struct({
+  retry: RetryPolicy,
+  /** Start-to-close, ms. 0: none. */
+  timeoutMs: Schema.Int.pipe(Schema.between(0, timeoutMsMax))
+})
+export type RunPolicy = typeof RunPolicy.Type
+
+export const defaultPolicy: RunPolicy = { retry: standard, timeoutMs: 0 }
+
+export interface RunRequest {
+  readonly id: RunId
+  readonly namespace: string
+  readonly queue: string
+  readonly task: string
+  /** JSON text. */
+  readonly payload: string
+  /** 0 (most urgent) to 9. */
+  readonly priority: number
+  /** `delay`: ms from now by the owner's estimate of the database clock. `at`: an instant, ms since 1970. */
+  readonly when: { readonly _tag: "delay" | "at"; readonly ms: number }
+  /** JSON text of a `RunPolicy`. The same text for all runs of a task: it is parsed once. */
+  readonly policy: string
+  /** The client may have sent it before: the owner looks in the history too before it accepts it as new. */
+  readonly resend: boolean
+}
+
+const runIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+const decodePolicy = Schema.decodeUnknownEither(Schema.parseJson(RunPolicy))
+const policies = new Map<string, RunPolicy | InvalidRequest>()
+const policiesMax = 1_000
+const policyLengthMax = 16_384
+
+/** Parses a policy text; remembers the answers, since all runs of a task share one text. */
+export const parsePolicy = (text: string): RunPolicy | InvalidRequest => {
+  const known = policies.get(text)
+  if (known !== undefined) return known
+  if (text.length > policyLengthMax) {
+    return new InvalidRequest({ field: "policy", limit: `at most ${policyLengthMax} characters`, actual: `${text.length}` })
+  }
+  const parsed = decodePolicy(text)
+  const answer = Either.isRight(parsed)
+    ? parsed.right
+    : new InvalidRequest({ field: "policy", limit: "a run policy", actual: parsed.left.message })
+  // A caller that varies its policies must not fill the memory: forget all and start again.
+  if (policies.size >= policiesMax) policies.clear()
+  policies.set(text, answer)
+  return answer
+}
+
+const invalid = (field: string, limit: string, actual: unknown) =>
+  new InvalidRequest({ field, limit, actual: String(actual).slice(0, 300) })
+
+const nameProblem = (field: string, value: string) =>
+  namePattern.test(value)
+    ? undefined
+    : invalid(
+      field,
+      "1 to 200 characters of A-Z a-z 0-9 _ . : / -",
+      value.length > 200 ? `${value.length} characters` : JSON.stringify(value)
+    )
+
+/** The first thing wrong with a request, or `undefined`. Plain code: it runs once per enqueued run. */
+export const requestProblem = (
+  request: RunRequest,
+  payloadBytesMax: number
+): InvalidRequest | PayloadTooLarge | undefined => {
+  if (!runIdPattern.test(request.id)) return invalid("id", "a UUID version 7", request.id)
+  const name = nameProblem("namespace", request.namespace)
+    ?? nameProblem("queue", request.queue)
+    ?? nameProblem("task", request.task)
+  if (name !== undefined) return name
+  if (!Number.isInteger(request.priority) || request.priority < 0 || request.priority > priorityMax) {
+    return invalid("priority", `an integer from 0 to ${priorityMax}`, request.priority)
+  }
+  const { _tag, ms } = request.when
+  if (_tag === "delay" && !(ms >= 0 && ms <= delayMsMax)) return invalid("delay", `0 to ${delayMsMax} ms`, ms)
+  if (_tag === "at" && !(ms >= 0 && ms <= 8.64e15)) return invalid("at", "an instant after 1970", ms)
+  // Two bytes a character is the common upper case; count exactly only when it might matter.
+  if (request.payload.length * 3 > payloadBytesMax) {
+    const sizeBytes = Buffer.byteLength(request.payload)
+    if (sizeBytes > payloadBytesMax) {
+      return new PayloadTooLarge({ task: request.task, sizeBytes, limitBytes: payloadBytesMax })
+    }
+  }
+  // PostgreSQL text cannot hold a NUL. JSON escapes it, so a raw one is not JSON.
+  if (request.payload.includes("\u0000")) return invalid("payload", "JSON text", "a NUL character")
+  const policy = parsePolicy(request.policy)
+  return policy instanceof InvalidRequest ? policy : undefined
+}

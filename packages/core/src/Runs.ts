@@ -1,0 +1,48 @@
+import { Context, type Effect } from "effect"
+import type { ClusterUnavailable, EnqueueError, RunNotFound } from "./Errors.js"
+import type { Run } from "./Run.js"
+import type { RunId } from "./RunId.js"
+import type { RunRequest } from "./RunRequest.js"
+import type { RunState } from "./RunState.js"
+
+export interface RunFilter {
+  readonly namespace?: string
+  readonly queue?: string
+  readonly task?: string
+  readonly state?: RunState
+  /** Ids below this one: the last id of the page before. */
+  readonly before?: RunId
+  /** 1 to 500. */
+  readonly limit: number
+}
+
+/** `requested`: a running attempt is being interrupted; its end is awaited with `awaitFinal`. */
+export type CancelAnswer = "cancelled" | "requested" | "already-final"
+
+export const listLimitMax = 500
+
+/**
+ * PORT. What applications do with runs, from anywhere: inside a node, or over the wire.
+ *
+ * All calls may be repeated: the same run id names the same run.
+ */
+export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
+  /**
+   * Stores the runs; answers once PostgreSQL has committed every one of them.
+   *
+   * Not a transaction: when it fails with `ClusterUnavailable` or `Overloaded` some may be stored, and the
+   * same requests may be sent again. The other errors mean that none was.
+   */
+  readonly enqueueMany: (requests: ReadonlyArray<RunRequest>) => Effect.Effect<void, EnqueueError>
+
+  readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
+
+  /** Newest first by id. */
+  readonly list: (filter: RunFilter) => Effect.Effect<ReadonlyArray<Run>, ClusterUnavailable>
+
+  /** The run once it is final. Waits as long as that takes; survives node failures. */
+  readonly awaitFinal: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
+
+  /** A waiting run is cancelled when this answers; a running one is being interrupted. */
+  readonly cancel: (id: RunId) => Effect.Effect<CancelAnswer, RunNotFound | ClusterUnavailable>
+}>() {}

@@ -1,0 +1,294 @@
+/**
+ * A task: a named, typed definition of work. Enqueuing one makes a run; a handler, given where the work shall
+ * be done, executes it.
+ */
+import { Cause, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
+import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
+import { type Attempt, Handlers } from "./Handlers.js"
+import { namePattern } from "./Name.js"
+import { type RetryPolicy, standard } from "./RetryPolicy.js"
+import { defaultPriority, type Outcome, type Run, type RunFailure } from "./Run.js"
+import { makeRunId, type RunId } from "./RunId.js"
+import { type RunRequest, timeoutMsMax } from "./RunRequest.js"
+import { Runs } from "./Runs.js"
+
+/** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
+export const failureTextMax = 4_096
+/** Largest encoded result, in bytes. A larger one fails the run as `unencodable`. */
+export const resultBytesMax = 256 * 1024
+
+/** The run ended without a success and without a typed error of the task. */
+export class RunFailed extends Schema.TaggedError<RunFailed>("@orrery/core/RunFailed")("RunFailed", {
+  runId: Schema.String,
+  state: Schema.String,
+  kind: Schema.String,
+  tag: Schema.String,
+  detail: Schema.String
+}) {
+  override get message() {
+    return `run ${this.runId} ${this.state}: ${this.kind} ${this.tag} ${this.detail}`
+  }
+}
+
+export interface EnqueueOptions {
+  /** 0 most urgent, 9 least; default 5. */
+  readonly priority?: number
+  /** From now, by the database clock. */
+  readonly delay?: Duration.DurationInput
+  /** An instant, by the database clock. Not together with `delay`. */
+  readonly at?: Date
+}
+
+export interface Task<Name extends string, P, PI, S, SI, E, EI> {
+  readonly name: Name
+  readonly queue: string
+  readonly namespace: string
+  readonly payload: Schema.Schema<P, PI>
+  readonly success: Schema.Schema<S, SI>
+  readonly error: Schema.Schema<E, EI>
+  readonly retry: RetryPolicy
+
+  /** Makes the request without sending it. */
+  readonly request: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest>
+  /** Answers once the run is durable. */
+  readonly enqueue: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunId, EnqueueError, Runs>
+  /** One run per payload, in order of ids. Answers once all are durable. */
+  readonly enqueueMany: (
+    payloads: Iterable<P>,
+    options?: EnqueueOptions
+  ) => Effect.Effect<ReadonlyArray<RunId>, EnqueueError, Runs>
+  /** Waits for the end of a run of this task, from any process. */
+  readonly result: (
+    id: RunId
+  ) => Effect.Effect<
+    S,
+    E | RunFailed | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
+    Runs
+  >
+  /** `enqueue`, then `result`. */
+  readonly execute: (
+    payload: P,
+    options?: EnqueueOptions
+  ) => Effect.Effect<
+    S,
+    E | RunFailed | EnqueueError | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
+    Runs
+  >
+  /** Gives this process the ability to run the task. The handler may be run more than once for a run. */
+  readonly toLayer: <R>(
+    handler: (payload: P) => Effect.Effect<S, E, R>
+  ) => Layer.Layer<never, never, Handlers | Exclude<R, Attempt>>
+}
+
+/**
+ * Defines a task. Throws on a bad option, naming it: a wrong definition is a mistake in the program.
+ *
+ * `timeout` is start-to-close, per attempt. `isRetryable` decides on a typed error (default: all are);
+ * defects and timeouts are retried by the same policy.
+ */
+export const make = <const Name extends string, P, PI, S = void, SI = void, E = never, EI = never>(
+  name: Name,
+  options: {
+    readonly payload: Schema.Schema<P, PI>
+    readonly success?: Schema.Schema<S, SI>
+    readonly error?: Schema.Schema<E, EI>
+    /** Default "default". */
+    readonly queue?: string
+    /** Default "default". */
+    readonly namespace?: string
+    readonly retry?: RetryPolicy
+    readonly timeout?: Duration.DurationInput
+    readonly isRetryable?: (error: E) => boolean
+  }
+): Task<Name, P, PI, S, SI, E, EI> => {
+  const queue = options.queue ?? "default"
+  const namespace = options.namespace ?? "default"
+  for (const [field, value] of [["task", name], ["queue", queue], ["namespace", namespace]] as const) {
+    if (!namePattern.test(value)) {
+      throw new InvalidRequest({ field, limit: "1 to 200 characters of A-Z a-z 0-9 _ . : / -", actual: value })
+    }
+  }
+  const timeoutMs = options.timeout === undefined ? 0 : Math.round(Duration.toMillis(options.timeout))
+  if (!(timeoutMs >= 0 && timeoutMs <= timeoutMsMax)) {
+    throw new InvalidRequest({ field: "timeout", limit: `0 to ${timeoutMsMax} ms`, actual: `${timeoutMs} ms` })
+  }
+  const retry = options.retry ?? standard
+  const policy = JSON.stringify({ retry, timeoutMs })
+  const payloadSchema = options.payload
+  const successSchema = (options.success ?? Schema.Void) as Schema.Schema<S, SI>
+  const errorSchema = (options.error ?? Schema.Never) as Schema.Schema<E, EI>
+  const codec = makeCodec({ payload: payloadSchema, success: successSchema, error: errorSchema })
+
+  const request = (payload: P, enqueue: EnqueueOptions = {}) =>
+    Effect.gen(function*() {
+      if (enqueue.delay !== undefined && enqueue.at !== undefined) {
+        return yield* new InvalidRequest({ field: "at", limit: "absent when delay is given", actual: String(enqueue.at) })
+      }
+      const text = yield* codec.encodePayload(payload).pipe(
+        Effect.mapError((error) => new PayloadInvalid({ task: name, issue: error.message }))
+      )
+      const id = yield* makeRunId
+      return {
+        id,
+        namespace,
+        queue,
+        task: name,
+        payload: text,
+        priority: enqueue.priority ?? defaultPriority,
+        when: enqueue.at === undefined
+          ? { _tag: "delay", ms: enqueue.delay === undefined ? 0 : Duration.toMillis(enqueue.delay) }
+          : { _tag: "at", ms: enqueue.at.getTime() },
+        policy,
+        resend: false
+      } satisfies RunRequest
+    })
+
+  const enqueueMany: Task<Name, P, PI, S, SI, E, EI>["enqueueMany"] = (payloads, enqueue) =>
+    Effect.gen(function*() {
+      const runs = yield* Runs
+      const requests = yield* Effect.forEach(payloads, (payload) => request(payload, enqueue))
+      yield* runs.enqueueMany(requests)
+      return requests.map((each) => each.id)
+    })
+
+  const enqueue: Task<Name, P, PI, S, SI, E, EI>["enqueue"] = (payload, enqueueOptions) =>
+    Effect.map(enqueueMany([payload], enqueueOptions), (ids) => ids[0]!)
+
+  const result: Task<Name, P, PI, S, SI, E, EI>["result"] = (id) =>
+    Effect.gen(function*() {
+      const runs = yield* Runs
+      return yield* codec.decodeEnd(yield* runs.awaitFinal(id))
+    })
+
+  return {
+    name,
+    queue,
+    namespace,
+    payload: payloadSchema,
+    success: successSchema,
+    error: errorSchema,
+    retry,
+    request,
+    enqueue,
+    enqueueMany,
+    result,
+    execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
+    toLayer: <R>(handler: (payload: P) => Effect.Effect<S, E, R>) =>
+      Layer.effectDiscard(
+        Effect.gen(function*() {
+          const handlers = yield* Handlers
+          const context = yield* Effect.context<Exclude<R, Attempt>>()
+          const isRetryable = options.isRetryable ?? (() => true)
+          yield* handlers.register(name, (text) =>
+            codec.decodePayload(text).pipe(
+              Effect.matchEffect({
+                onFailure: (error) => Effect.succeed(failed("undecodable", "ParseError", error.message, false)),
+                onSuccess: (payload) =>
+                  Effect.suspend(() => handler(payload)).pipe(
+                    Effect.exit,
+                    Effect.flatMap((exit) => codec.toOutcome(exit, isRetryable))
+                  )
+              }),
+              Effect.provide(context)
+            ) as Effect.Effect<Outcome, never, Attempt>)
+        })
+      )
+  }
+}
+
+const cut = (text: string): string =>
+  text.length <= failureTextMax ? text : `${text.slice(0, failureTextMax)} … (${text.length} characters)`
+
+const failed = (
+  kind: RunFailure["kind"],
+  tag: string,
+  message: string,
+  retryable: boolean,
+  error?: string
+): Outcome => ({
+  _tag: "failure",
+  failure: { kind, tag, message: cut(message), ...(error === undefined ? {} : { error }) },
+  retryable
+})
+
+const tagOf = (value: unknown): string =>
+  typeof value === "object" && value !== null && "_tag" in value && typeof value._tag === "string"
+    ? value._tag
+    : value instanceof Error ? value.name : typeof value
+
+const messageOf = (value: unknown): string => value instanceof Error ? value.message : String(value)
+
+const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
+  readonly payload: Schema.Schema<P, PI>
+  readonly success: Schema.Schema<S, SI>
+  readonly error: Schema.Schema<E, EI>
+}) => {
+  const encodeWith = <A, I>(schema: Schema.Schema<A, I>) => {
+    const encode = Schema.encode(schema)
+    // `undefined` (a void payload or result) has no JSON text; null stands for it and decodes back below.
+    return (value: A) => Effect.map(encode(value), (encoded) => encoded === undefined ? "null" : JSON.stringify(encoded))
+  }
+  const decodeWith = <A, I>(schema: Schema.Schema<A, I>) => {
+    const parse = Schema.decode(Schema.parseJson())
+    const decode = Schema.decodeUnknown(schema)
+    const isUndefined = Schema.is(Schema.typeSchema(schema))(undefined)
+    return (text: string) =>
+      Effect.flatMap(parse(text), (json) => decode(json === null && isUndefined ? undefined : json))
+  }
+  const encodeSuccess = encodeWith(schemas.success)
+  const encodeError = encodeWith(schemas.error)
+  const decodeSuccess = decodeWith(schemas.success)
+  const decodeError = decodeWith(schemas.error)
+
+  const toOutcome = (exit: Exit.Exit<S, E>, isRetryable: (error: E) => boolean): Effect.Effect<Outcome> => {
+    if (Exit.isSuccess(exit)) {
+      return encodeSuccess(exit.value).pipe(
+        Effect.map((result): Outcome => {
+          const size = Buffer.byteLength(result)
+          return size <= resultBytesMax
+            ? { _tag: "success", result }
+            : failed("unencodable", "ResultTooLarge", `the result is ${size} bytes, the limit is ${resultBytesMax}`, false)
+        }),
+        Effect.catchAllCause((cause) => Effect.succeed(failed("unencodable", "ParseError", Cause.pretty(cause), false)))
+      )
+    }
+    const cause = exit.cause
+    const typed = Cause.failureOption(cause)
+    if (Option.isSome(typed)) {
+      return encodeError(typed.value).pipe(
+        Effect.map((error) => failed("failure", tagOf(typed.value), messageOf(typed.value), isRetryable(typed.value), error)),
+        Effect.catchAllCause((problem) =>
+          Effect.succeed(failed("unencodable", tagOf(typed.value), Cause.pretty(problem), false))
+        )
+      )
+    }
+    if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
+    const defect = Cause.squash(cause)
+    return Effect.succeed(failed("defect", tagOf(defect), messageOf(defect), true))
+  }
+
+  const decodeEnd = (run: Run): Effect.Effect<S, E | RunFailed> => {
+    const unreadable = (issue: { readonly message: string }) =>
+      new RunFailed({ runId: run.id, state: run.state, kind: "undecodable", tag: "ParseError", detail: issue.message })
+    if (run.state === "succeeded") return Effect.mapError(decodeSuccess(run.result ?? "null"), unreadable)
+    const failure = run.failure
+    const plain = Effect.fail(
+      new RunFailed({
+        runId: run.id,
+        state: run.state,
+        kind: failure?.kind ?? run.state,
+        tag: failure?.tag ?? "",
+        detail: failure?.message ?? ""
+      })
+    )
+    if (run.state !== "failed" || failure?.kind !== "failure" || failure.error === undefined) return plain
+    return decodeError(failure.error).pipe(Effect.mapError(unreadable), Effect.flatMap(Effect.fail))
+  }
+
+  return {
+    encodePayload: encodeWith(schemas.payload),
+    decodePayload: decodeWith(schemas.payload),
+    toOutcome,
+    decodeEnd
+  }
+}

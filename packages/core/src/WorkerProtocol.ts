@@ -1,0 +1,103 @@
+/**
+ * What workers and the owners of queues say to each other. The same in process and over the wire.
+ *
+ * Credit: a worker with S slots gives each node it is attached to a share, S in sum. A node has at most its
+ * share of attempts out at the worker at any moment, so an assignment always finds a free slot. `hungry` tells
+ * the worker that a node could use more.
+ *
+ * Lease: an attempt is the worker's as long as its session lives. A session that closes without goodbye is
+ * lost after a short grace, a silent one after `leaseMs`. The worker counts the same time from its last
+ * answered heartbeat, less a margin, and interrupts what it holds before the owner gives it to another.
+ *
+ * Outcomes are kept by the worker until the owner says that they are committed (or stale). When a partition
+ * changes hands the new owner says `owned`, and the worker answers with what it still holds of it.
+ */
+import { Context, type Effect, type Scope } from "effect"
+import type { ClusterUnavailable } from "./Errors.js"
+import type { Outcome } from "./Run.js"
+import type { RunId } from "./RunId.js"
+
+export interface Assignment {
+  readonly partitionId: number
+  readonly runId: RunId
+  readonly task: string
+  readonly payload: string
+  /** Counted from 1. */
+  readonly attempt: number
+  /** With `attempt`, the fencing token: the epoch that granted the lease. */
+  readonly leaseEpoch: number
+  /** Start-to-close, ms; 0: none. */
+  readonly timeoutMs: number
+}
+
+/** Identifies one attempt of one run for good. */
+export interface AttemptRef {
+  readonly partitionId: number
+  readonly runId: RunId
+  readonly attempt: number
+  readonly leaseEpoch: number
+}
+
+export type ToWorker =
+  | { readonly _tag: "assign"; readonly assignments: ReadonlyArray<Assignment> }
+  /** Interrupt these; their end is reported as an outcome. */
+  | { readonly _tag: "cancel"; readonly attempts: ReadonlyArray<AttemptRef> }
+  /** The node now owns this partition: announce what you hold of it. */
+  | { readonly _tag: "owned"; readonly partitionId: number }
+  /** Whether runs wait at the node for more credit of this worker. */
+  | { readonly _tag: "hungry"; readonly hungry: boolean }
+
+export interface OutcomeReport extends AttemptRef {
+  readonly outcome: Outcome
+}
+
+/**
+ * `accepted`: committed. `stale`: another attempt or outcome counts, drop it. `not-owner`: keep it and send it to
+ * whichever node says `owned`.
+ */
+export type OutcomeAnswer = "accepted" | "stale" | "not-owner"
+
+export interface Hello {
+  /** Unique per worker process and start. */
+  readonly workerId: string
+  readonly tasks: ReadonlyArray<string>
+  readonly credit: number
+}
+
+export interface WorkerSession {
+  /** Lease of this node for silent workers, ms. */
+  readonly leaseMs: number
+  /** Answers in the order of the reports, after the commit. */
+  readonly report: (
+    reports: ReadonlyArray<OutcomeReport>
+  ) => Effect.Effect<ReadonlyArray<OutcomeAnswer>, ClusterUnavailable>
+  /** Answers with those of `held` that the owner has given up: interrupt them, their outcome is stale. */
+  readonly announce: (
+    partitionId: number,
+    held: ReadonlyArray<AttemptRef>
+  ) => Effect.Effect<ReadonlyArray<AttemptRef>, ClusterUnavailable>
+  /** Sets the node's share of slots; answers how many attempts it has out at that moment (may be more). */
+  readonly setCredit: (credit: number) => Effect.Effect<number, ClusterUnavailable>
+  readonly heartbeat: Effect.Effect<void, ClusterUnavailable>
+  /** Ends with the session, for whatever reason. */
+  readonly closed: Effect.Effect<void>
+}
+
+/**
+ * A way to reach one node. Closing the scope of an attachment is a goodbye: attempts still out are handed back
+ * as interrupted, not as crashed.
+ */
+export interface NodeLink {
+  /** `host:port`, or the node's id in process. Equal for the same incarnation of a node only. */
+  readonly node: string
+  readonly attach: (
+    hello: Hello,
+    deliver: (message: ToWorker) => void
+  ) => Effect.Effect<WorkerSession, ClusterUnavailable, Scope.Scope>
+}
+
+/** PORT. The nodes a worker attaches to, kept up to date. */
+export class NodeLinks extends Context.Tag("@orrery/core/NodeLinks")<NodeLinks, {
+  /** Calls back with all live nodes now and after each change, until the scope closes. */
+  readonly watch: (changed: (links: ReadonlyArray<NodeLink>) => void) => Effect.Effect<void, never, Scope.Scope>
+}>() {}

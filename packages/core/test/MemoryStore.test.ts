@@ -1,0 +1,42 @@
+import { assert, it } from "@effect/vitest"
+import { Journal } from "@orrery/core/Journal"
+import * as MemoryStore from "@orrery/core/MemoryStore"
+import { RunReader } from "@orrery/core/RunReader"
+import { journalContract } from "@orrery/testing/journalContract"
+import { partitionStoreContract } from "@orrery/testing/partitionStoreContract"
+import { runReaderContract } from "@orrery/testing/runReaderContract"
+import { batchOf, finishOf, sampleRun, takePartition } from "@orrery/testing/storeSamples"
+import { Effect, TestClock } from "effect"
+
+journalContract("memory", MemoryStore.layer)
+partitionStoreContract("memory", MemoryStore.layer)
+runReaderContract("memory", MemoryStore.layer)
+
+it.effect("tells time by the clock of the program", () =>
+  Effect.gen(function*() {
+    const journal = yield* Journal
+    const reader = yield* RunReader
+    const owner = yield* takePartition()
+    const run = yield* sampleRun({ state: "scheduled", scheduledAt: 5_000 })
+    yield* journal.commit(batchOf(owner, { inserts: [run] }))
+    assert.strictEqual((yield* reader.find(run.id))?.state, "scheduled")
+
+    yield* TestClock.adjust("5 seconds")
+
+    assert.strictEqual((yield* reader.find(run.id))?.state, "ready")
+    assert.strictEqual((yield* journal.commit(batchOf(owner, {}))).now, 5_000)
+  }).pipe(Effect.provide(MemoryStore.layer)))
+
+it.effect("forgets the oldest final runs beyond its bound", () =>
+  Effect.gen(function*() {
+    const journal = yield* Journal
+    const reader = yield* RunReader
+    const owner = yield* takePartition()
+    const runs = yield* Effect.forEach([1, 2, 3], (seq) => sampleRun({ seq }))
+    yield* journal.commit(batchOf(owner, { inserts: runs }))
+
+    for (const run of runs) yield* journal.commit(batchOf(owner, { finishes: [finishOf(run)] }))
+
+    const found = yield* Effect.forEach(runs, (run) => reader.find(run.id))
+    assert.deepStrictEqual(found.map((run) => run?.state), [undefined, "succeeded", "succeeded"])
+  }).pipe(Effect.provide(MemoryStore.layerWith({ historyRunsMax: 2 }))))

@@ -1,0 +1,414 @@
+/**
+ * The machine against a model that sees the whole backlog. A seeded history of enqueues, commits that come late, page reads
+ * with snapshots of their own, outcomes, lost workers, cancels and take-overs, with windows of a few runs; checked
+ * at each assignment and at the end. `SEED=n` replays one history.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import type { RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
+import type { Entry, Load, Write } from "@orrery/core/Entry"
+import { QueueMachine } from "@orrery/core/QueueMachine"
+import * as RetryPolicy from "@orrery/core/RetryPolicy"
+import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
+import type { Assignment } from "@orrery/core/WorkerProtocol"
+import { Effect } from "effect"
+
+const histories = 400
+const stepsPerHistory = 250
+const workers = ["w1", "w2", "w3"]
+const tasks = ["a", "b"]
+
+const makeRandom = (seed: number) => {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+const policy = JSON.stringify({ retry: RetryPolicy.fixed({ maxAttempts: 4, delay: 50, jitter: 0 }), timeoutMs: 0 })
+
+class History {
+  readonly stored = new Map<RunId, StoredRun>()
+  readonly final = new Map<RunId, RunFinish>()
+  readonly executing = new Map<RunId, { readonly worker: string; readonly assignment: Assignment }>()
+  readonly enqueued = new Set<RunId>()
+  readonly cancelAsked = new Set<RunId>()
+  private machine: QueueMachine
+  private epoch = 1
+  private now = 1_000
+  private readonly random: () => number
+  private pending = new Map<RunId, Write>()
+  private sent: Array<Write> | undefined
+  private inserts: Array<StoredRun> = []
+  private sentInserts: Array<StoredRun> = []
+  private reads: Array<{ readonly load: Load; readonly rows: ReadonlyArray<StoredRun>; readonly complete: boolean }> = []
+  private free = new Map(workers.map((worker) => [worker, 3]))
+
+  constructor(readonly seed: number) {
+    this.random = makeRandom(seed)
+    this.machine = this.takeOver()
+  }
+
+  run() {
+    for (let step = 0; step < stepsPerHistory; step++) this.step()
+    // Quiet down: everything that can end, ends.
+    for (let round = 0; this.final.size < this.enqueued.size; round++) {
+      assert.isBelow(round, 5_000, `seed ${this.seed}: ${this.enqueued.size - this.final.size} runs never end`)
+      this.now += 20
+      this.turn()
+      this.commit()
+      this.commit()
+      this.readAll()
+      for (const { assignment, worker } of [...this.executing.values()]) this.end(worker, assignment, "success")
+    }
+    this.turn()
+    this.commit()
+    this.commit()
+    this.readAll()
+    this.turn()
+    assert.isTrue(this.machine.isIdle, `seed ${this.seed}: machine keeps something`)
+    assert.strictEqual(this.stored.size, 0)
+    assert.strictEqual(this.machine.runningCount, 0)
+  }
+
+  private step() {
+    const dice = this.random()
+    if (dice < 0.3) this.enqueue(1 + Math.floor(this.random() * 4))
+    else if (dice < 0.5) this.commit()
+    else if (dice < 0.62) this.readOne()
+    else if (dice < 0.8) this.endOne()
+    else if (dice < 0.86) this.cancelOne()
+    else if (dice < 0.9) this.loseWorker()
+    else if (dice < 0.91) this.machine = this.takeOver()
+    else this.now += Math.floor(this.random() * 40)
+    this.turn()
+  }
+
+  private turn() {
+    this.machine.tick(this.now)
+    this.collect()
+    this.machine.dispatch(this.now, {
+      take: () => {
+        const worker = workers.find((each) => this.free.get(each)! > 0)
+        if (worker !== undefined) this.free.set(worker, this.free.get(worker)! - 1)
+        return worker
+      }
+    })
+    this.collect()
+  }
+
+  private enqueue(count: number) {
+    for (let n = 0; n < count; n++) {
+      const delay = this.random() < 0.3 ? Math.floor(this.random() * 200) : 0
+      const priority = Math.floor(this.random() * 3)
+      const scheduledAt = this.now + delay
+      const id = unsafeMakeRunId(this.now)
+      this.enqueued.add(id)
+      this.inserts.push({
+        id,
+        seq: this.machine.nextNumber(),
+        task: tasks[Math.floor(this.random() * tasks.length)]!,
+        priority,
+        createdAt: this.now,
+        payload: "{}",
+        policy,
+        state: delay === 0 ? "ready" : "scheduled",
+        scheduledAt,
+        orderKey: this.machine.orderKeyOf(scheduledAt, priority),
+        attempt: 0,
+        crashes: 0,
+        leaseEpoch: 0,
+        worker: null,
+        failure: null,
+        startedAt: null
+      })
+    }
+  }
+
+  private collect() {
+    const { out } = this.machine
+    for (const write of out.writes.splice(0)) this.pending.set(write.entry.id, write)
+    for (const worker of out.freed.splice(0)) this.free.set(worker, Math.min(3, this.free.get(worker)! + 1))
+    for (const { assignment, worker } of out.assignments.splice(0)) this.started(worker, assignment)
+    for (const { attempt, worker } of out.cancels.splice(0)) {
+      const held = this.executing.get(attempt.runId)
+      if (held?.worker === worker && held.assignment.leaseEpoch === attempt.leaseEpoch && this.random() < 0.7) {
+        this.end(worker, held.assignment, "cancelled")
+      }
+    }
+    for (const load of out.loads.splice(0)) this.reads.push({ load, ...this.snapshot(load) })
+  }
+
+  private started(worker: string, assignment: Assignment) {
+    const id = assignment.runId
+    const run = this.stored.get(id)
+    assert.isDefined(run, `seed ${this.seed}: assigned a run that is not committed`)
+    assert.isFalse(this.final.has(id), `seed ${this.seed}: assigned a final run`)
+    assert.isFalse(this.executing.has(id), `seed ${this.seed}: two live attempts of ${id}`)
+    assert.isAtMost(run.scheduledAt, this.now, `seed ${this.seed}: early`)
+    for (const other of this.stored.values()) {
+      const isAhead = other.task === assignment.task && other.state === "ready" && other.id !== id
+        && (other.orderKey < run.orderKey || (other.orderKey === run.orderKey && other.seq < run.seq))
+      if (!isAhead || this.executing.has(other.id) || this.pending.has(other.id)) continue
+      if (this.sent?.some((write) => write.entry.id === other.id) === true || this.sentInserts.includes(other)) continue
+      assert.fail(`seed ${this.seed}: ${id} was started before ${other.id}`)
+    }
+    this.executing.set(id, { worker, assignment })
+  }
+
+  private endOne() {
+    const all = [...this.executing.values()]
+    const one = all[Math.floor(this.random() * all.length)]
+    if (one === undefined) return
+    const dice = this.random()
+    this.end(one.worker, one.assignment, dice < 0.6 ? "success" : dice < 0.85 ? "failure" : "interrupted")
+  }
+
+  private end(_worker: string, assignment: Assignment, kind: "success" | "failure" | "interrupted" | "cancelled") {
+    this.executing.delete(assignment.runId)
+    const outcome = kind === "success"
+      ? { _tag: "success", result: "1" } as const
+      : kind === "failure"
+      ? { _tag: "failure", failure: { kind: "defect", tag: "E", message: "" }, retryable: true } as const
+      : { _tag: kind } as const
+    const first = this.machine.outcome(assignment, outcome, this.now)
+    this.collect()
+    if (first !== undefined) {
+      assert.isUndefined(this.machine.outcome(assignment, outcome, this.now), `seed ${this.seed}: accepted twice`)
+    }
+  }
+
+  private cancelOne() {
+    const all = [...this.enqueued].filter((id) => this.stored.has(id))
+    const id = all[Math.floor(this.random() * all.length)]
+    if (id === undefined) return
+    this.cancelAsked.add(id)
+    if (this.machine.cancel(id, this.now) === "unknown") {
+      const run = this.stored.get(id)
+      if (run !== undefined) this.machine.cancelStored(run)
+    }
+    this.collect()
+  }
+
+  private loseWorker() {
+    const worker = workers[Math.floor(this.random() * workers.length)]!
+    for (const [id, held] of this.executing) if (held.worker === worker) this.executing.delete(id)
+    this.machine.doubt(worker, this.now)
+    this.machine.tick(this.now)
+    this.collect()
+    this.free.set(worker, 3)
+  }
+
+  /** One batch in flight, as the shell does: sends what waits, or takes in the answer of what was sent. */
+  private commit() {
+    if (this.sent === undefined) {
+      this.sent = [...this.pending.values()]
+      this.pending = new Map()
+      this.sentInserts = this.inserts.splice(0)
+      for (const run of this.sentInserts) this.stored.set(run.id, run)
+      for (const write of this.sent) this.apply(write)
+      return
+    }
+    const { sent, sentInserts } = this
+    this.sent = undefined
+    this.sentInserts = []
+    for (const run of sentInserts) this.machine.admitNew(run)
+    for (const write of sent) {
+      if (write._tag === "finish") this.machine.finished(write.entry)
+      else if (write.entry.place === "settling" && !this.pending.has(write.entry.id)) this.machine.admit(write.entry)
+    }
+    this.turn()
+  }
+
+  private apply(write: Write) {
+    const before = this.stored.get(write.entry.id)
+    assert.isDefined(before, `seed ${this.seed}: wrote a run that is gone`)
+    if (write._tag === "finish") {
+      assert.isFalse(this.final.has(write.finish.id), `seed ${this.seed}: two final states`)
+      if (write.finish.state === "cancelled") assert.isTrue(this.cancelAsked.has(write.finish.id))
+      this.final.set(write.finish.id, write.finish)
+      this.stored.delete(write.finish.id)
+    } else this.stored.set(write.update.id, { ...before, ...(write.update satisfies RunUpdate) })
+  }
+
+  private snapshot(load: Load) {
+    const isTimer = load.task === undefined
+    const keyOf = (run: StoredRun) => isTimer ? run.scheduledAt : run.orderKey
+    const rows = [...this.stored.values()]
+      .filter((run) => isTimer ? run.state === "scheduled" || run.state === "retrying" : run.state === "ready" && run.task === load.task)
+      .filter((run) => keyOf(run) > load.afterKey || (keyOf(run) === load.afterKey && run.seq > load.afterSeq))
+      .sort((a, b) => keyOf(a) - keyOf(b) || a.seq - b.seq)
+    return { rows: rows.slice(0, load.limit), complete: rows.length <= load.limit }
+  }
+
+  private readOne() {
+    const read = this.reads.shift()
+    if (read === undefined) return
+    if (this.random() < 0.1) this.machine.loadFailed(read.load.task)
+    else this.machine.loaded(read.load.task, read.rows, read.complete)
+  }
+
+  private readAll() {
+    for (const read of this.reads.splice(0)) this.machine.loaded(read.load.task, read.rows, read.complete)
+  }
+
+  /** The owner dies with what it had not committed; unacknowledged inserts are gone, workers are lost. */
+  private takeOver(): QueueMachine {
+    for (const run of this.inserts.splice(0)) this.enqueued.delete(run.id)
+    this.sent = undefined
+    this.sentInserts = []
+    this.pending = new Map()
+    this.reads = []
+    this.executing.clear()
+    this.free = new Map(workers.map((worker) => [worker, 3]))
+    const all = [...this.stored.values()]
+    return new QueueMachine(
+      { partitionId: 1, epoch: this.epoch++, agingStepMs: 30, maxCrashes: 3, window: { runsMax: 3, bytesMax: 1e6 } },
+      {
+        now: this.now,
+        readyTasks: [...new Set(all.filter((run) => run.state === "ready").map((run) => run.task))],
+        hasTimers: all.some((run) => run.state === "scheduled" || run.state === "retrying"),
+        running: all.filter((run) => run.state === "running"),
+        adoptUntil: this.now + 30
+      }
+    )
+  }
+}
+
+const replayed = Number(process.env["SEED"] ?? Number.NaN)
+
+describe("QueueMachine", () => {
+  it(`keeps order, single attempts and every run over ${histories} random histories`, () => {
+    const seeds = Number.isNaN(replayed) ? Array.from({ length: histories }, (_, seed) => seed + 1) : [replayed]
+    for (const seed of seeds) {
+      const history = new History(seed)
+      try {
+        history.run()
+      } catch (error) {
+        throw new Error(`history with SEED=${seed} failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+      }
+    }
+  })
+
+  const machineOf = (running: ReadonlyArray<StoredRun> = []) =>
+    new QueueMachine(
+      { partitionId: 7, epoch: 3, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax: 100, bytesMax: 1e6 } },
+      { now: 0, readyTasks: [], hasTimers: false, running, adoptUntil: 2_000 }
+    )
+  const stored = (machine: QueueMachine, change: Partial<StoredRun> = {}): StoredRun => ({
+    id: unsafeMakeRunId(1),
+    seq: machine.nextNumber(),
+    task: "a",
+    priority: 5,
+    createdAt: 0,
+    payload: "{}",
+    policy,
+    state: "ready",
+    scheduledAt: 0,
+    orderKey: 5_000,
+    attempt: 0,
+    crashes: 0,
+    leaseEpoch: 0,
+    worker: null,
+    failure: null,
+    startedAt: null,
+    ...change
+  })
+  const one = { take: () => "w" }
+  const settleAll = (machine: QueueMachine) => {
+    for (const write of machine.out.writes.splice(0)) {
+      if (write._tag === "finish") machine.finished(write.entry)
+      else machine.admit(write.entry)
+    }
+  }
+  const firstAssignment = (machine: QueueMachine) => machine.out.assignments.splice(0)[0]!.assignment
+
+  it("hands out lease numbers that grow with every grant", () => {
+    const machine = machineOf()
+    machine.admitNew(stored(machine))
+    machine.dispatch(1, one)
+    const first = firstAssignment(machine)
+    machine.outcome(first, { _tag: "interrupted" }, 2)
+    settleAll(machine)
+    machine.dispatch(3, one)
+    const second = firstAssignment(machine)
+
+    assert.strictEqual(second.attempt, first.attempt)
+    assert.isAbove(second.leaseEpoch, first.leaseEpoch)
+    assert.isUndefined(machine.outcome(first, { _tag: "success", result: "1" }, 4))
+  })
+
+  it("quarantines a run whose workers keep dying", () => {
+    const machine = machineOf()
+    machine.admitNew(stored(machine))
+    let finish: Write | undefined
+    for (let n = 0; n < 3; n++) {
+      machine.dispatch(n, one)
+      machine.doubt("w", n)
+      machine.tick(n)
+      finish = machine.out.writes[machine.out.writes.length - 1]
+      settleAll(machine)
+    }
+
+    assert.strictEqual(finish?._tag, "finish")
+    assert.strictEqual((finish as Extract<Write, { _tag: "finish" }>).finish.state, "failed")
+    assert.include((finish as Extract<Write, { _tag: "finish" }>).finish.failure, "crashed")
+  })
+
+  it("keeps the attempts that a worker announces after a take-over, and gives up the others", () => {
+    const before = machineOf()
+    const kept = stored(before, { state: "running", attempt: 1, leaseEpoch: 5, worker: "w" })
+    const lost = stored(before, { state: "running", attempt: 1, leaseEpoch: 6, worker: "w" })
+    const machine = machineOf([kept, lost])
+    const ref = { partitionId: 7, runId: kept.id, attempt: 1, leaseEpoch: 5 }
+
+    const { adopted, stale } = machine.announce("w", [ref, { ...ref, leaseEpoch: 4 }])
+
+    assert.strictEqual(adopted, 1)
+    assert.deepStrictEqual(stale, [{ ...ref, leaseEpoch: 4 }])
+    assert.strictEqual(machine.heldBy("w"), 1)
+    assert.isTrue(machine.holds(ref))
+  })
+
+  it("does not let runs that nobody can execute hide others", () => {
+    const machine = machineOf()
+    for (let n = 0; n < 50; n++) machine.admitNew(stored(machine, { task: "nobody", orderKey: n }))
+    machine.admitNew(stored(machine, { task: "a", orderKey: 99 }))
+    machine.dispatch(1, { take: (task) => task === "a" ? "w" : undefined })
+
+    assert.strictEqual(firstAssignment(machine).task, "a")
+  })
+
+  it("takes a timed out attempt away from a worker that does not answer", () => {
+    const machine = machineOf()
+    const timed = JSON.stringify({ retry: RetryPolicy.none, timeoutMs: 100 })
+    machine.admitNew(stored(machine, { policy: timed }))
+    machine.dispatch(0, one)
+    const attempt = firstAssignment(machine)
+    machine.tick(machine.nextTick())
+
+    assert.isFalse(machine.holds(attempt))
+    assert.strictEqual(machine.out.cancels.length, 1)
+    const last = machine.out.writes[machine.out.writes.length - 1]
+    assert.strictEqual(last?._tag, "finish")
+  })
+
+  it.effect("answers a cancel of a running run with a request, and of a waiting one with the end", () =>
+    Effect.sync(() => {
+      const machine = machineOf()
+      const waiting = stored(machine, { task: "b" })
+      const running = stored(machine)
+      machine.admitNew(waiting)
+      machine.admitNew(running)
+      machine.dispatch(0, { take: (task) => task === "a" ? "w" : undefined })
+
+      const answerOf = (answer: "unknown" | { readonly answer: string; readonly entry: Entry }) =>
+        answer === "unknown" ? answer : answer.answer
+
+      assert.strictEqual(answerOf(machine.cancel(running.id, 1)), "requested")
+      assert.strictEqual(answerOf(machine.cancel(waiting.id, 1)), "cancelled")
+      assert.strictEqual(answerOf(machine.cancel(unsafeMakeRunId(5), 1)), "unknown")
+    }))
+})

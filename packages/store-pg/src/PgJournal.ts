@@ -1,0 +1,233 @@
+/**
+ * The journal on PostgreSQL: group commit with a fence.
+ *
+ * Batches of actors wait in one line. Each journal connection, when free, takes as many as fit (never two of one
+ * partition) and commits them in one statement; while it is under way the next gather. There is no timer: at low load
+ * a batch is committed at once, at high load batches grow.
+ *
+ *   answer lost   the commit is in doubt. The lost session is ended first (`JournalConnection` says why), then the same
+ *                 statement is sent again: it may be repeated. An insert that meets a row with its own number has met
+ *                 itself. The epoch may have moved meanwhile: then `Fenced`, though the first copy may have counted
+ *   refused       the statement or its values are wrong. Halved again and again, until the batch that is to blame
+ *                 fails alone
+ *   database down batches wait, bounded in bytes (`Overloaded`) and time (`StoreUnavailable`)
+ *   closing       takes nothing new and commits what it has, for at most 10 s
+ *
+ * Interrupting a caller does not withdraw its batch.
+ */
+import { Fenced, StoreUnavailable } from "@orrery/core/Errors"
+import { Journal, type JournalBatch } from "@orrery/core/Journal"
+import type { RunId } from "@orrery/core/RunId"
+import { Context, Duration, Effect, Exit, Layer, Schedule } from "effect"
+import { type CommitRow, commitStatement, type Statement, whoseRows } from "./internal/commitStatement.js"
+import { JournalConnection } from "./internal/JournalConnection.js"
+import { JournalLine, type Waiting } from "./internal/JournalLine.js"
+import { type Verdict, verdictOf, withoutValues } from "./internal/pgErrors.js"
+import { PgPools } from "./PgPools.js"
+
+export interface JournalOptions {
+  /** Rows of one commit; a single batch may have more. Default 2,000. */
+  readonly rowsMax?: number
+  /** Bytes of one commit; a single batch may have more. Default 8 MiB. */
+  readonly bytesMax?: number
+  /** Bytes waiting or under way on this node; beyond it `Overloaded`. Default 64 MiB. */
+  readonly pendingBytesMax?: number
+  /** How long a batch may wait for the database, or its commit be in doubt, before `StoreUnavailable`. Default 30 s. */
+  readonly resolveFor?: Duration.DurationInput
+}
+
+/** What the journal has done since it was made, and holds now. Read at any time. */
+export interface JournalCounters {
+  /** Statements committed. */
+  readonly commits: number
+  readonly rows: number
+  readonly fenced: number
+  /** Statements sent again. */
+  readonly retries: number
+  /** Batches the database would not take. More than 0 is a bug. */
+  readonly refused: number
+  readonly bytesPending: number
+  readonly batchesPending: number
+}
+
+export class PgJournalCounters
+  extends Context.Tag("@orrery/store-pg/PgJournalCounters")<PgJournalCounters, JournalCounters>()
+{}
+
+const defaults = { rowsMax: 2_000, bytesMax: 8 * 1024 * 1024, pendingBytesMax: 64 * 1024 * 1024 }
+const resolveForDefault = Duration.seconds(30)
+
+/** Between tries: 50 ms doubling to 1 s. The deadline is the batch's own. */
+const resend = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second")))
+const closeWithin = Duration.seconds(10)
+
+interface State {
+  readonly line: JournalLine
+  readonly counts: { commits: number; rows: number; fenced: number; retries: number; refused: number }
+}
+
+export const make = Effect.fn("PgJournal.make")(function*(options: JournalOptions = {}) {
+  const { journal: pool, journalConnections } = yield* PgPools
+  const line = new JournalLine({ ...defaults, ...options }, Duration.toMillis(options.resolveFor ?? resolveForDefault))
+  const state: State = { line, counts: { commits: 0, rows: 0, fenced: 0, retries: 0, refused: 0 } }
+  yield* Effect.forEach(Array.from({ length: journalConnections }), () => lane(state, new JournalConnection(pool)), {
+    discard: true
+  })
+  yield* Effect.addFinalizer(() => drain(line))
+  const counters: JournalCounters = {
+    get commits() {
+      return state.counts.commits
+    },
+    get rows() {
+      return state.counts.rows
+    },
+    get fenced() {
+      return state.counts.fenced
+    },
+    get retries() {
+      return state.counts.retries
+    },
+    get refused() {
+      return state.counts.refused
+    },
+    get bytesPending() {
+      return line.bytesPending
+    },
+    get batchesPending() {
+      return line.batchesPending
+    }
+  }
+  const journal = Journal.of({
+    commit: (batch) => Effect.async((resume) => line.add(batch, resume))
+  })
+  return Context.make(Journal, journal).pipe(Context.add(PgJournalCounters, counters))
+})
+
+export const layer = (options?: JournalOptions): Layer.Layer<Journal | PgJournalCounters, never, PgPools> =>
+  Layer.scopedContext(make(options))
+
+const lane = (state: State, connection: JournalConnection) =>
+  state.line.take.pipe(
+    Effect.flatMap((taken) => commitAll(state, connection, taken)),
+    Effect.forever,
+    Effect.ensuring(Effect.sync(() => connection.close())),
+    Effect.interruptible,
+    Effect.forkScoped
+  )
+
+const drain = (line: JournalLine) =>
+  Effect.sync(() => line.close()).pipe(
+    Effect.zipRight(Effect.iterate(undefined, { while: () => line.batchesPending > 0, body: () => Effect.sleep("5 millis") })),
+    Effect.interruptible,
+    Effect.timeoutOption(closeWithin),
+    Effect.zipRight(Effect.sync(() => line.abandon(new Error("the journal was closed"))))
+  )
+
+class NotCommitted {
+  constructor(readonly verdict: Verdict, readonly cause: Error) {}
+}
+
+/** Settles every batch it is given, whatever happens. */
+const commitAll = (state: State, connection: JournalConnection, taken: ReadonlyArray<Waiting>): Effect.Effect<void> => {
+  let left = taken
+  const failAll = (cause: Error) => {
+    for (const each of left) state.line.settle(each, Exit.fail(new StoreUnavailable({ operation: "commit", cause })))
+    left = []
+  }
+  const giveUpLate = ({ cause, verdict }: NotCommitted) =>
+    Effect.sync(() => {
+      if (verdict === "refused") return
+      state.counts.retries += 1
+      const now = performance.now()
+      const late = left.filter((each) => each.deadline <= now)
+      left = left.filter((each) => each.deadline > now)
+      for (const each of late) state.line.settle(each, Exit.fail(new StoreUnavailable({ operation: "commit", cause })))
+      state.line.expire(cause)
+    })
+  return Effect.suspend(() => commitOnce(connection, left)).pipe(
+    Effect.tapError(giveUpLate),
+    Effect.retry({ schedule: resend, while: ({ verdict }) => verdict !== "refused" && left.length > 0 }),
+    Effect.matchEffect({
+      onSuccess: (answer) => Effect.sync(() => answerAll(state, left, answer)),
+      onFailure: ({ cause, verdict }) => {
+        if (verdict === "refused" && left.length > 1) {
+          const half = Math.ceil(left.length / 2)
+          return Effect.zipRight(
+            commitAll(state, connection, left.slice(0, half)),
+            commitAll(state, connection, left.slice(half))
+          )
+        }
+        return Effect.suspend(() => {
+          const refused = left.length
+          state.counts.refused += refused
+          failAll(cause)
+          return refused === 0
+            ? Effect.void
+            : Effect.logError(`a batch was refused: ${cause.message}`).pipe(Effect.annotateLogs({ module: "PgJournal" }))
+        })
+      }
+    }),
+    // A bug, or the lane is interrupted: nobody may be left waiting.
+    Effect.onError(() => Effect.sync(() => failAll(new Error("the journal was closed"))))
+  )
+}
+
+interface Answer {
+  readonly open: ReadonlySet<number>
+  readonly duplicates: (each: Waiting) => ReadonlySet<RunId>
+  readonly now: number
+}
+
+const commitOnce = (connection: JournalConnection, taken: ReadonlyArray<Waiting>): Effect.Effect<Answer, NotCommitted> =>
+  Effect.gen(function*() {
+    const statement = yield* Effect.try({
+      try: () => commitStatement(taken.map((each) => each.batch)),
+      catch: (error) => new NotCommitted("refused", withoutValues(error))
+    })
+    const [row] = yield* send<CommitRow>(connection, statement)
+    const open = new Set(row!.open)
+    const inserts = taken.filter(({ batch }) => open.has(batch.partitionId)).flatMap(({ batch }) => batch.inserts)
+    const duplicates = row!.made === inserts.length
+      ? () => noDuplicates
+      : duplicatesBut(yield* send<OwnRow>(connection, whoseRows(inserts.map(({ run }) => run.id))))
+    return { open, duplicates, now: row!.now }
+  })
+
+const send = <Row extends object>(connection: JournalConnection, statement: Statement) =>
+  Effect.tryPromise({
+    try: () => connection.query<Row>(statement),
+    catch: (error) => new NotCommitted(verdictOf(error), withoutValues(error))
+  })
+
+interface OwnRow {
+  readonly id: RunId
+  readonly partition_id: number
+  readonly seq: number
+}
+
+const noDuplicates: ReadonlySet<RunId> = new Set()
+
+/** An insert whose row is there with its own number was made, now or by a copy of this statement before. */
+const duplicatesBut = (rows: ReadonlyArray<OwnRow>) => {
+  const found = new Map(rows.map((row) => [row.id, row]))
+  const isOwn = ({ partitionId }: JournalBatch, id: RunId, seq: number) => {
+    const row = found.get(id)
+    return row !== undefined && row.partition_id === partitionId && row.seq === seq
+  }
+  return ({ batch }: Waiting): ReadonlySet<RunId> =>
+    new Set(batch.inserts.filter(({ run }) => !isOwn(batch, run.id, run.seq)).map(({ run }) => run.id))
+}
+
+const answerAll = ({ counts, line }: State, taken: ReadonlyArray<Waiting>, { duplicates, now, open }: Answer): void => {
+  counts.commits += 1
+  for (const each of taken) {
+    const { epoch, partitionId } = each.batch
+    if (open.has(partitionId)) {
+      counts.rows += each.rows
+      line.settle(each, Exit.succeed({ duplicates: duplicates(each), now }))
+    } else {
+      counts.fenced += 1
+      line.settle(each, Exit.fail(new Fenced({ partitionId, epoch })))
+    }
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Brings the schema up to date. Safe to run from every node at once: one at a time does the work, and each pending
+ * migration is applied once. Migrations expand first and contract in a later release, so that old and new nodes run
+ * side by side.
+ *
+ * All pending migrations are one transaction on one connection, under an advisory lock that ends with it: a node that
+ * dies in the middle leaves nothing behind. The lock is tried, not waited for, so that no statement timeout cuts the
+ * waiting nodes off. It also covers the first creation of the migrator's own table, which would race.
+ */
+import { Migrator, SqlClient, SqlError } from "@effect/sql"
+import { StoreUnavailable } from "@orrery/core/Errors"
+import { Effect, Layer, Option, Schedule } from "effect"
+import { unavailable } from "./internal/pgErrors.js"
+import runs from "./migrations/0001_runs.js"
+
+/** In order. Released ones are never edited. */
+const migrations = { "0001_runs": runs }
+
+/** In the schema `orrery`, like everything else. */
+export const table = "orrery_migrations"
+
+/** History partitions are made this many days ahead. */
+export const historyDaysAhead = 7
+
+/** While another node migrates: look every 100 ms, for 2 minutes. */
+const waitForOthers = Schedule.spaced("100 millis").pipe(Schedule.upTo("2 minutes"))
+
+class Busy {
+  readonly _tag = "Busy"
+}
+
+const migrate = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const [lock] = yield* sql<{ readonly free: boolean }>`
+    select pg_try_advisory_xact_lock(hashtextextended('orrery.migrations', 0)) as free`
+  if (lock?.free !== true) return yield* Effect.fail(new Busy())
+  // `if not exists` would ask for the right to create schemas each time.
+  const [schema] = yield* sql<{ readonly found: boolean }>`select to_regnamespace('orrery') is not null as found`
+  if (schema?.found !== true) yield* sql`create schema orrery`
+  // The migrator names its table without a schema, and a user called orrery would find another one first.
+  yield* sql`set local search_path = orrery`
+  // It looks for the table by a statement that fails without it, which would end this transaction.
+  yield* sql.unsafe(`create table if not exists ${table} (
+    migration_id integer primary key,
+    created_at timestamp with time zone not null default now(),
+    name text not null
+  )`)
+  yield* Migrator.make({})({ loader: Migrator.fromRecord(migrations), table })
+  yield* sql`select orrery.ensure_history_partitions(${historyDaysAhead})`
+})
+
+type Failure = SqlError.SqlError | Migrator.MigrationError
+
+/** Answers when the schema is up to date, whoever did it. Safe to repeat. */
+export const run: Effect.Effect<void, StoreUnavailable, SqlClient.SqlClient> = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql.withTransaction(migrate)
+).pipe(
+  // @effect/sql throws a failed migration or commit as a defect; but a lost connection is no bug.
+  Effect.catchSomeDefect((defect) => isFailure(defect) ? Option.some(Effect.fail(defect)) : Option.none()),
+  Effect.retry({ while: (error) => error._tag === "Busy", schedule: waitForOthers }),
+  Effect.mapError((error) =>
+    error._tag === "Busy"
+      ? new StoreUnavailable({ operation: "migrate", cause: new Error("another node has been migrating for 2 minutes") })
+      : unavailable("migrate")(rootOf(error))
+  ),
+  Effect.withSpan("PgMigrations.run")
+)
+
+/** Needs `SqlClient`, as `PgPools.layer` provides it. */
+export const layer: Layer.Layer<never, StoreUnavailable, SqlClient.SqlClient> = Layer.effectDiscard(run)
+
+/**
+ * Makes the history partitions of the coming `historyDaysAhead` days; gives how many were missing. To be called once
+ * a day, by any node or by all. Without it history goes to the default partition, which works but cannot be dropped.
+ */
+export const ensureHistoryPartitions: Effect.Effect<number, StoreUnavailable, SqlClient.SqlClient> = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql<{ readonly made: number }>`select orrery.ensure_history_partitions(${historyDaysAhead}) as made`
+).pipe(
+  Effect.map(([row]) => row?.made ?? 0),
+  Effect.mapError(unavailable("ensureHistoryPartitions")),
+  Effect.withSpan("PgMigrations.ensureHistoryPartitions")
+)
+
+const isFailure = (defect: unknown): defect is Failure =>
+  defect instanceof SqlError.SqlError || defect instanceof Migrator.MigrationError
+
+const rootOf = (error: Failure): unknown => error._tag === "MigrationError" ? error.cause ?? error : error

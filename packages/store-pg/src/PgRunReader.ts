@@ -1,0 +1,101 @@
+/**
+ * Committed runs for readers: the table of runs that are not final, and the history. A run moves between them in one
+ * statement, so a statement that looks at both sees it exactly once.
+ *
+ * Lists go down an index by id and stop at the limit. A filter that few runs match makes them look at many rows: the
+ * read pool's statement timeout is the bound.
+ */
+import { type Run, RunFailure } from "@orrery/core/Run"
+import { RunReader } from "@orrery/core/RunReader"
+import { isFinal, type RunState } from "@orrery/core/RunState"
+import { listLimitMax, type RunFilter } from "@orrery/core/Runs"
+import { Effect, Either, Layer, Schema } from "effect"
+import type Pg from "pg"
+import { unavailable } from "./internal/pgErrors.js"
+import { codes, names } from "./internal/states.js"
+import { PgPools } from "./PgPools.js"
+
+/** One instant for the whole statement: what the filter holds for due is shown as due. */
+const now = "(extract(epoch from now()) * 1000)::float8"
+const shared = `r.id, p.namespace, p.queue, p.partition, r.task, r.state, r.priority, r.created_at as "createdAt",
+  r.scheduled_at as "scheduledAt", r.started_at as "startedAt", r.attempt, r.payload, r.failure, r.worker`
+const hot = `${shared}, null::bigint as "finishedAt", null::text as result,
+  r.state in (${codes.scheduled}, ${codes.retrying}) and r.scheduled_at <= ${now} as "isDue"`
+const past = `${shared}, r.finished_at as "finishedAt", r.result, false as "isDue"`
+
+type Row = Omit<Run, "state" | "failure"> & {
+  readonly state: number
+  readonly failure: string | null
+  readonly isDue: boolean
+}
+
+const decodeFailure = Schema.decodeUnknownEither(Schema.parseJson(RunFailure))
+
+/** Text an earlier or later release wrote in another form is shown as it is, rather than hiding the run. */
+const failureOf = (text: string): RunFailure =>
+  Either.getOrElse(decodeFailure(text), (): RunFailure => ({ kind: "undecodable", tag: "RunFailure", message: text }))
+
+const runOf = ({ failure, isDue, state, ...row }: Row): Run => ({
+  ...row,
+  state: isDue ? "ready" : names[state]!,
+  failure: failure === null ? null : failureOf(failure)
+})
+
+/** The stored rows that are shown as `state`. */
+const shownAs = (state: RunState): string => {
+  switch (state) {
+    case "ready":
+      return `(r.state = ${codes.ready} or (r.state in (${codes.scheduled}, ${codes.retrying}) and r.scheduled_at <= ${now}))`
+    case "scheduled":
+    case "retrying":
+      return `(r.state = ${codes[state]} and r.scheduled_at > ${now})`
+    default:
+      return `r.state = ${codes[state]}`
+  }
+}
+
+/** Of the filter only values go into the statement, as parameters; the rest of the text is ours. */
+const listStatement = (filter: RunFilter): Pg.QueryConfig => {
+  const values: Array<unknown> = []
+  const conditions: Array<string> = []
+  const where = (left: string, value: unknown) => {
+    if (value === undefined) return
+    values.push(value)
+    conditions.push(`${left} $${values.length}`)
+  }
+  where("r.id <", filter.before)
+  where("r.task =", filter.task)
+  where("p.namespace =", filter.namespace)
+  where("p.queue =", filter.queue)
+  if (filter.state !== undefined) conditions.push(shownAs(filter.state))
+  values.push(Math.min(filter.limit, listLimitMax))
+  const limit = `limit $${values.length}`
+  const rest = `join orrery.partitions p on p.id = r.partition_id
+    ${conditions.length === 0 ? "" : `where ${conditions.join(" and ")}`} order by r.id desc ${limit}`
+  const inHot = `(select ${hot} from orrery.runs r ${rest})`
+  const inPast = `(select ${past} from orrery.run_history r ${rest})`
+  const from = filter.state === undefined ? `${inHot} union all ${inPast}` : isFinal(filter.state) ? inPast : inHot
+  return { text: `select * from (${from}) found order by id desc ${limit}`, values }
+}
+
+const findText = `select ${hot} from orrery.runs r join orrery.partitions p on p.id = r.partition_id where r.id = $1
+  union all
+  select ${past} from orrery.run_history r join orrery.partitions p on p.id = r.partition_id where r.id = $1
+  limit 1`
+
+export const make = Effect.gen(function*() {
+  const { read } = yield* PgPools
+
+  const query = (operation: string, statement: Pg.QueryConfig) =>
+    Effect.tryPromise({ try: () => read.query<Row>(statement), catch: unavailable(operation) }).pipe(
+      Effect.map((result) => result.rows.map(runOf)),
+      Effect.withSpan(`PgRunReader.${operation}`)
+    )
+
+  return RunReader.of({
+    find: (id) => Effect.map(query("find", { name: "orrery_find", text: findText, values: [id] }), ([run]) => run),
+    list: (filter) => query("list", listStatement(filter))
+  })
+})
+
+export const layer: Layer.Layer<RunReader, never, PgPools> = Layer.effect(RunReader, make)

@@ -1,0 +1,160 @@
+/**
+ * The line of batches before the journal's connections: bounded by bytes, taken in bulk.
+ *
+ * Two batches of one partition are never under way at once: in one statement the second would not see what the first
+ * did, on two connections it could overtake it.
+ */
+import { Overloaded, StoreUnavailable } from "@orrery/core/Errors"
+import type { Fenced } from "@orrery/core/Errors"
+import type { Committed, JournalBatch } from "@orrery/core/Journal"
+import { Effect, Exit } from "effect"
+
+export interface LineLimits {
+  /** Rows and bytes of what is taken together; a single batch may have more. */
+  readonly rowsMax: number
+  readonly bytesMax: number
+  /** Bytes waiting or under way. */
+  readonly pendingBytesMax: number
+}
+
+export interface Waiting {
+  readonly batch: JournalBatch
+  readonly rows: number
+  readonly bytes: number
+  /** `performance.now()` after which it is given up. */
+  readonly deadline: number
+  readonly answer: (exit: Exit.Exit<Committed, Fenced | Overloaded | StoreUnavailable>) => void
+  settled: boolean
+}
+
+/** About what a row costs besides its texts. */
+const rowBytes = 200
+const retryAfterMs = 500
+
+export class JournalLine {
+  private waiting: Array<Waiting> = []
+  private readonly underWay = new Set<number>()
+  private readonly idle: Array<(taken: ReadonlyArray<Waiting>) => void> = []
+  private serving = false
+  private closed = false
+  bytesPending = 0
+  batchesPending = 0
+
+  constructor(private readonly limits: LineLimits, private readonly resolveForMs: number) {}
+
+  add(batch: JournalBatch, answer: Waiting["answer"]): void {
+    if (this.closed) {
+      return answer(Exit.fail(new StoreUnavailable({ operation: "commit", cause: new Error("the journal is closing") })))
+    }
+    const rows = batch.inserts.length + batch.updates.length + batch.finishes.length
+    const bytes = bytesOf(batch, rows)
+    const limit = this.limits.pendingBytesMax
+    if (this.bytesPending > 0 && this.bytesPending + bytes > limit) {
+      return answer(Exit.fail(new Overloaded({ what: "journal bytes", limit, actual: this.bytesPending, retryAfterMs })))
+    }
+    this.bytesPending += bytes
+    this.batchesPending += 1
+    this.waiting.push({ batch, rows, bytes, deadline: performance.now() + this.resolveForMs, answer, settled: false })
+    this.serveSoon()
+  }
+
+  /** The next batches, at least one, once there are some. */
+  readonly take: Effect.Effect<ReadonlyArray<Waiting>> = Effect.async((resume) => {
+    const taken = this.next()
+    if (taken.length > 0) return resume(Effect.succeed(taken))
+    const receive = (later: ReadonlyArray<Waiting>) => resume(Effect.succeed(later))
+    this.idle.push(receive)
+    return Effect.sync(() => {
+      const at = this.idle.indexOf(receive)
+      if (at >= 0) this.idle.splice(at, 1)
+    })
+  })
+
+  /** Ends a batch that was taken. Only the first time counts. */
+  settle(each: Waiting, exit: Parameters<Waiting["answer"]>[0]): void {
+    if (each.settled) return
+    each.settled = true
+    this.underWay.delete(each.batch.partitionId)
+    this.release(each)
+    each.answer(exit)
+    // One that had to wait for its partition.
+    if (this.waiting.length > 0) this.serveSoon()
+  }
+
+  /** Gives up batches that have waited too long. They were not sent; their actors cannot know, and start anew. */
+  expire(cause: Error): void {
+    const now = performance.now()
+    const expired = this.waiting.filter((each) => each.deadline <= now)
+    if (expired.length === 0) return
+    this.waiting = this.waiting.filter((each) => each.deadline > now)
+    for (const each of expired) {
+      this.release(each)
+      each.answer(Exit.fail(new StoreUnavailable({ operation: "commit", cause })))
+    }
+  }
+
+  /** Takes nothing new. */
+  close(): void {
+    this.closed = true
+  }
+
+  /** After `close`: gives up what still waits. */
+  abandon(cause: Error): void {
+    const left = this.waiting
+    this.waiting = []
+    for (const each of left) {
+      this.release(each)
+      each.answer(Exit.fail(new StoreUnavailable({ operation: "commit", cause })))
+    }
+  }
+
+  private release(each: Waiting): void {
+    this.bytesPending -= each.bytes
+    this.batchesPending -= 1
+  }
+
+  /** In the next turn of the event loop, so that what comes in this one goes together. */
+  private serveSoon(): void {
+    if (this.serving || this.idle.length === 0) return
+    this.serving = true
+    setImmediate(() => {
+      this.serving = false
+      while (this.idle.length > 0) {
+        const taken = this.next()
+        if (taken.length === 0) return
+        this.idle.shift()!(taken)
+      }
+    })
+  }
+
+  private next(): ReadonlyArray<Waiting> {
+    const taken: Array<Waiting> = []
+    const left: Array<Waiting> = []
+    let rows = 0
+    let bytes = 0
+    let full = false
+    for (const each of this.waiting) {
+      const fits = taken.length === 0 || (rows + each.rows <= this.limits.rowsMax && bytes + each.bytes <= this.limits.bytesMax)
+      // Nobody is passed over because of its size: once one does not fit, the rest waits too.
+      if (!fits) full = true
+      if (full || this.underWay.has(each.batch.partitionId)) {
+        left.push(each)
+        continue
+      }
+      taken.push(each)
+      this.underWay.add(each.batch.partitionId)
+      rows += each.rows
+      bytes += each.bytes
+    }
+    this.waiting = left
+    return taken
+  }
+}
+
+const bytesOf = (batch: JournalBatch, rows: number): number => {
+  let bytes = rows * rowBytes
+  for (const { run } of batch.inserts) bytes += run.payload.length + run.policy.length
+  for (const { failure } of batch.updates) bytes += failure?.length ?? 0
+  for (const { failure, result } of batch.finishes) bytes += (result?.length ?? 0) + (failure?.length ?? 0)
+  return bytes
+}

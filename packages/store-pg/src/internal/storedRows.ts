@@ -1,0 +1,29 @@
+/** Rows of `orrery.runs` as the actors want them. */
+import type { StoredRun } from "@orrery/core/Journal"
+import { names } from "./states.js"
+
+export const storedColumns = `id, seq, task, priority, created_at as "createdAt", payload, policy, state,
+  scheduled_at as "scheduledAt", order_key as "orderKey", attempt, crashes, lease_epoch as "leaseEpoch", worker, failure,
+  started_at as "startedAt"`
+
+export type StoredRow = Omit<StoredRun, "state"> & { readonly state: number }
+
+/** Plain code, not a schema: a window is refilled by the thousand, and the columns are checked by the table. */
+export const storedOf = (row: StoredRow): StoredRun => ({
+  id: row.id,
+  seq: row.seq,
+  task: row.task,
+  priority: row.priority,
+  createdAt: row.createdAt,
+  payload: row.payload,
+  policy: row.policy,
+  state: names[row.state] as StoredRun["state"],
+  scheduledAt: row.scheduledAt,
+  orderKey: row.orderKey,
+  attempt: row.attempt,
+  crashes: row.crashes,
+  leaseEpoch: row.leaseEpoch,
+  worker: row.worker,
+  failure: row.failure,
+  startedAt: row.startedAt
+})

@@ -1,0 +1,116 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Journal } from "@orrery/core/Journal"
+import * as PgMigrations from "@orrery/store-pg/PgMigrations"
+import * as PgPools from "@orrery/store-pg/PgPools"
+import { batchOf, finishOf, sampleRun, takePartition } from "@orrery/testing/storeSamples"
+import * as TestPostgres from "@orrery/testing/TestPostgres"
+import * as TestStore from "@orrery/testing/TestStore"
+import { Effect, Layer } from "effect"
+import { names } from "../src/internal/states.js"
+
+const dayMs = 86_400_000
+
+describe("PgMigrations", () => {
+  it.scopedLive("may be run by five nodes at once, each with a single connection", () =>
+    Effect.gen(function*() {
+      const url = yield* TestPostgres.freshDatabase
+      const node = PgMigrations.run.pipe(
+        Effect.provide(PgPools.layer({ url, journalConnections: 1, readConnections: 1 }))
+      )
+
+      yield* Effect.all(Array.from({ length: 5 }, () => node), { concurrency: "unbounded", discard: true })
+
+      const client = yield* TestStore.ownClient.pipe(Effect.provideService(TestStore.TestDatabase, { url }))
+      const applied = yield* TestStore.query(client, "select migration_id, name from orrery.orrery_migrations")
+      assert.deepStrictEqual(applied, [{ migration_id: 1, name: "runs" }])
+    }))
+
+  it.scopedLive("has the state names of the code in SQL", () =>
+    Effect.gen(function*() {
+      const client = yield* TestStore.ownClient
+
+      const found = yield* TestStore.query<{ name: string }>(
+        client,
+        "select orrery.state_name(code::smallint) as name from generate_series(0, $1) code order by code",
+        [names.length - 1]
+      )
+
+      assert.deepStrictEqual(found.map((row) => row.name), [...names])
+    }).pipe(Effect.provide(TestStore.layer)))
+
+  it.scopedLive("shows people runs with names and times", () =>
+    Effect.gen(function*() {
+      const journal = yield* Journal
+      const owner = yield* takePartition()
+      const [waiting, final] = yield* Effect.all([sampleRun({ seq: 1, scheduledAt: 1_500 }), sampleRun({ seq: 2 })])
+      yield* journal.commit(batchOf(owner, { inserts: [waiting, final] }))
+      yield* journal.commit(batchOf(owner, { finishes: [finishOf(final)] }))
+      const client = yield* TestStore.ownClient
+
+      const shown = yield* TestStore.query(
+        client,
+        `select state, queue, scheduled_at::text, finished_at > now() - interval '1 minute' as "justFinished"
+         from orrery.all_runs order by id`
+      )
+
+      assert.deepStrictEqual(shown, [
+        { state: "ready", queue: "mail", scheduled_at: "1970-01-01 00:00:01.5+00", justFinished: null },
+        { state: "succeeded", queue: "mail", scheduled_at: "2023-11-14 22:13:20+00", justFinished: true }
+      ])
+    }).pipe(Effect.provide(TestStore.layer)))
+
+  it.scopedLive("puts final runs into the partition of their day", () =>
+    Effect.gen(function*() {
+      const journal = yield* Journal
+      const owner = yield* takePartition()
+      const run = yield* sampleRun()
+      yield* journal.commit(batchOf(owner, { inserts: [run] }))
+      const { now } = yield* journal.commit(batchOf(owner, { finishes: [finishOf(run)] }))
+      const client = yield* TestStore.ownClient
+
+      const [row] = yield* TestStore.query(client, "select relname as name from orrery.run_history h join pg_class c on c.oid = h.tableoid")
+
+      const day = new Date(now).toISOString().slice(0, 10).replaceAll("-", "")
+      assert.deepStrictEqual(row, { name: `run_history_${day}` })
+    }).pipe(Effect.provide(TestStore.layer)))
+
+  it.scopedLive("makes missing days, moves early rows into them, many nodes at once", () =>
+    Effect.gen(function*() {
+      const client = yield* TestStore.ownClient
+      const owner = yield* takePartition()
+      const tomorrow = Math.floor(owner.now / dayMs + 1) * dayMs
+      const day = `run_history_${new Date(tomorrow).toISOString().slice(0, 10).replaceAll("-", "")}`
+      yield* TestStore.query(client, `drop table orrery.${day}`)
+      yield* TestStore.query(
+        client,
+        `insert into orrery.run_history (id, partition_id, priority, state, attempt, crashes, seq, created_at,
+           scheduled_at, finished_at, task, payload, policy)
+         values (gen_random_uuid(), $1, 5, 5, 1, 0, 1, 0, 0, $2, 'early', '{}', '{}')`,
+        [owner.partitionId, tomorrow + 1]
+      )
+
+      const made = yield* Effect.all(Array.from({ length: 4 }, () => PgMigrations.ensureHistoryPartitions), {
+        concurrency: "unbounded"
+      })
+
+      const [row] = yield* TestStore.query(
+        client,
+        "select relname as name from orrery.run_history h join pg_class c on c.oid = h.tableoid where task = 'early'"
+      )
+      assert.deepStrictEqual(made.toSorted(), [0, 0, 0, 1])
+      assert.deepStrictEqual(row, { name: day })
+    }).pipe(Effect.provide(TestStore.layer)))
+
+  it.scopedLive("fails, and does not die, when the database is not there", () =>
+    Effect.gen(function*() {
+      const url = yield* TestPostgres.freshDatabase
+      const pools = PgPools.layer({ url })
+      const error = yield* Effect.gen(function*() {
+        const { read } = yield* PgPools.PgPools
+        yield* Effect.promise(() => read.end())
+        return yield* Effect.flip(PgMigrations.run)
+      }).pipe(Effect.provide(Layer.fresh(pools)))
+
+      assert.strictEqual(error._tag, "StoreUnavailable")
+    }))
+})

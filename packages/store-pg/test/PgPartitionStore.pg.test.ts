@@ -1,0 +1,4 @@
+import { partitionStoreContract } from "@orrery/testing/partitionStoreContract"
+import * as TestStore from "@orrery/testing/TestStore"
+
+partitionStoreContract("postgres", TestStore.layer)

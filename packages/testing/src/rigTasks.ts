@@ -1,0 +1,20 @@
+/** Tasks that cluster tests run. Queues are many, so that every node owns some. */
+import * as RetryPolicy from "@orrery/core/RetryPolicy"
+import * as Task from "@orrery/core/Task"
+import { Schema } from "effect"
+
+export const rigQueues: ReadonlyArray<string> = Array.from({ length: 12 }, (_, n) => `rig-${n}`)
+
+const tick = (queue: string) =>
+  Task.make(`tick-${queue}`, { payload: Schema.Struct({ n: Schema.Number }), success: Schema.Number, queue })
+
+/** Ends at once. One task per queue. */
+export const ticks = rigQueues.map(tick)
+
+/** Takes `ms`; interruptible. Many attempts, so that only a bug ends it as failed. */
+export const nap = Task.make("nap", {
+  payload: Schema.Struct({ ms: Schema.Number }),
+  success: Schema.Void,
+  queue: "rig-naps",
+  retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
+})

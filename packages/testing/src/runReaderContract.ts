@@ -1,0 +1,144 @@
+import { assert, layer } from "@effect/vitest"
+import { Journal, type StoredRun } from "@orrery/core/Journal"
+import type { PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import { RunReader } from "@orrery/core/RunReader"
+import { Effect, type Layer } from "effect"
+import { batchOf, finishOf, newRunId, samplePartition, sampleRun, takePartition, updateOf } from "./storeSamples.js"
+
+const hour = 3_600_000
+
+/** What every `RunReader` must show of what the `Journal` of the same store has written. */
+export const runReaderContract = (
+  name: string,
+  store: Layer.Layer<Journal | PartitionStore | RunReader, unknown>
+): void =>
+  layer(store, { excludeTestServices: true, timeout: 60_000 })(`RunReader contract: ${name}`, (it) => {
+    const insert = (partition: PartitionName, fields: ReadonlyArray<Partial<StoredRun>>) =>
+      Effect.gen(function*() {
+        const journal = yield* Journal
+        const owner = yield* takePartition(partition)
+        // One after the other: ids grow.
+        const runs = yield* Effect.forEach(fields, (each, at) => sampleRun({ seq: at + 1, ...each }))
+        yield* journal.commit(batchOf(owner, { inserts: runs }))
+        return { owner, runs }
+      })
+
+    it.effect("shows a run from its insert to its end", () =>
+      Effect.gen(function*() {
+        const reader = yield* RunReader
+        const journal = yield* Journal
+        const partition = samplePartition({ partition: 3 })
+        const { owner, runs: [run] } = yield* insert(partition, [{ priority: 2 }])
+        const failure = { kind: "failure", tag: "Bounced", message: "no such box", error: `{"_tag":"Bounced"}` } as const
+        const shown = {
+          id: run!.id,
+          ...partition,
+          task: "mail.send",
+          priority: 2,
+          createdAt: run!.createdAt,
+          scheduledAt: run!.scheduledAt,
+          payload: run!.payload
+        }
+
+        const ready = yield* reader.find(run!.id)
+        const started = { state: "running", attempt: 1, worker: "worker-1", startedAt: 1_700_000_000_500 } as const
+        yield* journal.commit(batchOf(owner, { updates: [updateOf(run!, started)] }))
+        const running = yield* reader.find(run!.id)
+        yield* journal.commit(batchOf(owner, {
+          finishes: [finishOf(run!, { state: "failed", result: null, failure: JSON.stringify(failure) })]
+        }))
+        const failed = yield* reader.find(run!.id)
+
+        const open = { finishedAt: null, result: null, failure: null }
+        assert.deepStrictEqual(ready, { ...shown, ...open, state: "ready", attempt: 0, worker: null, startedAt: null })
+        assert.deepStrictEqual(running, { ...shown, ...open, ...started })
+        assert.isNumber(failed?.finishedAt)
+        assert.deepStrictEqual(failed, {
+          ...shown, ...started, state: "failed", finishedAt: failed!.finishedAt, result: null, failure
+        })
+      }))
+
+    it.effect("shows the result of a run that succeeded", () =>
+      Effect.gen(function*() {
+        const reader = yield* RunReader
+        const journal = yield* Journal
+        const { owner, runs: [run] } = yield* insert(samplePartition(), [{}])
+
+        yield* journal.commit(batchOf(owner, { finishes: [finishOf(run!, { result: `{"sent":2}` })] }))
+
+        const final = yield* reader.find(run!.id)
+        assert.deepStrictEqual([final?.state, final?.result, final?.failure], ["succeeded", `{"sent":2}`, null])
+      }))
+
+    it.effect("finds nothing under an unknown id", () =>
+      Effect.gen(function*() {
+        const reader = yield* RunReader
+
+        assert.isUndefined(yield* reader.find(yield* newRunId))
+      }))
+
+    it.effect("shows a waiting run as ready once its time has come", () =>
+      Effect.gen(function*() {
+        const reader = yield* RunReader
+        const partition = samplePartition()
+        const { namespace } = partition
+        const { owner } = yield* insert(partition, [])
+        const later = owner.now + hour
+        const { runs } = yield* insert(partition, [
+          { state: "scheduled", scheduledAt: owner.now - hour },
+          { state: "retrying", scheduledAt: owner.now - hour },
+          { state: "scheduled", scheduledAt: later },
+          { state: "retrying", scheduledAt: later },
+          { state: "ready" },
+          { state: "running" }
+        ])
+        const expected = ["ready", "ready", "scheduled", "retrying", "ready", "running"] as const
+
+        const found = yield* Effect.forEach(runs, (run) => reader.find(run.id))
+        assert.deepStrictEqual(found.map((run) => run?.state), [...expected])
+        for (const state of ["ready", "scheduled", "retrying", "running"] as const) {
+          const listed = yield* reader.list({ namespace, state, limit: 10 })
+          const those = runs.filter((_, at) => expected[at] === state)
+          assert.deepStrictEqual(listed.map((run) => [run.id, run.state]), those.reverse().map((run) => [run.id, state]))
+        }
+      }))
+
+    it.effect("lists runs of both kinds, newest first, page by page", () =>
+      Effect.gen(function*() {
+        const reader = yield* RunReader
+        const journal = yield* Journal
+        const partition = samplePartition()
+        const { namespace } = partition
+        const { owner, runs } = yield* insert(partition, Array.from({ length: 7 }, () => ({})))
+        yield* journal.commit(batchOf(owner, { finishes: [runs[1]!, runs[4]!, runs[5]!].map((run) => finishOf(run)) }))
+        const newestFirst = runs.map((run) => run.id).reverse()
+
+        const first = yield* reader.list({ namespace, limit: 3 })
+        const second = yield* reader.list({ namespace, limit: 3, before: first[2]!.id })
+        const third = yield* reader.list({ namespace, limit: 3, before: second[2]!.id })
+
+        assert.deepStrictEqual([first.length, second.length, third.length], [3, 3, 1])
+        assert.deepStrictEqual([...first, ...second, ...third].map((run) => run.id), newestFirst)
+      }))
+
+    it.effect("lists by queue, task and final state", () =>
+      Effect.gen(function*() {
+        const reader = yield* RunReader
+        const journal = yield* Journal
+        const mail = samplePartition()
+        const { namespace } = mail
+        const { owner, runs: [a, b, c] } = yield* insert(mail, [{ task: "a" }, { task: "b" }, { task: "b" }])
+        const { runs: [d] } = yield* insert({ ...mail, queue: "print" }, [{ task: "b" }])
+        yield* journal.commit(batchOf(owner, {
+          finishes: [finishOf(a!), finishOf(b!, { state: "cancelled" }), finishOf(c!, { state: "expired" })]
+        }))
+        const listed = (filter: Partial<Parameters<typeof reader.list>[0]>) =>
+          Effect.map(reader.list({ namespace, limit: 10, ...filter }), (runs) => runs.map((run) => run.id))
+
+        assert.deepStrictEqual(yield* listed({ queue: "print" }), [d!.id])
+        assert.deepStrictEqual(yield* listed({ task: "b" }), [d!.id, c!.id, b!.id])
+        assert.deepStrictEqual(yield* listed({ state: "succeeded" }), [a!.id])
+        assert.deepStrictEqual(yield* listed({ state: "cancelled", task: "b" }), [b!.id])
+        assert.deepStrictEqual(yield* listed({ state: "expired", queue: "print" }), [])
+      }))
+  })

@@ -1,0 +1,268 @@
+/**
+ * The attempts a worker holds: from the assignment until the owner has answered for the outcome.
+ *
+ * Plain data and synchronous functions; all of them run on one thread, so a step is never seen half done. Handlers run
+ * in root fibers of their own, neither children of the fiber that delivered the assignment nor of the session: a lost
+ * node must not interrupt user code.
+ */
+import { Attempt, type Handlers } from "@orrery/core/Handlers"
+import type { Outcome } from "@orrery/core/Run"
+import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
+import { Cause, Effect, type Exit, type Fiber, FiberId, Runtime } from "effect"
+
+/** Why the worker interrupts a handler. */
+type StopReason =
+  /** The owner asked for it. */
+  | "cancel"
+  /** Start-to-close is over. */
+  | "timeout"
+  /** The worker stops, or may no longer count on its lease. */
+  | "interrupt"
+  /** The owner has given the attempt up: whatever becomes of it, nobody wants to know. */
+  | "abandon"
+
+export interface Held {
+  readonly assignment: Assignment
+  /** Where the outcome goes. A closed one: nowhere, until a node says `owned`. */
+  binding: Binding
+  /** The binding's node has refused it as not its own: wait for `owned`. */
+  isHomeless: boolean
+  fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
+  /** Runs on though its owner no longer counts it: it takes a slot from all nodes. */
+  isAstray: boolean
+  timers: Array<Fiber.RuntimeFiber<unknown>>
+  stopReason: StopReason | undefined
+  outcome: Outcome | undefined
+  /** Monotonic, ms: when the outcome became known. */
+  endedAt: number
+}
+
+/** One session with one node. */
+export interface Binding {
+  readonly node: string
+  readonly session: WorkerSession
+  /** The node is still among the live ones. */
+  readonly isListed: () => boolean
+  isOpen: boolean
+  /** Monotonic, ms: when the last call that was answered had been sent. The owner's lease began no earlier. */
+  lastAnswer: number
+  readonly held: Set<Held>
+  running: number
+  /** Outcomes to be sent, oldest first. Those under way are not in it. */
+  readonly outbox: Set<Held>
+  /** Open while `outbox` may hold something. */
+  readonly wake: Effect.Latch
+  /** Opened to end the session from this side. */
+  readonly lost: Effect.Latch
+  credit: number
+  /** What may be running of this node at most: its credit, or more where that was lowered below what it had out. */
+  ceiling: number
+  hungry: boolean
+  /** Monotonic, ms: no credit calls before that. */
+  quietUntil: number
+}
+
+export interface Attempts {
+  readonly handlers: Handlers["Type"]
+  readonly runtime: Runtime.Runtime<never>
+  readonly cancelGraceMs: number
+  readonly held: Map<string, Held>
+  /** Handlers running, including those nobody waits for any more. */
+  running: number
+  /** Outcomes without an answer, and their characters. */
+  unacked: number
+  unackedChars: number
+  /** Take nothing new. */
+  isStopping: boolean
+  /** Called by `changed`. */
+  readonly watchers: Set<() => void>
+  /** Called after each change of `running`, `unacked` or what a node is hungry for. */
+  changed: () => void
+}
+
+export const keyOf = (ref: AttemptRef): string => `${ref.runId}/${ref.attempt}/${ref.leaseEpoch}/${ref.partitionId}`
+
+const fork = <A>(attempts: Attempts, effect: Effect.Effect<A>): Fiber.RuntimeFiber<A> =>
+  Runtime.runFork(attempts.runtime, effect, { immediate: false })
+
+/** Begins an attempt. One that is held already is not begun twice; one that cannot run is handed back at once. */
+export const start = (attempts: Attempts, binding: Binding, assignment: Assignment): void => {
+  const key = keyOf(assignment)
+  if (attempts.held.has(key)) return
+  const held: Held = {
+    assignment,
+    binding,
+    isHomeless: false,
+    fiber: undefined,
+    isAstray: false,
+    timers: [],
+    stopReason: undefined,
+    outcome: undefined,
+    endedAt: 0
+  }
+  attempts.held.set(key, held)
+  binding.held.add(held)
+  const handler = attempts.handlers.find(assignment.task)
+  if (handler === undefined || attempts.isStopping) return finish(attempts, held, { _tag: "interrupted" })
+  const { attempt, leaseEpoch, payload, runId, timeoutMs } = assignment
+  attempts.running += 1
+  binding.running += 1
+  const fiber = fork(
+    attempts,
+    Effect.provideService(Effect.suspend(() => handler(payload)), Attempt, {
+      runId,
+      attempt,
+      fencingToken: `${leaseEpoch}.${attempt}`,
+      idempotencyKey: runId,
+      timeoutMs
+    })
+  )
+  held.fiber = fiber
+  fiber.addObserver((exit) => ended(attempts, held, exit))
+  if (timeoutMs > 0) later(attempts, held, timeoutMs, () => stop(attempts, held, "timeout"))
+}
+
+const later = (attempts: Attempts, held: Held, delayMs: number, run: () => void): void => {
+  held.timers.push(fork(attempts, Effect.delay(Effect.sync(run), delayMs)))
+}
+
+/**
+ * Interrupts a running handler. Its end is reported; one that ignores the interruption for `cancelGrace` is reported
+ * as if it had ended, while it goes on to occupy its slot.
+ */
+export const stop = (attempts: Attempts, held: Held, reason: StopReason): void => {
+  if (reason === "abandon") drop(attempts, held)
+  if (held.fiber === undefined) return
+  if (reason === "abandon") goAstray(held)
+  const isFirst = held.stopReason === undefined
+  if (isFirst || reason === "abandon") held.stopReason = reason
+  if (!isFirst) return
+  held.fiber.unsafeInterruptAsFork(FiberId.none)
+  later(attempts, held, attempts.cancelGraceMs, () => {
+    if (held.isAstray) return
+    goAstray(held)
+    finish(attempts, held, outcomeOfStop(held))
+  })
+}
+
+const goAstray = (held: Held): void => {
+  if (held.isAstray) return
+  held.isAstray = true
+  leave(held.binding)
+}
+
+/** One attempt fewer that the node counts as running here. */
+const leave = (binding: Binding): void => {
+  binding.running -= 1
+  if (binding.ceiling > binding.credit) binding.ceiling -= 1
+}
+
+const ended = (attempts: Attempts, held: Held, exit: Exit.Exit<unknown, unknown>): void => {
+  held.fiber = undefined
+  for (const timer of held.timers) timer.unsafeInterruptAsFork(FiberId.none)
+  held.timers = []
+  attempts.running -= 1
+  if (held.isAstray) return attempts.changed()
+  leave(held.binding)
+  finish(attempts, held, exit._tag === "Success" ? exit.value as Outcome : outcomeOfCause(held, exit.cause))
+}
+
+const outcomeOfStop = (held: Held): Outcome => {
+  if (held.stopReason === "cancel") return { _tag: "cancelled" }
+  if (held.stopReason === "interrupt") return { _tag: "interrupted" }
+  const message = `no end within ${held.assignment.timeoutMs} ms`
+  return { _tag: "failure", failure: { kind: "timeout", tag: "Timeout", message }, retryable: true }
+}
+
+const messageLengthMax = 4_096
+
+const outcomeOfCause = (held: Held, cause: Cause.Cause<unknown>): Outcome => {
+  const isInterrupted = Cause.isInterruptedOnly(cause)
+  if (held.stopReason !== undefined && isInterrupted) return outcomeOfStop(held)
+  // A handler that interrupts itself would be tried for ever as `interrupted`: that is a bug in it, and counts.
+  const problem = Cause.squash(cause)
+  const tag = isInterrupted ? "Interrupted" : problem instanceof Error ? problem.name : typeof problem
+  const text = problem instanceof Error ? problem.message : String(problem)
+  return {
+    _tag: "failure",
+    failure: { kind: "defect", tag: tag.slice(0, messageLengthMax), message: text.slice(0, messageLengthMax) },
+    retryable: true
+  }
+}
+
+/** The outcome is known: it is kept and sent until somebody answers for it. */
+const finish = (attempts: Attempts, held: Held, outcome: Outcome): void => {
+  held.outcome = outcome
+  held.endedAt = performance.now()
+  attempts.unacked += 1
+  attempts.unackedChars += charsOf(held)
+  post(held)
+  attempts.changed()
+}
+
+/** Characters of an outcome that matter for memory and for the size of a report. */
+export const charsOf = ({ outcome }: Held): number => {
+  if (outcome?._tag === "success") return outcome.result.length
+  if (outcome?._tag !== "failure") return 0
+  return outcome.failure.message.length + (outcome.failure.error?.length ?? 0)
+}
+
+/** Puts an outcome in line where it belongs, if there is such a place now. */
+export const post = (held: Held): void => {
+  if (held.outcome === undefined || held.isHomeless || !held.binding.isOpen) return
+  held.binding.outbox.add(held)
+  held.binding.wake.unsafeOpen()
+}
+
+/** The worker holds the attempt no longer: answered, or given up. */
+export const drop = (attempts: Attempts, held: Held): void => {
+  if (!attempts.held.delete(keyOf(held.assignment))) return
+  held.binding.held.delete(held)
+  held.binding.outbox.delete(held)
+  if (held.outcome !== undefined) {
+    attempts.unacked -= 1
+    attempts.unackedChars -= charsOf(held)
+  }
+  attempts.changed()
+}
+
+/** From now on the attempt's owner is reached through this session. */
+export const rebind = (held: Held, binding: Binding): void => {
+  const before = held.binding
+  if (before !== binding) {
+    before.held.delete(held)
+    before.outbox.delete(held)
+    binding.held.add(held)
+    if (held.fiber !== undefined && !held.isAstray) {
+      leave(before)
+      binding.running += 1
+    }
+    held.binding = binding
+  }
+  held.isHomeless = false
+}
+
+export const heldOf = (attempts: Attempts, partitionId: number): ReadonlyArray<Held> =>
+  [...attempts.held.values()].filter((held) => held.assignment.partitionId === partitionId)
+
+/** Everything a node can say but `owned`, which needs an answer. */
+export const receive = (
+  attempts: Attempts,
+  binding: Binding,
+  message: Exclude<ToWorker, { readonly _tag: "owned" }>
+): void => {
+  switch (message._tag) {
+    case "assign":
+      for (const assignment of message.assignments) start(attempts, binding, assignment)
+      return
+    case "cancel":
+      for (const ref of message.attempts) {
+        const held = attempts.held.get(keyOf(ref))
+        if (held !== undefined) stop(attempts, held, "cancel")
+      }
+      return
+    case "hungry":
+      binding.hungry = message.hungry
+      return attempts.changed()
+  }
+}

@@ -1,0 +1,152 @@
+/** `NodeLinks` over the wire: every live node of a cluster, learned from any of them, each by a TCP connection. */
+import {
+  type Attached,
+  decodeAttempts,
+  decodeToWorker,
+  encodeAttempts,
+  encodeOutcomes,
+  type UnknownFrameVersion
+} from "@orrery/api/Frames"
+import * as LiveNode from "@orrery/api/LiveNode"
+import { connect, type NodeConnection } from "@orrery/api/NodeConnection"
+import { type NodeAddress, SessionUnknown } from "@orrery/api/NodeRpcs"
+import { ClusterUnavailable } from "@orrery/core/Errors"
+import { type NodeLink, NodeLinks, type WorkerSession } from "@orrery/core/WorkerProtocol"
+import { Deferred, Duration, Effect, Layer, Stream } from "effect"
+
+export interface RemoteLinksOptions {
+  /** Some nodes of the cluster, `host:port`; the others are learned. */
+  readonly nodes: ReadonlyArray<string>
+}
+
+/** How often the list of live nodes is read. A lost connection has it read at once. */
+const refreshInterval = Duration.seconds(1)
+/** Pause after a loss or a failed reading: losses come in bursts, and the cluster needs a moment to notice. */
+const refreshPause = Duration.millis(100)
+const listTimeout = Duration.seconds(2)
+/** Time until a node has confirmed an attachment. */
+const attachTimeout = Duration.seconds(5)
+/** How long a goodbye may hold up a shutdown. */
+const goodbyeTimeout = Duration.seconds(1)
+
+const make = (options: RemoteLinksOptions) =>
+  Effect.gen(function*() {
+    const live = yield* LiveNode.make(options.nodes)
+    const watchers = new Set<(links: ReadonlyArray<NodeLink>) => void>()
+    const lost = yield* Effect.makeLatch(false)
+    const links = new Map<string, NodeLink>()
+
+    const apply = (nodes: ReadonlyArray<NodeAddress>): void => {
+      const names = new Map(nodes.map((node) => [nameOf(node), node]))
+      let isChanged = false
+      for (const name of links.keys()) {
+        if (!names.has(name)) isChanged = links.delete(name)
+      }
+      for (const [name, node] of names) {
+        if (links.has(name)) continue
+        links.set(name, makeLink(name, node.address, lost))
+        isChanged = true
+      }
+      if (isChanged) for (const changed of watchers) changed([...links.values()])
+    }
+    const refresh = Effect.suspend(() => {
+      lost.unsafeClose()
+      return live.connection
+    }).pipe(
+      Effect.timeout(listTimeout),
+      Effect.flatMap((connection) => connection.call("Nodes", (client) => client.Nodes(), listTimeout)),
+      Effect.map(apply),
+      Effect.catchAll(() => lost.open)
+    )
+    const afterLoss = Effect.zipRight(lost.await, Effect.sleep(refreshPause))
+    const wait = Effect.raceFirst(afterLoss, Effect.sleep(refreshInterval))
+    yield* Effect.forkScoped(Effect.forever(Effect.zipRight(refresh, wait)))
+
+    return NodeLinks.of({
+      watch: (changed) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            watchers.add(changed)
+            changed([...links.values()])
+          }),
+          () => Effect.sync(() => watchers.delete(changed))
+        )
+    })
+  })
+
+/** A node that restarts at the same address is another one: its id differs. */
+const nameOf = (node: NodeAddress): string => `${node.address}#${node.nodeId}`
+
+/** The link to one node. `lost` is opened when an attachment ends. */
+export const makeLink = (name: string, address: string, lost: Effect.Latch): NodeLink => ({
+  node: name,
+  attach: (hello, deliver) =>
+    Effect.gen(function*() {
+      const connection = yield* connect(address)
+      const closed = yield* Deferred.make<void>()
+      const attached = yield* Deferred.make<Attached, ClusterUnavailable>()
+      yield* connection.client.Attach(hello).pipe(
+        Stream.runForEach((frame) =>
+          Effect.flatMap(decodeToWorker(frame), (message) =>
+            message._tag === "attached" ? Deferred.succeed(attached, message) : Effect.sync(() => deliver(message)))
+        ),
+        Effect.exit,
+        Effect.flatMap((exit) => {
+          const reason = exit._tag === "Failure" ? String(exit.cause) : "the node has ended the session"
+          return Deferred.fail(attached, new ClusterUnavailable({ operation: `attach ${name}`, reason }))
+        }),
+        Effect.ensuring(Effect.zipRight(Deferred.succeed(closed, undefined), lost.open)),
+        Effect.forkScoped
+      )
+      const { leaseMs, sessionId } = yield* Deferred.await(attached).pipe(Effect.timeoutFail({
+        duration: attachTimeout,
+        onTimeout: () => new ClusterUnavailable({ operation: `attach ${name}`, reason: "no answer in time" })
+      }))
+      yield* Effect.addFinalizer(() =>
+        connection.isOpen()
+          ? Effect.ignore(connection.call("Goodbye", (client) => client.Goodbye({ sessionId }), goodbyeTimeout))
+          : Effect.void
+      )
+      return sessionOf(connection, { leaseMs, sessionId, closed })
+    })
+})
+
+const sessionOf = (connection: NodeConnection, session: {
+  readonly leaseMs: number
+  readonly sessionId: number
+  readonly closed: Deferred.Deferred<void>
+}): WorkerSession => {
+  const { closed, leaseMs, sessionId } = session
+  const ask = <A>(
+    operation: string,
+    call: Effect.Effect<A, SessionUnknown | UnknownFrameVersion | ClusterUnavailable>
+  ): Effect.Effect<A, ClusterUnavailable> =>
+    Effect.catchAll(call, (error) => {
+      if (error instanceof ClusterUnavailable) return Effect.fail(error)
+      const unavailable = new ClusterUnavailable({ operation, reason: error.message })
+      return error instanceof SessionUnknown
+        ? Effect.zipRight(Deferred.succeed(closed, undefined), Effect.fail(unavailable))
+        : Effect.fail(unavailable)
+    })
+  return {
+    leaseMs,
+    report: (reports) =>
+      Effect.suspend(() => {
+        const payload = { sessionId, reports: encodeOutcomes(reports) }
+        return ask("report", connection.call("Report", (client) => client.Report(payload)))
+      }),
+    announce: (partitionId, held) =>
+      Effect.suspend(() => {
+        const payload = { sessionId, partitionId, held: encodeAttempts(held) }
+        const call = connection.call("Announce", (client) => client.Announce(payload))
+        return ask("announce", Effect.flatMap(call, decodeAttempts))
+      }),
+    setCredit: (credit) =>
+      ask("setCredit", connection.call("SetCredit", (client) => client.SetCredit({ sessionId, credit }))),
+    heartbeat: ask("heartbeat", connection.call("Heartbeat", (client) => client.Heartbeat({ sessionId }))),
+    closed: Deferred.await(closed)
+  }
+}
+
+/** Learns the nodes in the background. Needs nothing. */
+export const layer = (options: RemoteLinksOptions): Layer.Layer<NodeLinks> => Layer.scoped(NodeLinks, make(options))

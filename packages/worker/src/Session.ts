@@ -1,0 +1,264 @@
+/** A worker's dealings with one node: attach, report, announce, heartbeat; again after each loss while it is listed. */
+import { ClusterUnavailable } from "@orrery/core/Errors"
+import type { AttemptRef, NodeLink, OutcomeAnswer, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
+import { Duration, Effect, Either, Schedule, type Scope } from "effect"
+import type { Binding, Held } from "./Attempts.js"
+import * as Attempts from "./Attempts.js"
+import type { Balancer } from "./Balancer.js"
+
+/** A node that is or was listed. */
+export interface NodeState {
+  link: NodeLink
+  isListed: boolean
+}
+
+export interface Sessions {
+  readonly workerId: string
+  readonly attempts: Attempts.Attempts
+  readonly balancer: Balancer
+  /** Outlives the sessions: for watches on attempts whose session is lost. */
+  readonly scope: Scope.Scope
+}
+
+/** Pause before a node that refused or was lost is tried again. */
+export const reattachSchedule = Schedule.exponential("20 millis", 2).pipe(
+  Schedule.union(Schedule.spaced("500 millis")),
+  Schedule.jittered
+)
+/** Pause after a session ended: a node that closes each session at once is not attached to in a tight loop. */
+const sessionPause = Duration.millis(20)
+const attachTimeout = Duration.seconds(5)
+/** Pause before a report or an announcement that failed is repeated. */
+const repeatPause = Duration.millis(50)
+const reportRowsMax = 1_000
+const reportCharsMax = 4 * 1024 * 1024
+/** Heartbeats per lease. */
+const heartbeats = 4
+/** Part of the lease after which the worker no longer counts on it, if nothing was answered. */
+const leasePart = 0.8
+
+/** Attaches for as long as the node is listed. */
+export const keep = (sessions: Sessions, node: NodeState): Effect.Effect<void> =>
+  attachOnce(sessions, node).pipe(
+    Effect.retry({ schedule: reattachSchedule, while: () => node.isListed }),
+    Effect.ignore,
+    Effect.zipRight(Effect.sleep(sessionPause)),
+    Effect.repeat({ while: () => node.isListed }),
+    Effect.asVoid
+  )
+
+/** One session, from attachment to its end. */
+const attachOnce = (sessions: Sessions, node: NodeState): Effect.Effect<void, ClusterUnavailable> =>
+  Effect.gen(function*() {
+    const { attempts, balancer } = sessions
+    const { link } = node
+    const inbox = yield* makeInbox(sessions)
+    // Without credit at first: another node may still have to give some back.
+    const hello = { workerId: sessions.workerId, tasks: attempts.handlers.names(), credit: 0 }
+    const sentAt = performance.now()
+    const session = yield* link.attach(hello, inbox.deliver).pipe(
+      Effect.timeoutFail({
+        duration: attachTimeout,
+        onTimeout: () => new ClusterUnavailable({ operation: `attach ${link.node}`, reason: "no answer in time" })
+      })
+    )
+    const binding = yield* makeBinding(node, session, sentAt)
+    yield* Effect.acquireRelease(
+      Effect.sync(() => balancer.bindings.add(binding)),
+      () =>
+        Effect.sync(() => {
+          binding.isOpen = false
+          balancer.bindings.delete(binding)
+          balancer.wake.unsafeOpen()
+        })
+    )
+    yield* Effect.forkIn(watchLease(sessions, binding), sessions.scope)
+    yield* Effect.forkScoped(reportAll(sessions, binding))
+    yield* Effect.forkScoped(beat(binding))
+    yield* Effect.forkScoped(inbox.open(binding))
+    // The same incarnation of the node: it owns what it owned, and need not say so again.
+    for (const partitionId of partitionsOf(sessions, link.node)) inbox.announce(partitionId)
+    yield* balancer.wake.open
+    yield* Effect.raceFirst(session.closed, binding.lost.await)
+  }).pipe(Effect.scoped)
+
+const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): Effect.Effect<Binding> =>
+  Effect.sync(() => ({
+    node: node.link.node,
+    session,
+    isListed: () => node.isListed,
+    isOpen: true,
+    lastAnswer: sentAt,
+    held: new Set(),
+    running: 0,
+    outbox: new Set(),
+    wake: Effect.unsafeMakeLatch(false),
+    lost: Effect.unsafeMakeLatch(false),
+    credit: 0,
+    ceiling: 0,
+    hungry: false,
+    quietUntil: 0
+  }))
+
+/**
+ * What the node says, in order. Deliveries are synchronous and end at once; announcements need calls and are made by
+ * `open`, one partition at a time. The partitions waiting are a set, no larger than that of those with held attempts.
+ */
+const makeInbox = (sessions: Sessions) =>
+  Effect.sync(() => {
+    const { attempts } = sessions
+    const early: Array<ToWorker> = []
+    const owned = new Set<number>()
+    const wake = Effect.unsafeMakeLatch(false)
+    let binding: Binding | undefined
+    const announce = (partitionId: number): void => {
+      owned.add(partitionId)
+      wake.unsafeOpen()
+    }
+    const receive = (to: Binding, message: ToWorker): void => {
+      if (!to.isOpen) return
+      if (message._tag !== "owned") return Attempts.receive(attempts, to, message)
+      if (Attempts.heldOf(attempts, message.partitionId).length > 0) announce(message.partitionId)
+    }
+    const announceNext = (to: Binding) =>
+      Effect.suspend(() => {
+        const [partitionId] = owned
+        if (partitionId === undefined) {
+          wake.unsafeClose()
+          return wake.await
+        }
+        owned.delete(partitionId)
+        return Effect.flatMap(announceHeld(sessions, to, partitionId), (isDone) => {
+          if (isDone) return Effect.void
+          announce(partitionId)
+          return Effect.sleep(repeatPause)
+        })
+      })
+    return {
+      announce,
+      deliver: (message: ToWorker): void => {
+        if (binding === undefined) early.push(message)
+        else receive(binding, message)
+      },
+      open: (to: Binding): Effect.Effect<never> =>
+        Effect.suspend(() => {
+          binding = to
+          for (const message of early.splice(0)) receive(to, message)
+          return Effect.forever(announceNext(to))
+        })
+    }
+  })
+
+const partitionsOf = ({ attempts }: Sessions, node: string): ReadonlySet<number> => {
+  const found = new Set<number>()
+  for (const held of attempts.held.values()) {
+    if (held.binding.node === node && !held.binding.isOpen) found.add(held.assignment.partitionId)
+  }
+  return found
+}
+
+/** Moves the held attempts of a partition to its new owner, and lets go of those it has given up. */
+const announceHeld = (sessions: Sessions, binding: Binding, partitionId: number): Effect.Effect<boolean> =>
+  Effect.suspend(() => {
+    const { attempts } = sessions
+    const moved = Attempts.heldOf(attempts, partitionId)
+    if (moved.length === 0) return Effect.succeed(true)
+    const sentAt = performance.now()
+    return binding.session.announce(partitionId, moved.map(refOf)).pipe(
+      Effect.either,
+      Effect.map((answer) => {
+        if (Either.isLeft(answer)) return false
+        binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
+        const lost = new Set(answer.right.map(Attempts.keyOf))
+        for (const held of moved) {
+          if (!attempts.held.has(Attempts.keyOf(held.assignment))) continue
+          if (lost.has(Attempts.keyOf(held.assignment))) {
+            Attempts.stop(attempts, held, "abandon")
+          } else {
+            Attempts.rebind(held, binding)
+            Attempts.post(held)
+          }
+        }
+        sessions.balancer.wake.unsafeOpen()
+        return true
+      })
+    )
+  })
+
+const refOf = ({ assignment }: Held): AttemptRef => ({
+  partitionId: assignment.partitionId,
+  runId: assignment.runId,
+  attempt: assignment.attempt,
+  leaseEpoch: assignment.leaseEpoch
+})
+
+/** One report in flight; the next gathers meanwhile. */
+const reportAll = (sessions: Sessions, binding: Binding): Effect.Effect<never> =>
+  binding.wake.await.pipe(
+    // The fibers that are ready to run now may end more attempts.
+    Effect.zipRight(Effect.yieldNow()),
+    Effect.zipRight(Effect.suspend(() => {
+      const batch = takeBatch(binding)
+      if (batch.length === 0) return Effect.void
+      const sentAt = performance.now()
+      const reports = batch.map((held) => ({ ...refOf(held), outcome: held.outcome! }))
+      return Effect.flatMap(Effect.either(binding.session.report(reports)), (answer) => {
+        if (Either.isLeft(answer)) return repeat(batch, binding)
+        binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
+        batch.forEach((held, index) => settle(sessions, binding, held, answer.right[index]))
+        return Effect.void
+      })
+    })),
+    Effect.forever
+  )
+
+const repeat = (batch: ReadonlyArray<Held>, binding: Binding): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    for (const held of batch) if (held.binding === binding && binding.held.has(held)) Attempts.post(held)
+    return Effect.sleep(repeatPause)
+  })
+
+const takeBatch = (binding: Binding): ReadonlyArray<Held> => {
+  const batch: Array<Held> = []
+  let chars = 0
+  for (const held of binding.outbox) {
+    if (batch.length >= reportRowsMax || chars >= reportCharsMax) return batch
+    chars += Attempts.charsOf(held)
+    batch.push(held)
+    binding.outbox.delete(held)
+  }
+  binding.wake.unsafeClose()
+  return batch
+}
+
+const settle = (sessions: Sessions, binding: Binding, held: Held, answer: OutcomeAnswer | undefined): void => {
+  if (answer !== "not-owner" && answer !== undefined) return Attempts.drop(sessions.attempts, held)
+  // Meanwhile another node may have said `owned`: then it is in line there already.
+  if (held.binding === binding) held.isHomeless = true
+}
+
+const beat = (binding: Binding): Effect.Effect<never> => {
+  const interval = Duration.millis(binding.session.leaseMs / heartbeats)
+  return Effect.suspend(() => {
+    const sentAt = performance.now()
+    return binding.session.heartbeat.pipe(
+      Effect.disconnect,
+      Effect.timeout(interval),
+      Effect.map(() => binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)),
+      Effect.ignore
+    )
+  }).pipe(Effect.delay(interval), Effect.forever)
+}
+
+/**
+ * The worker's own deadline, by its monotonic clock and earlier than the owner's: interrupts what is bound to the node
+ * when nothing was answered for most of the lease. Attempts that found a new owner are not bound to it any more.
+ */
+const watchLease = (sessions: Sessions, binding: Binding): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (!binding.isOpen && binding.running === 0) return Effect.void
+    const left = binding.lastAnswer + binding.session.leaseMs * leasePart - performance.now()
+    if (left > 0) return Effect.zipRight(Effect.sleep(left), watchLease(sessions, binding))
+    for (const held of binding.held) Attempts.stop(sessions.attempts, held, "interrupt")
+    return binding.lost.open
+  })

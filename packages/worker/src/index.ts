@@ -1,0 +1,3 @@
+export * as LocalLinks from "./LocalLinks.js"
+export * as RemoteLinks from "./RemoteLinks.js"
+export * as Worker from "./Worker.js"

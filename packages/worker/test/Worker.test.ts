@@ -1,0 +1,460 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Attempt, type Handler, Handlers, layer as handlersLayer } from "@orrery/core/Handlers"
+import type { Outcome } from "@orrery/core/Run"
+import { type NodeLink, NodeLinks } from "@orrery/core/WorkerProtocol"
+import { Deferred, Effect, Exit, Layer, Random, Scope } from "effect"
+import * as LocalLinks from "../src/LocalLinks.js"
+import * as Worker from "../src/Worker.js"
+import * as FakeNode from "./FakeNode.js"
+import { assignment, eventually } from "./FakeNode.js"
+
+const success = (result: string): Outcome => ({ _tag: "success", result })
+
+interface Started {
+  /** Ends as the program that holds the worker would. */
+  readonly stop: Effect.Effect<void>
+}
+
+const start = (
+  handlers: { readonly [task: string]: Handler },
+  nodes: ReadonlyArray<FakeNode.FakeNode> | { readonly layer: Layer.Layer<NodeLinks> },
+  options: Partial<Worker.WorkerOptions> = {}
+) =>
+  Effect.gen(function*() {
+    const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
+    const tasks = Layer.effectDiscard(Effect.gen(function*() {
+      const registry = yield* Handlers
+      for (const [task, handler] of Object.entries(handlers)) yield* registry.register(task, handler)
+    }))
+    const nodeLinks = "layer" in nodes ? nodes.layer : LocalLinks.layer(nodes.map((node) => node.link))
+    yield* Worker.layer({ slots: 4, shutdownGrace: "100 millis", cancelGrace: "200 millis", ...options }).pipe(
+      Layer.provide(tasks),
+      Layer.provide(handlersLayer),
+      Layer.provide(nodeLinks),
+      Layer.buildWithScope(scope)
+    )
+    const started: Started = { stop: Scope.close(scope, Exit.void) }
+    return started
+  })
+
+/** A list of links the test changes. */
+const changing = (first: ReadonlyArray<NodeLink>) => {
+  let links = first
+  const watchers = new Set<(links: ReadonlyArray<NodeLink>) => void>()
+  const layer = Layer.succeed(NodeLinks, {
+    watch: (changed) =>
+      Effect.sync(() => {
+        watchers.add(changed)
+        changed(links)
+      })
+  })
+  return {
+    layer,
+    set: (next: ReadonlyArray<NodeLink>) => {
+      links = next
+      watchers.forEach((changed) => changed(links))
+    }
+  }
+}
+
+const outcomes = (node: FakeNode.FakeNode) => node.reports.map((report) => report.outcome._tag)
+
+describe("Worker", { timeout: 30_000 }, () => {
+  it.scopedLive("runs what it is assigned and reports the outcomes", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      const second = { attempt: 2, leaseEpoch: 7 }
+      node.waiting.push(...Array.from({ length: 50 }, (_, index) => assignment({ payload: `${index}`, ...second })))
+      const expected = node.waiting.map((each) => `${each.runId} 2 7.2 ${each.runId}`)
+      yield* start({
+        work: () =>
+          Effect.map(Attempt, (attempt) =>
+            success(`${attempt.runId} ${attempt.attempt} ${attempt.fencingToken} ${attempt.idempotencyKey}`))
+      }, [node])
+
+      yield* eventually("50 reports", () => node.reports.length === 50)
+
+      const results = node.reports.map((report) => report.outcome._tag === "success" ? report.outcome.result : "")
+      assert.deepStrictEqual(results.sort(), expected.sort())
+      assert.strictEqual(node.out.size, 0)
+    }))
+
+  it.scopedLive("reports typed failures as the handler made them, defects as such, and lives on", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      const failure: Outcome = {
+        _tag: "failure",
+        failure: { kind: "failure", tag: "Bad", message: "bad", error: "1" },
+        retryable: false
+      }
+      const names = ["fail", "die", "throw", "interrupt", "unknown", "work"]
+      node.waiting.push(...names.map((task, index) => assignment({ task, leaseEpoch: index })))
+      yield* start({
+        fail: () => Effect.succeed(failure),
+        die: () => Effect.die(new TypeError("broken")),
+        throw: () => {
+          throw new RangeError("thrown")
+        },
+        interrupt: () => Effect.interrupt,
+        work: () => Effect.succeed(success("1"))
+      }, [node])
+
+      yield* eventually("6 reports", () => node.reports.length === 6)
+
+      const told = node.reports.sort((a, b) => a.leaseEpoch - b.leaseEpoch).map(({ outcome }) =>
+        outcome._tag === "failure" ? `${outcome.failure.kind} ${outcome.failure.tag} ${outcome.retryable}` : outcome._tag
+      )
+      assert.deepStrictEqual(told, [
+        "failure Bad false",
+        "defect TypeError true",
+        "defect RangeError true",
+        "defect Interrupted true",
+        "interrupted",
+        "success"
+      ])
+    }))
+
+  it.scopedLive("never exceeds its slots, nor the sum of the shares, over two nodes with random load", () =>
+    Effect.gen(function*() {
+      const slots = 5
+      let running = 0
+      let runningMax = 0
+      let creditMax = 0
+      const look = () => {
+        creditMax = Math.max(creditMax, nodes.reduce((sum, node) => sum + node.state.credit, 0))
+      }
+      const nodes = [FakeNode.make("a", { onCredit: look }), FakeNode.make("b", { onCredit: look })]
+      yield* start({
+        work: (payload) =>
+          Effect.gen(function*() {
+            runningMax = Math.max(runningMax, ++running)
+            yield* Effect.sleep(Number(payload))
+            running -= 1
+            return success("1")
+          })
+      }, nodes, { slots })
+      let sent = 0
+      for (let burst = 0; burst < 40; burst++) {
+        const node = nodes[yield* Random.nextIntBetween(0, 2)]!
+        const size = yield* Random.nextIntBetween(1, 12)
+        for (let each = 0; each < size; each++) {
+          node.waiting.push(assignment({ payload: String(yield* Random.nextIntBetween(0, 6)) }))
+        }
+        sent += size
+        node.pump()
+        yield* Effect.sleep(yield* Random.nextIntBetween(0, 15))
+      }
+
+      yield* eventually("all reports", () => nodes[0]!.reports.length + nodes[1]!.reports.length === sent)
+
+      assert.isAtMost(runningMax, slots)
+      assert.isAtMost(creditMax, slots)
+      assert.isAtLeast(runningMax, slots - 1)
+    }))
+
+  it.scopedLive("gives the idle credit of one node to the hungry one, and back", () =>
+    Effect.gen(function*() {
+      const idle = FakeNode.make("idle")
+      const busy = FakeNode.make("busy")
+      const gate = yield* Effect.makeLatch(false)
+      yield* start({ work: () => Effect.as(gate.await, success("1")) }, [idle, busy], { slots: 8 })
+      yield* eventually("equal shares", () => idle.state.credit === 4 && busy.state.credit === 4)
+
+      busy.waiting.push(...Array.from({ length: 20 }, () => assignment()))
+      const before = performance.now()
+      busy.pump()
+      yield* eventually("7 at the busy node", () => busy.out.size === 7)
+      const tookMs = performance.now() - before
+
+      idle.waiting.push(...Array.from({ length: 20 }, () => assignment()))
+      idle.pump()
+      yield* gate.open
+      yield* eventually("all done", () => idle.reports.length === 20 && busy.reports.length === 20)
+
+      assert.isBelow(tookMs, 200)
+    }))
+
+  it.scopedLive("raises a share only when what another node had out beyond its own has ended", () =>
+    Effect.gen(function*() {
+      const slots = 5
+      const full = FakeNode.make("full", { leaseMs: 200 })
+      const late = FakeNode.make("late")
+      const gate = yield* Effect.makeLatch(false)
+      let running = 0
+      let runningMax = 0
+      const work = () =>
+        Effect.gen(function*() {
+          runningMax = Math.max(runningMax, ++running)
+          yield* gate.await
+          running -= 1
+          return success("1")
+        })
+      full.state.isSlow = true
+      full.waiting.push(...Array.from({ length: 4 }, () => assignment()))
+      yield* start({ work }, [full, late], { slots })
+      yield* eventually("4 on their way", () => full.out.size === 4)
+
+      late.waiting.push(...Array.from({ length: 3 }, () => assignment()))
+      late.pump()
+      yield* eventually("a lower share", () => full.state.credit === 1)
+      const heartbeats = full.state.heartbeats
+      yield* eventually("time for more rounds", () => full.state.heartbeats > heartbeats + 2)
+      const lateCredit = late.state.credit
+      full.arrive()
+      yield* eventually("starts", () => running === slots)
+      yield* gate.open
+      yield* eventually("all reports", () => full.reports.length === 4 && late.reports.length === 3)
+
+      assert.strictEqual(lateCredit, 1)
+      assert.isAtMost(runningMax, slots)
+    }))
+
+  it.scopedLive("interrupts a cancelled attempt and reports it once it has ended", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      const events: Array<string> = []
+      const run = assignment()
+      node.waiting.push(run)
+      yield* start({
+        work: () => {
+          events.push("started")
+          const release = Effect.delay(Effect.sync(() => events.push("released")), "20 millis")
+          return Effect.never.pipe(Effect.onInterrupt(() => release))
+        }
+      }, [node])
+      yield* eventually("a start", () => events.length === 1)
+
+      node.say({ _tag: "cancel", attempts: [{ ...run, attempt: 2 }, run] })
+      node.say({ _tag: "cancel", attempts: [run] })
+      yield* eventually("a report", () => node.reports.length === 1)
+
+      assert.deepStrictEqual(events, ["started", "released"])
+      assert.deepStrictEqual(outcomes(node), ["cancelled"])
+    }))
+
+  it.scopedLive("reports a handler that ignores its cancellation after the grace, and keeps its slot taken", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      const gate = yield* Effect.makeLatch(false)
+      let started = 0
+      const run = assignment()
+      node.waiting.push(run)
+      yield* start({
+        work: () => Effect.suspend(() => (started++, Effect.uninterruptible(Effect.as(gate.await, success("late")))))
+      }, [node], { slots: 2, cancelGrace: "50 millis" })
+      yield* eventually("a start", () => started === 1)
+
+      node.say({ _tag: "cancel", attempts: [run] })
+      yield* eventually("a report", () => node.reports.length === 1)
+      node.waiting.push(assignment(), assignment(), assignment())
+      node.pump()
+      yield* eventually("less credit", () => node.state.credit === 1)
+      yield* gate.open
+      yield* eventually("the others", () => node.reports.length === 4)
+
+      assert.deepStrictEqual(outcomes(node), ["cancelled", "success", "success", "success"])
+      yield* eventually("all credit", () => node.state.credit === 2 || !node.state.isHungry)
+    }))
+
+  it.scopedLive("ends an attempt at its start-to-close timeout", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      node.waiting.push(assignment({ timeoutMs: 20 }), assignment({ timeoutMs: 60_000, payload: "0" }))
+      yield* start({ work: (payload) => payload === "0" ? Effect.succeed(success("1")) : Effect.never }, [node])
+
+      yield* eventually("2 reports", () => node.reports.length === 2)
+
+      const outcome = node.reports[1]!.outcome
+      assert.isTrue(outcome._tag === "failure" && outcome.failure.kind === "timeout" && outcome.retryable)
+      assert.strictEqual(node.reports[0]!.outcome._tag, "success")
+    }))
+
+  it.scopedLive("keeps an outcome its node does not own until another says that it does", () =>
+    Effect.gen(function*() {
+      const before = FakeNode.make("before")
+      const after = FakeNode.make("after")
+      before.state.answer = () => "not-owner"
+      const runs = [assignment(), assignment({ leaseEpoch: 2 }), assignment({ partitionId: 2 })]
+      before.waiting.push(...runs)
+      yield* start({ work: () => Effect.succeed(success("1")) }, [before, after], { slots: 6 })
+      yield* eventually("refusals", () => before.reports.length === 3)
+      after.state.givenUp = (held) => held.filter((each) => each.leaseEpoch === 2)
+
+      after.say({ _tag: "owned", partitionId: 1 })
+      yield* eventually("the report", () => after.reports.length === 1)
+      after.say({ _tag: "owned", partitionId: 1 })
+      after.say({ _tag: "owned", partitionId: 2 })
+      yield* eventually("the other", () => after.reports.length === 2)
+
+      assert.deepStrictEqual(after.reports.map((report) => report.runId), [runs[0]!.runId, runs[2]!.runId])
+      assert.deepStrictEqual(after.announced.map((each) => [each.partitionId, each.held.length]), [[1, 2], [2, 1]])
+    }))
+
+  it.scopedLive("moves running attempts to the new owner, and interrupts those it has given up", () =>
+    Effect.gen(function*() {
+      const before = FakeNode.make("before")
+      const after = FakeNode.make("after")
+      const gate = yield* Effect.makeLatch(false)
+      const interrupted: Array<string> = []
+      let started = 0
+      before.waiting.push(assignment({ payload: "keep" }), assignment({ payload: "drop" }))
+      yield* start({
+        work: (payload) =>
+          Effect.sync(() => started++).pipe(
+            Effect.zipRight(gate.await),
+            Effect.as(success(payload)),
+            Effect.onInterrupt(() => Effect.sync(() => interrupted.push(payload)))
+          )
+      }, [before, after])
+      yield* eventually("starts", () => started === 2)
+      after.state.givenUp = (held) => held.slice(1)
+
+      before.state.isDown = true
+      before.cut()
+      after.say({ _tag: "owned", partitionId: 1 })
+      yield* eventually("an interruption", () => interrupted.length === 1)
+      yield* gate.open
+      yield* eventually("a report", () => after.reports.length === 1)
+
+      assert.deepStrictEqual(interrupted, ["drop"])
+      assert.deepStrictEqual(after.reports.map((report) => report.outcome), [success("keep")])
+      assert.lengthOf(before.reports, 0)
+    }))
+
+  it.scopedLive("sends outcomes again to the same node after its link was lost", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      node.state.answer = () => undefined
+      node.waiting.push(assignment(), assignment())
+      const ended: Array<string> = []
+      yield* start({ work: () => Effect.sync(() => (ended.push("x"), success("1"))) }, [node])
+      yield* eventually("ends", () => ended.length === 2)
+
+      node.cut()
+      node.state.answer = () => "accepted"
+      yield* eventually("reports", () => node.reports.length === 2)
+
+      assert.strictEqual(node.state.attached, 2)
+      assert.strictEqual(node.announced.length, 1)
+    }))
+
+  it.scopedLive("starts nothing new while too many outcomes wait for an answer", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      const other = FakeNode.make("b")
+      let started = 0
+      node.state.answer = () => "not-owner"
+      node.waiting.push(...Array.from({ length: 100 }, () => assignment()))
+      const work = () => Effect.delay(Effect.sync(() => (started++, success("1"))), "5 millis")
+      yield* start({ work }, [node, other], {
+        slots: 4,
+        unackedMax: 10
+      })
+      yield* eventually("a pause", () => started > 10 && node.state.credit === 0)
+      const atPause = started
+
+      other.state.answer = () => "accepted"
+      node.state.answer = () => "accepted"
+      // A node that loses a partition has none of its attempts out any more.
+      node.out.clear()
+      other.say({ _tag: "owned", partitionId: 1 })
+      yield* eventually("the rest", () => started === 100 && node.reports.length + other.reports.length >= 100)
+
+      assert.isBelow(atPause, 100)
+    }))
+
+  it.scopedLive("interrupts what is bound to a silent node before its lease ends, and tells the next owner", () =>
+    Effect.gen(function*() {
+      const leaseMs = 400
+      const silent = FakeNode.make("silent", { leaseMs })
+      const other = FakeNode.make("other", { leaseMs })
+      const interruptedAt = yield* Deferred.make<number>()
+      let started = false
+      silent.waiting.push(assignment())
+      yield* start({
+        work: () =>
+          Effect.suspend(() => {
+            started = true
+            return Effect.never
+          }).pipe(Effect.onInterrupt(() => Deferred.succeed(interruptedAt, performance.now())))
+      }, [silent, other])
+      yield* eventually("a start and a heartbeat", () => started && silent.state.heartbeats > 0)
+
+      silent.state.isSilent = true
+      silent.state.isDown = true
+      const before = performance.now()
+      const at = yield* Deferred.await(interruptedAt).pipe(Effect.timeout("5 seconds"))
+      other.say({ _tag: "owned", partitionId: 1 })
+      yield* eventually("a report", () => other.reports.length === 1)
+
+      assert.isBelow(at - before, leaseMs)
+      assert.isAbove(at - before, leaseMs * 0.4)
+      assert.deepStrictEqual(outcomes(other), ["interrupted"])
+    }))
+
+  it.scopedLive("keeps attempts running on a heartbeat alone", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a", { leaseMs: 100 })
+      const gate = yield* Effect.makeLatch(false)
+      node.waiting.push(assignment())
+      yield* start({ work: () => Effect.as(gate.await, success("1")) }, [node])
+
+      yield* eventually("several leases of heartbeats", () => node.state.heartbeats >= 12)
+      yield* gate.open
+      yield* eventually("a report", () => node.reports.length === 1)
+
+      assert.deepStrictEqual(outcomes(node), ["success"])
+      assert.strictEqual(node.state.attached, 1)
+    }))
+
+  it.scopedLive("attaches to nodes as they are listed, and no more to those that are not", () =>
+    Effect.gen(function*() {
+      const first = FakeNode.make("first")
+      const second = FakeNode.make("second")
+      const links = changing([first.link])
+      yield* start({ work: () => Effect.succeed(success("1")) }, links, { slots: 4 })
+      yield* eventually("all credit", () => first.state.credit === 4)
+
+      links.set([first.link, second.link])
+      yield* eventually("shares", () => first.state.credit === 2 && second.state.credit === 2)
+      links.set([second.link])
+      first.cut()
+      yield* eventually("all credit for the second", () => second.state.credit === 4)
+      links.set([first.link, second.link])
+      yield* eventually("the first again", () => first.state.credit === 2 && second.state.credit === 2)
+
+      assert.strictEqual(first.state.attached, 2)
+      assert.strictEqual(second.state.attached, 1)
+    }))
+
+  it.scopedLive("stops: lets handlers end, interrupts the rest, waits for answers, says goodbye", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      let started = 0
+      node.waiting.push(assignment({ payload: "30" }), assignment({ payload: "60000" }))
+      const worker = yield* start({
+        work: (payload) =>
+          Effect.sync(() => started++).pipe(Effect.zipRight(Effect.sleep(Number(payload))), Effect.as(success(payload)))
+      }, [node])
+      yield* eventually("starts", () => started === 2)
+
+      const before = performance.now()
+      yield* worker.stop
+
+      assert.deepStrictEqual(outcomes(node), ["success", "interrupted"])
+      assert.strictEqual(node.state.goodbyes, 1)
+      assert.strictEqual(node.state.credit, 0)
+      assert.isBelow(performance.now() - before, 1_000)
+    }))
+
+  it.scopedLive("stops at once when nothing runs", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      const worker = yield* start({ work: () => Effect.succeed(success("1")) }, [node], { shutdownGrace: "1 minute" })
+      yield* eventually("credit", () => node.state.credit === 4)
+
+      yield* worker.stop.pipe(Effect.timeout("1 second"))
+
+      assert.strictEqual(node.state.goodbyes, 1)
+    }))
+})

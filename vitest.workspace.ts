@@ -1,0 +1,32 @@
+/** Test projects by what they need, told by the file name: `X.test.ts`, `X.pg.test.ts`, `X.cluster.test.ts`. */
+import { defineWorkspace } from "vitest/config"
+
+const needs = ["pg", "redis", "cluster"] as const
+const filesOf = (need: string) => [`packages/*/test/**/*.${need}.test.ts`]
+
+const postgres = {
+  globalSetup: [new URL("packages/testing/src/globalPostgres.ts", import.meta.url).pathname],
+  pool: "forks" as const,
+  hookTimeout: 120_000
+}
+
+export default defineWorkspace([
+  {
+    test: {
+      name: "unit",
+      include: ["packages/*/test/**/*.test.ts"],
+      exclude: needs.map((need) => `**/*.${need}.test.ts`)
+    }
+  },
+  { test: { ...postgres, name: "pg", include: filesOf("pg"), testTimeout: 60_000 } },
+  {
+    test: {
+      ...postgres,
+      name: "cluster",
+      include: filesOf("cluster"),
+      testTimeout: 120_000,
+      // Node processes and kills: two files at once would disturb each other's timing.
+      poolOptions: { forks: { singleFork: true } }
+    }
+  }
+])
