@@ -1,8 +1,9 @@
 /**
  * Coalesces the enqueue calls of concurrent fibers into few large ones.
  *
- * While a batch is in flight the next one gathers, so batching adapts to load with no timer; a further batch is sent
- * beside it only when it is full. A row is answered for itself: a bad one fails its caller, not the batch. Rows whose
+ * Each queue has a line of its own, so that one whose owner is being replaced holds no other up. While a batch of a line
+ * is in flight the next one gathers, so batching adapts to load with no timer; a further batch is sent beside it only
+ * when it is full. A row is answered for itself: a bad one fails its caller, not the batch. Rows whose
  * fate is unknown (the connection broke, no answer in time, the owner out of reach) are sent again with `resend: true`,
  * which makes the owner look whether it has them, until their caller's budget ends.
  */
@@ -22,7 +23,7 @@ export interface BatcherOptions {
   readonly batchRowsMax: number
   /** Characters of the payloads of one batch. A single row may exceed it. */
   readonly batchCharsMax: number
-  /** Batches under way at once. The second and further ones only when full. */
+  /** Batches of one queue under way at once. The second and further ones only when full. */
   readonly batchesInFlightMax: number
   /** Rows waiting; a call that would exceed it fails with `Overloaded`, unless nothing waits. */
   readonly pendingRowsMax: number
@@ -53,20 +54,26 @@ interface Row {
   isResend: boolean
 }
 
+/** The waiting rows of one queue. Exists while it has rows, waiting or under way. */
+interface Line {
+  readonly key: string
+  /** Oldest first, read from `head`. */
+  pending: Array<Row>
+  head: number
+  rows: number
+  chars: number
+  batchesInFlight: number
+}
+
 interface State {
   readonly options: BatcherOptions
   readonly send: Send
   /** In order of their deadlines. */
   readonly callers: Set<Caller>
-  /** Oldest first, read from `head`. */
-  pending: Array<Row>
-  head: number
+  readonly lines: Map<string, Line>
+  /** Of all lines. */
   pendingRows: number
   pendingChars: number
-  /** Rows that wait for their owner to be found, out of the line. */
-  asideRows: number
-  asideChars: number
-  batchesInFlight: number
   lastFailure: ClusterUnavailable | undefined
   isClosed: boolean
   readonly fork: (effect: Effect.Effect<void>) => void
@@ -89,13 +96,9 @@ export const make = (
       options,
       send,
       callers: new Set(),
-      pending: [],
-      head: 0,
+      lines: new Map(),
       pendingRows: 0,
       pendingChars: 0,
-      asideRows: 0,
-      asideChars: 0,
-      batchesInFlight: 0,
       lastFailure: undefined,
       isClosed: false,
       fork: yield* FiberSet.makeRuntime<never, void, never>()
@@ -120,8 +123,9 @@ const enqueue = (state: State, requests: ReadonlyArray<RunRequest>): Effect.Effe
     const deadline = performance.now() + state.options.budgetMs
     const caller: Caller = { rowsLeft: requests.length, deadline, isDone: false, resume }
     state.callers.add(caller)
-    for (const request of requests) put(state, { request, caller, isResend: request.resend })
-    sendNext(state)
+    const lines = new Set<Line>()
+    for (const request of requests) lines.add(put(state, { request, caller, isResend: request.resend }))
+    for (const line of lines) sendNext(state, line)
     // Rows of a caller that has gone are dropped when their turn comes; those under way may still be stored.
     return Effect.sync(() => end(state, caller, Effect.void))
   })
@@ -153,39 +157,49 @@ const refusal = (
     if (problem !== undefined) return problem
     chars += request.payload.length
   }
-  const waitingRows = state.pendingRows + state.asideRows
-  const waitingChars = state.pendingChars + state.asideChars
+  const { pendingChars, pendingRows } = state
   // A call larger than the bound goes through alone: its rows are in the caller's memory anyway.
-  if (waitingRows === 0) return undefined
-  if (waitingRows + requests.length > options.pendingRowsMax) {
-    return new Overloaded({ what: "waiting rows", limit: options.pendingRowsMax, actual: waitingRows, retryAfterMs })
+  if (pendingRows === 0) return undefined
+  if (pendingRows + requests.length > options.pendingRowsMax) {
+    return new Overloaded({ what: "waiting rows", limit: options.pendingRowsMax, actual: pendingRows, retryAfterMs })
   }
-  return waitingChars + chars > options.pendingCharsMax
-    ? new Overloaded({ what: "waiting payload", limit: options.pendingCharsMax, actual: waitingChars, retryAfterMs })
+  return pendingChars + chars > options.pendingCharsMax
+    ? new Overloaded({ what: "waiting payload", limit: options.pendingCharsMax, actual: pendingChars, retryAfterMs })
     : undefined
 }
 
-const put = (state: State, row: Row): void => {
-  state.pending.push(row)
+const put = (state: State, row: Row): Line => {
+  const { namespace, payload, queue } = row.request
+  const key = `${namespace}|${queue}`
+  let line = state.lines.get(key)
+  if (line === undefined) {
+    line = { key, pending: [], head: 0, rows: 0, chars: 0, batchesInFlight: 0 }
+    state.lines.set(key, line)
+  }
+  line.pending.push(row)
+  line.rows += 1
+  line.chars += payload.length
   state.pendingRows += 1
-  state.pendingChars += row.request.payload.length
+  state.pendingChars += payload.length
+  return line
 }
 
-const sendNext = (state: State): void => {
+const sendNext = (state: State, line: Line): void => {
   const { batchCharsMax, batchesInFlightMax, batchRowsMax } = state.options
-  while (state.pendingRows > 0 && state.batchesInFlight < batchesInFlightMax) {
-    const isFull = state.pendingRows >= batchRowsMax || state.pendingChars >= batchCharsMax
-    if (state.batchesInFlight > 0 && !isFull) return
-    state.batchesInFlight += 1
+  if (line.rows === 0 && line.batchesInFlight === 0) state.lines.delete(line.key)
+  while (line.rows > 0 && line.batchesInFlight < batchesInFlightMax) {
+    const isFull = line.rows >= batchRowsMax || line.chars >= batchCharsMax
+    if (line.batchesInFlight > 0 && !isFull) return
+    line.batchesInFlight += 1
     // The first of an idle line waits for the fibers that are ready to run now, so that their rows go together.
-    const batch = isFull ? take(state) : undefined
+    const batch = isFull ? take(state, line) : undefined
     const gather = batch === undefined ? Effect.yieldNow() : Effect.void
     state.fork(
       gather.pipe(
-        Effect.zipRight(Effect.suspend(() => deliver(state, batch ?? take(state)))),
+        Effect.zipRight(Effect.suspend(() => deliver(state, batch ?? take(state, line)))),
         Effect.ensuring(Effect.sync(() => {
-          state.batchesInFlight -= 1
-          sendNext(state)
+          line.batchesInFlight -= 1
+          sendNext(state, line)
         }))
       )
     )
@@ -194,22 +208,25 @@ const sendNext = (state: State): void => {
 }
 
 /** The next batch, without the rows nobody waits for. */
-const take = (state: State): ReadonlyArray<Row> => {
+const take = (state: State, line: Line): ReadonlyArray<Row> => {
   const { batchCharsMax, batchRowsMax } = state.options
   const batch: Array<Row> = []
   let chars = 0
-  while (state.pendingRows > 0 && batch.length < batchRowsMax && chars < batchCharsMax) {
-    const row = state.pending[state.head++]!
+  while (line.rows > 0 && batch.length < batchRowsMax && chars < batchCharsMax) {
+    const row = line.pending[line.head++]!
+    const { length } = row.request.payload
+    line.rows -= 1
+    line.chars -= length
     state.pendingRows -= 1
-    state.pendingChars -= row.request.payload.length
+    state.pendingChars -= length
     if (row.caller.isDone) continue
-    chars += row.request.payload.length
+    chars += length
     batch.push(row)
   }
   // Cut the read part off now and then: a shift per row would copy the line each time.
-  if (state.head > 1_024 && state.head * 2 > state.pending.length) {
-    state.pending = state.pending.slice(state.head)
-    state.head = 0
+  if (line.head > 1_024 && line.head * 2 > line.pending.length) {
+    line.pending = line.pending.slice(line.head)
+    line.head = 0
   }
   return batch
 }
@@ -225,43 +242,34 @@ const deliver = (state: State, rows: ReadonlyArray<Row>): Effect.Effect<void> =>
     return Effect.matchEffect(state.send(requests), {
       onFailure: (error) => {
         state.lastFailure = error
-        for (const row of open) row.isResend = true
-        return Effect.zipRight(Effect.sleep(resendPause), deliver(state, open))
+        return again(state, open)
       },
-      onSuccess: (answer) => Effect.sync(() => settle(state, open, answer))
+      onSuccess: (answer) => again(state, settle(state, open, answer))
     })
   })
 
-const settle = (state: State, rows: ReadonlyArray<Row>, answer: EnqueueAnswer): void => {
+const again = (state: State, rows: ReadonlyArray<Row>): Effect.Effect<void> => {
+  if (rows.length === 0) return Effect.void
+  for (const row of rows) row.isResend = true
+  return Effect.zipRight(Effect.sleep(resendPause), deliver(state, rows))
+}
+
+/** Answers those whose fate is known; the others are to be sent again. */
+const settle = (state: State, rows: ReadonlyArray<Row>, answer: EnqueueAnswer): ReadonlyArray<Row> => {
   const failed = answer.failures.length === 0
     ? undefined
     : new Map(answer.failures.map((failure) => [failure.index, failure.error]))
-  const aside: Array<Row> = []
-  rows.forEach((row, index) => {
+  return rows.filter((row, index) => {
     const error = failed?.get(index)
     if (error === undefined) {
       if (--row.caller.rowsLeft === 0) end(state, row.caller, Effect.void)
-    } else if (error._tag === "ClusterUnavailable") {
-      state.lastFailure = error
-      row.isResend = true
-      aside.push(row)
-    } else {
-      end(state, row.caller, Effect.fail(error))
+      return false
     }
+    if (error._tag !== "ClusterUnavailable") {
+      end(state, row.caller, Effect.fail(error))
+      return false
+    }
+    state.lastFailure = error
+    return true
   })
-  if (aside.length > 0) putAside(state, aside)
-}
-
-/** Takes rows out of the line for a while, so that a partition without an owner holds nobody else up. */
-const putAside = (state: State, rows: ReadonlyArray<Row>): void => {
-  const chars = rows.reduce((sum, row) => sum + row.request.payload.length, 0)
-  state.asideRows += rows.length
-  state.asideChars += chars
-  const back = Effect.sync(() => {
-    state.asideRows -= rows.length
-    state.asideChars -= chars
-    for (const row of rows) put(state, row)
-    sendNext(state)
-  })
-  state.fork(Effect.delay(back, resendPause))
 }

@@ -12,8 +12,8 @@
  * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?], …]]
  *                 where `kind` is an index into the first list: the rows of a batch share few of them
  * Worker frame    [1, tag, …]: see `encodeToWorker`
- * Attempt frame   [1, [[partitionId, runId, attempt, leaseEpoch], …]]
- * Outcome frame   [1, [[partitionId, runId, attempt, leaseEpoch, tag, …], …]]: see `outcomeRow`
+ * Attempt frame   [1, [[partitionId, runId, attempt, lease], …]]
+ * Outcome frame   [1, [[partitionId, runId, attempt, lease, tag, …], …]]: see `outcomeRow`
  */
 import type { Outcome, RunFailure } from "@orrery/core/Run"
 import { priorityMax } from "@orrery/core/Run"
@@ -175,7 +175,7 @@ type Bit = 0 | 1
 type KindRow = readonly [namespace: string, queue: string, task: string, policy: string]
 type RequestRow =
   readonly [id: RunId, kind: number, payload: string, priority: number, at: Bit, ms: number, resend: Bit]
-type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, leaseEpoch: number]
+type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, lease: number]
 type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number]
 type OutcomeRow =
   | readonly [...AttemptRow, tag: 0, result: string]
@@ -227,13 +227,13 @@ export const decodeRequests = decoder<"requests", ReadonlyArray<RunRequest>>((ki
   })
 )
 
-const attemptRow = (ref: AttemptRef): AttemptRow => [ref.partitionId, ref.runId, ref.attempt, ref.leaseEpoch]
-const attemptOf = ([partitionId, runId, attempt, leaseEpoch]: AttemptRow): AttemptRef =>
-  ({ partitionId, runId, attempt, leaseEpoch })
+const attemptRow = (ref: AttemptRef): AttemptRow => [ref.partitionId, ref.runId, ref.attempt, ref.lease]
+const attemptOf = ([partitionId, runId, attempt, lease]: AttemptRow): AttemptRef =>
+  ({ partitionId, runId, attempt, lease })
 const assignmentRow = (each: Assignment): AssignmentRow =>
-  [each.partitionId, each.runId, each.attempt, each.leaseEpoch, each.task, each.payload, each.timeoutMs]
-const assignmentOf = ([partitionId, runId, attempt, leaseEpoch, task, payload, timeoutMs]: AssignmentRow): Assignment =>
-  ({ partitionId, runId, task, payload, attempt, leaseEpoch, timeoutMs })
+  [each.partitionId, each.runId, each.attempt, each.lease, each.task, each.payload, each.timeoutMs]
+const assignmentOf = ([partitionId, runId, attempt, lease, task, payload, timeoutMs]: AssignmentRow): Assignment =>
+  ({ partitionId, runId, task, payload, attempt, lease, timeoutMs })
 
 export const encodeAttempts = (refs: ReadonlyArray<AttemptRef>): AttemptFrame =>
   frameOf<"attempts">(refs.map(attemptRow))
@@ -293,7 +293,7 @@ const reportOf = (row: OutcomeRow): OutcomeReport => ({
   partitionId: row[0],
   runId: row[1],
   attempt: row[2],
-  leaseEpoch: row[3],
+  lease: row[3],
   outcome: outcomeOf(row)
 })
 

@@ -27,8 +27,9 @@ export const reconnectSchedule = Schedule.exponential("50 millis", 1.7).pipe(
 const stagger = Duration.millis(150)
 /** Candidates of one round. */
 const candidatesMax = 8
-const pingInterval = Duration.seconds(1)
-const pingTimeout = Duration.seconds(3)
+const pingInterval = Duration.millis(500)
+/** Another connection costs little, so a node that is only slow may well be given up. */
+const pingTimeout = Duration.millis(1_500)
 const nodesInterval = Duration.seconds(5)
 const strikesMax = 3
 /** Youngest connection that strikes can end: a cluster that is down as a whole is not dialled in a tight loop. */

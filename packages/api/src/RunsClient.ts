@@ -27,7 +27,7 @@ export interface RunsClientOptions {
   readonly batchRowsMax?: number
   /** Characters of payload in one enqueue batch. Default 1 Mi: more delays the other calls of the connection. */
   readonly batchCharsMax?: number
-  /** Enqueue batches under way at once, the second and further ones only when full. Default 2. */
+  /** Enqueue batches of one queue under way at once, the second and further ones only when full. Default 2. */
   readonly batchesInFlightMax?: number
   /** Rows waiting to be sent; above it `enqueueMany` fails with `Overloaded`. Default 50,000. */
   readonly pendingRowsMax?: number

@@ -29,7 +29,7 @@ const ref: fc.Arbitrary<AttemptRef> = fc.record({
   partitionId: count,
   runId: id,
   attempt: fc.integer({ min: 0, max: 2 ** 31 - 1 }),
-  leaseEpoch: count
+  lease: count
 })
 const outcome: fc.Arbitrary<Outcome> = fc.oneof(
   fc.record({ _tag: fc.constant("success" as const), result: text }),

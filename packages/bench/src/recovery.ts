@@ -3,10 +3,12 @@
  * long the attempts of a killed worker are not running: three nodes under steady load on this machine, each event
  * `--times N` times (default 12), every node in turn. Prints one line per event, and one JSON object at the end.
  */
+import { Runs } from "@orrery/core/Runs"
 import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
 import { NodeRuntime } from "@effect/platform-node"
-import { Effect } from "effect"
+import { nap } from "@orrery/testing/rigTasks"
+import { Context, Effect, type Redacted } from "effect"
 
 const timesDefault = 12
 /** Between events: shards settle, the killed node is back. */
@@ -48,17 +50,63 @@ const nodeEvents = (rig: ClusterRig.Rig, load: ClusterRig.Load, signal: "SIGKILL
     return summary(gaps)
   })
 
+const napMs = 600_000
+const naps = 16
+
+interface Running {
+  readonly id: string
+  readonly worker: string
+  readonly attempt: number
+}
+
+/** Two workers share long attempts; one is killed; until all it had run again, on the other. */
+const workerKills = (databaseUrl: Redacted.Redacted<string>, times: number) =>
+  Effect.gen(function*() {
+    const { client, cluster, query } = yield* ClusterRig.start({ databaseUrl, workers: 2, workerSlots: 0 })
+    const runs = Context.get(client, Runs)
+    const running = query<Running>("select id, worker, attempt from orrery.runs where state = 3")
+    const waits: Array<number> = []
+    for (let n = 0; n < times; n++) {
+      const ids = yield* nap.enqueueMany(Array.from({ length: naps }, () => ({ ms: napMs }))).pipe(Effect.provide(client))
+      const workers = (rows: ReadonlyArray<Running>) => [...new Set(rows.map((row) => row.worker))]
+      const before = yield* ClusterRig.eventually(running, (rows) => rows.length === naps && workers(rows).length === 2)
+      const victim = cluster.workers[n % cluster.workers.length]!
+      yield* Effect.sleep("1 second")
+      const killedAt = performance.now()
+      yield* victim.kill("SIGKILL")
+      yield* ClusterRig.eventually(running, (rows) =>
+        workers(before).some((worker) =>
+          before.filter((row) => row.worker === worker).every(({ attempt, id }) =>
+            rows.some((row) => row.id === id && row.attempt > attempt))))
+      waits.push(performance.now() - killedAt)
+      yield* Effect.log(`SIGKILL of ${victim.name}: ${Math.round(waits[n]!)} ms`)
+      yield* Effect.forEach(ids, (id) => runs.cancel(id), { concurrency: "unbounded", discard: true })
+      yield* Effect.forEach(ids, (id) => runs.awaitFinal(id), { concurrency: "unbounded", discard: true })
+      yield* victim.ready
+      yield* Effect.sleep("2 seconds")
+    }
+    return summary(waits)
+  })
+
 const main = Effect.scoped(
   Effect.gen(function*() {
     const times = argument("--times", timesDefault)
     const server = yield* EmbeddedPostgres.start({ dataDir: ".orrery/bench/recovery" })
-    const databaseUrl = yield* EmbeddedPostgres.createDatabase(server, `recovery_${process.pid}`)
-    const rig = yield* ClusterRig.start({ databaseUrl, workers: 1 })
-    const load = yield* rig.load
-    const kill = yield* nodeEvents(rig, load, "SIGKILL", times)
-    const freeze = yield* nodeEvents(rig, load, "SIGSTOP", times)
-    const verdict = yield* load.settle
-    yield* Effect.sync(() => process.stdout.write(`${JSON.stringify({ kill, freeze, ...verdict })}\n`))
+    const database = (name: string) => EmbeddedPostgres.createDatabase(server, `recovery_${name}_${process.pid}`)
+    const nodes = yield* Effect.scoped(Effect.gen(function*() {
+      const rig = yield* ClusterRig.start({ databaseUrl: yield* database("nodes"), workers: 1 })
+      const load = yield* rig.load
+      const drain = yield* nodeEvents(rig, load, "SIGTERM", times)
+      const { attemptsMax } = (yield* rig.query<{ attemptsMax: number }>(
+        `select max(attempt) as "attemptsMax" from orrery.run_history`
+      ))[0]!
+      const kill = yield* nodeEvents(rig, load, "SIGKILL", times)
+      const freeze = yield* nodeEvents(rig, load, "SIGSTOP", times)
+      const verdict = yield* load.settle
+      return { drain: { ...drain, attemptsMax }, kill, freeze, ...verdict }
+    }))
+    const workerKill = yield* Effect.scoped(Effect.flatMap(database("workers"), (url) => workerKills(url, times)))
+    yield* Effect.sync(() => process.stdout.write(`${JSON.stringify({ ...nodes, workerKill })}\n`))
   })
 )
 

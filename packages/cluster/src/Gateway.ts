@@ -27,12 +27,15 @@ import { Residents } from "./Residents.js"
 const routeBudget = Duration.seconds(15)
 /** Between two tries: 20 ms doubling to 250 ms. */
 const routeRetry = Schedule.exponential("20 millis").pipe(Schedule.union(Schedule.spaced("250 millis")))
-const locateTimeout = "3 seconds"
+/** Longest wait for the word of one runner; then the owner is looked for anew. */
+const locateTimeout = "1 second"
 const residentWaitMs = 2_000
 const callTimeout = "5 seconds"
 /** Longest wait of one call for the end of a run. */
 export const waitMsMax = 20_000
 const ownersMax = 10_000
+/** Addresses of nodes that have left. */
+const leftMax = 1_000
 
 export type RowFailure = { readonly index: number; readonly error: EnqueueError }
 
@@ -77,21 +80,45 @@ const make = Effect.gen(function*() {
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
   const owners = new Map<string, string>()
-  const isLive = (address: string) => directory.live().some((node) => node.dataAddress === address)
+  const addresses = () => new Set(directory.live().map((node) => node.dataAddress))
+  let live = addresses()
+  // Not all that are not live: another node may know of a new one before this one does.
+  let left = new Set<string>()
   const stop = directory.onChange(() => {
-    for (const [key, address] of owners) if (!isLive(address)) owners.delete(key)
+    const before = live
+    live = addresses()
+    if (left.size > leftMax) left = new Set()
+    for (const address of before) if (!live.has(address)) left.add(address)
+    for (const address of live) left.delete(address)
+    for (const [key, address] of owners) if (left.has(address)) owners.delete(key)
   })
   yield* Effect.addFinalizer(() => Effect.sync(stop))
 
   /** A frozen node answers nothing and breaks no connection: whoever waits for it gives up when it has been left out. */
   const leftOut = (address: string) =>
     Effect.async<never, ClusterUnavailable>((resume) => {
-      const stopWatching = directory.onChange(() => {
-        if (isLive(address)) return
+      const look = () => {
+        if (!left.has(address)) return
         resume(new ClusterUnavailable({ operation: "forward", reason: `${address} has left the cluster` }))
-      })
+      }
+      const stopWatching = directory.onChange(look)
+      look()
       return Effect.sync(stopWatching)
     })
+
+  /** The members have changed, so the owner may have. */
+  const membersChanged = Effect.async<never, "members-changed">((resume) =>
+    Effect.sync(directory.onChange(() => resume(Effect.fail("members-changed"))))
+  )
+
+  /** Has the actor made on the node that has its shard, which tells where that is. */
+  const findOwner = (name: PartitionName) =>
+    locate(partitionKey(name)).Locate().pipe(
+      Effect.disconnect,
+      Effect.timeout(locateTimeout),
+      Effect.raceFirst(membersChanged),
+      Effect.catchAllCause(() => Effect.fail(notOwner(name)))
+    )
 
   const notOwner = (name: PartitionName) => new NotOwner(name)
   const unavailable = (operation: string) => (error: StoreUnavailable) =>
@@ -105,10 +132,7 @@ const make = Effect.gen(function*() {
     const actor = residents.find(name)
     if (actor !== undefined) return actor
     if (!mayLiveHere(name)) return yield* notOwner(name)
-    yield* locate(partitionKey(name)).Locate().pipe(
-      Effect.timeout(locateTimeout),
-      Effect.catchAllCause(() => Effect.fail(notOwner(name)))
-    )
+    yield* findOwner(name)
     return (yield* residents.await(name, residentWaitMs)) ?? (yield* notOwner(name))
   })
 
@@ -118,10 +142,7 @@ const make = Effect.gen(function*() {
     const key = partitionKey(name)
     const known = owners.get(key)
     if (known !== undefined && !mayLiveHere(name)) return { address: known }
-    const found = yield* locate(key).Locate().pipe(
-      Effect.timeout(locateTimeout),
-      Effect.catchAllCause(() => Effect.fail(notOwner(name)))
-    )
+    const found = yield* findOwner(name)
     if (found.nodeId === self.nodeId) {
       return { actor: (yield* residents.await(name, residentWaitMs)) ?? (yield* notOwner(name)) }
     }

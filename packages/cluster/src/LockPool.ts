@@ -3,21 +3,28 @@ import type { SqlClient } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { NodeConfig } from "@orrery/core/NodeConfig"
-import { makePool } from "@orrery/store-pg/PgPools"
+import { applicationName, makePool } from "@orrery/store-pg/PgPools"
 import { Effect, Layer } from "effect"
+import { NodeIdentity } from "./NodeIdentity.js"
 
 export const lockConnections = 2
+const role = "lock"
+/** What `pg_stat_activity` calls the lock sessions of a node. */
+export const lockSessionsOf = (nodeId: string): string => applicationName(role, nodeId)
+
 /** Below the refresh interval, so that a dead socket fails the refresh instead of holding it. */
 const queryShare = 0.8
 
-export const layer: Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, never, ClusterConfig | NodeConfig> = Layer.unwrapEffect(
+export const layer: Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, never, ClusterConfig | NodeConfig | NodeIdentity> = Layer.unwrapEffect(
   Effect.gen(function*() {
     const cluster = yield* ClusterConfig
     const { databaseUrl } = yield* NodeConfig
+    const { nodeId } = yield* NodeIdentity
     const queryTimeoutMs = Math.floor(cluster.lockRefreshMs * queryShare)
     return PgClient.layerFromPool({
       acquire: makePool({
-        role: "lock",
+        role,
+        owner: nodeId,
         url: databaseUrl,
         max: lockConnections,
         statementTimeoutMs: queryTimeoutMs,

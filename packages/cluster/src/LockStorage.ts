@@ -3,13 +3,16 @@
  *
  * Who holds a shard is an advisory lock of one session. Its `idle_session_timeout` is a lease kept by the server: a
  * node that stands still (SIGSTOP, a blocked loop) stops refreshing, PostgreSQL ends its session, and the locks are
- * free. `query_timeout` below the refresh interval keeps a dead socket from holding the refresh for good.
+ * free. `query_timeout` below the refresh interval keeps a dead socket from holding the refresh for good. Peers that have
+ * found a node silent do not wait for that: they end its sessions (`endSessions`).
  *
  * The locks decide only who tries; the epoch fence decides who may write (decision 0004).
  */
 import { type Runner, type RunnerAddress, RunnerStorage, type ShardId, type ShardingConfig, SqlRunnerStorage } from "@effect/cluster"
-import type { SqlClient } from "@effect/sql"
+import { SqlClient } from "@effect/sql"
 import { Context, Effect, Layer, Schedule } from "effect"
+import { lockSessionsOf } from "./LockPool.js"
+import { NodeIdentity } from "./NodeIdentity.js"
 
 export interface KnownRunner {
   /** `host:port` of the runner socket. */
@@ -27,10 +30,18 @@ export class LockStorage extends Context.Tag("@orrery/cluster/LockStorage")<Lock
   readonly onAcquired: (callback: () => void) => () => void
   readonly onRunners: (callback: () => void) => () => void
   readonly setHealth: (address: RunnerAddress.RunnerAddress, healthy: boolean) => Effect.Effect<void>
+  /** Has the server end the lock sessions of a node, which frees its shards at once. */
+  readonly endSessions: (nodeId: string) => Effect.Effect<void>
+  /** From now on Sharding, on this node only, sees it as unhealthy and lets go of its shards. */
+  readonly leave: () => void
+  /** Shards whose locks this node has. */
+  readonly heldCount: () => number
 }>() {}
 
 /** Nodes that start at once race to create the tables; the losers find them made: 100 ms apart, 50 times. */
 const createRetry = Schedule.spaced("100 millis").pipe(Schedule.intersect(Schedule.recurs(50)))
+
+const peerTimeout = "2 seconds"
 
 const keyOf = (address: RunnerAddress.RunnerAddress) => `${address.host}:${address.port}`
 
@@ -38,10 +49,14 @@ const keyOf = (address: RunnerAddress.RunnerAddress) => `${address.host}:${addre
 export const layer: Layer.Layer<
   LockStorage | RunnerStorage.RunnerStorage,
   never,
-  SqlClient.SqlClient | ShardingConfig.ShardingConfig
+  SqlClient.SqlClient | ShardingConfig.ShardingConfig | NodeIdentity
 > = Layer.effectContext(
   Effect.gen(function*() {
     const storage = yield* RunnerStorage.RunnerStorage
+    const sql = yield* SqlClient.SqlClient
+    const self = yield* NodeIdentity
+    const held = new Set<string>()
+    let isLeaving = false
     let runners: ReadonlyArray<KnownRunner> = []
     let confirmedAt = performance.now()
     const acquiredCallbacks = new Set<() => void>()
@@ -54,16 +69,20 @@ export const layer: Layer.Layer<
       acquire: (address, shards) =>
         Effect.tap(storage.acquire(address, shards), (acquired: ReadonlyArray<ShardId.ShardId>) => {
           confirmedAt = performance.now()
+          for (const shard of acquired) held.add(shard.toString())
           if (acquired.length > 0) for (const callback of acquiredCallbacks) callback()
         }),
       refresh: (address, shards) => Effect.zipLeft(storage.refresh(address, shards), confirmed),
-      getRunners: Effect.tap(storage.getRunners, (list) =>
-        Effect.sync(() => {
-          const next = list.map(([runner, healthy]) => ({ address: keyOf(runner.address), runner, healthy }))
-          const changed = signature(next) !== signature(runners)
-          runners = next
-          if (changed) for (const callback of runnersCallbacks) callback()
-        }))
+      release: (address, shard) => Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString())),
+      releaseAll: (address) => Effect.tap(storage.releaseAll(address), () => held.clear()),
+      getRunners: Effect.map(storage.getRunners, (list) => {
+        const next = list.map(([runner, healthy]) => ({ address: keyOf(runner.address), runner, healthy }))
+        const changed = signature(next) !== signature(runners)
+        runners = next
+        if (changed) for (const callback of runnersCallbacks) callback()
+        if (!isLeaving) return list
+        return list.map(([runner, healthy]) => [runner, healthy && keyOf(runner.address) !== self.runnerAddress] as const)
+      })
     })
     const subscribe = (set: Set<() => void>) => (callback: () => void) => {
       set.add(callback)
@@ -81,9 +100,20 @@ export const layer: Layer.Layer<
           onRunners: subscribe(runnersCallbacks),
           setHealth: (address, healthy) =>
             storage.setRunnerHealth(address, healthy).pipe(
-              Effect.timeout("2 seconds"),
+              Effect.timeout(peerTimeout),
               Effect.catchAllCause((cause) => Effect.logWarning("could not record the health of a peer", cause))
-            )
+            ),
+          endSessions: (nodeId) =>
+            sql`select pg_terminate_backend(pid) from pg_stat_activity
+              where application_name = ${lockSessionsOf(nodeId)} and datname = current_database()`.pipe(
+              Effect.timeout(peerTimeout),
+              Effect.catchAllCause((cause) =>
+                Effect.logWarning("could not end the lock sessions of a peer; the server ends them by itself later", cause))
+            ),
+          leave: () => {
+            isLeaving = true
+          },
+          heldCount: () => held.size
         })
       )
     )

@@ -14,6 +14,7 @@ import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import * as Drain from "./Drain.js"
 import * as Gateway from "./Gateway.js"
 import * as NodeDirectory from "./NodeDirectory.js"
 import * as NodeIdentity from "./NodeIdentity.js"
@@ -78,9 +79,10 @@ const Node = Layer.effect(
 )
 
 const Pools = Layer.unwrapEffect(
-  Effect.map(NodeConfig, (config) =>
+  Effect.zipWith(NodeConfig, NodeIdentity.NodeIdentity, (config, { nodeId }) =>
     PgPools.layer({
       url: config.databaseUrl,
+      owner: nodeId,
       journalConnections: config.journalConnections,
       readConnections: config.readConnections
     }).pipe(
@@ -107,13 +109,14 @@ const Journal = Layer.unwrapEffect(Effect.map(NodeConfig, (config) =>
 
 const Store = Layer.mergeAll(Journal, PgPartitionStore.layer, PgRunReader.layer)
 
-/** Closing the scope drains: the worker first, then the data plane, then the actors hand over. */
+/** Closing the scope drains: the worker first, then the actors hand over, then the data plane goes. */
 export const layer: Layer.Layer<
   OrreryNode | Runs,
   NodeIdentity.StartFailed | SocketServer.SocketServerError,
   NodeConfig | ClusterConfig | Handlers
 > = Layer.mergeAll(Node, PeerWatch.layer, Gateway.layerRuns).pipe(
   Layer.provideMerge(NodeWorker.layer),
+  Layer.provideMerge(Drain.layer),
   Layer.provideMerge(NodeServer.layer),
   Layer.provideMerge(Remember.layer),
   Layer.provideMerge(Layer.mergeAll(Gateway.layer, SelfWatch.layer)),

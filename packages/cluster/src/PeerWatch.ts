@@ -4,11 +4,11 @@
  * Each peer is pinged every `peerPingIntervalMs`. Two kinds of failure are told apart:
  *
  *   gone     the connection is refused or breaks: the process has died. `peerMissesMax` in a row, and it is left out
- *   silent   connected, but no answer: frozen, cut off, or only slow. Its shard locks are its own until the server ends
- *            its idle session, so nothing is gained by haste: it is left out after `eventLoopLagMaxMs` without any
+ *   silent   connected, but no answer: frozen, cut off, or only slow. It is left out after `eventLoopLagMaxMs` without any
  *            answer, which is also when it leaves by itself
  *
- * Left out means recorded as unhealthy: all nodes then assign its shards to others. A wrong judgement costs a move of
+ * Left out means: the server ends the sessions of its shard locks, and it is recorded as unhealthy, so that all nodes
+ * assign its shards to others. A wrong judgement costs a move of
  * shards, never a wrong write. So that a slow judge does not accuse the innocent, time in which the own event loop stood
  * still does not count as silence.
  */
@@ -88,6 +88,8 @@ const make = Effect.gen(function*() {
     const runner = locks.runners().find((each) => each.address === entry.runnerAddress)
     if (runner === undefined || !runner.healthy) return
     yield* Effect.logWarning("peer does not answer, leaving it out").pipe(Effect.annotateLogs({ node: entry.nodeId }))
+    // First, so that its shards are free by the time the others learn that they are theirs.
+    yield* locks.endSessions(entry.nodeId)
     yield* locks.setHealth(runner.runner.address, false)
   })
 

@@ -154,7 +154,7 @@ export class QueueActor {
         orderKey: this.machine.orderKeyOf(at, request.priority),
         attempt: 0,
         crashes: 0,
-        leaseEpoch: 0,
+        lease: 0,
         worker: null,
         failure: null,
         startedAt: null
@@ -189,7 +189,7 @@ export class QueueActor {
         }
         // Told before, over a connection that broke: wait for the same commit.
         const pending = this.writes.get(report.runId) ?? this.sent.get(report.runId)
-        if (pending !== undefined && pending.write.entry.leaseEpoch === report.leaseEpoch && pending.write.entry.place !== "running") {
+        if (pending !== undefined && pending.write.entry.lease === report.lease && pending.write.entry.place !== "running") {
           pending.acks.push(ack)
         } else settle("stale")
       })

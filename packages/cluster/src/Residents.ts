@@ -86,7 +86,7 @@ const make = Effect.gen(function*() {
       Effect.retry(takeOverRetry)
     )
     const actor = new QueueActor(name, taken, host)
-    yield* Effect.acquireUseRelease(
+    const reason = yield* Effect.acquireUseRelease(
       Effect.sync(() => {
         actors.set(key, actor)
         hub.register(actor)
@@ -104,7 +104,7 @@ const make = Effect.gen(function*() {
           if (hadWork) for (const callback of orphanCallbacks) callback()
         })
     )
-    yield* Effect.logInfo("queue actor ended").pipe(Effect.annotateLogs({ partition: key, epoch: actor.epoch }))
+    yield* Effect.logInfo("queue actor ended").pipe(Effect.annotateLogs({ partition: key, epoch: actor.epoch, reason }))
   })
 
   return Residents.of({

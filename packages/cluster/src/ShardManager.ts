@@ -33,12 +33,16 @@ const config = Layer.unwrapEffect(
       shardLockExpiration: Duration.millis(cluster.lockExpirationMs),
       refreshAssignmentsInterval: Duration.millis(cluster.assignmentPollMs),
       entityTerminationTimeout,
-      // Peers are watched by every node (PeerWatch); the singleton that would do it alone is as good as off.
-      runnerHealthCheckInterval: Duration.days(1),
       simulateRemoteSerialization: false
     })
   })
 )
+
+/**
+ * The library's own health check runs on one node, and again on another whenever that changes. Here every node watches
+ * its peers (PeerWatch), so it must not judge: it would declare a frozen node healthy again.
+ */
+const noHealthCheck = Layer.succeed(RunnerHealth.RunnerHealth, { isAlive: () => Effect.never })
 
 /** Also provides what the node watches of the membership. */
 export const layer: Layer.Layer<
@@ -47,7 +51,7 @@ export const layer: Layer.Layer<
   ClusterConfig | NodeConfig | NodeIdentity
 > = SocketRunner.layer.pipe(
   Layer.provide([NodeClusterSocket.layerSocketServer, NodeClusterSocket.layerClientProtocol]),
-  Layer.provide([RunnerHealth.layerNoop, MessageStorage.layerNoop]),
+  Layer.provide([noHealthCheck, MessageStorage.layerNoop]),
   Layer.provideMerge(LockStorage.layer),
   Layer.provide(LockPool.layer),
   Layer.provide(config),

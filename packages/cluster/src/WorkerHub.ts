@@ -54,6 +54,7 @@ export class WorkerHub {
   private readonly actors = new Map<number, QueueActor>()
   /** Actors with ready runs that found no slot, in order of their turns. */
   private readonly waiting = new Set<QueueActor>()
+  private isClosing = false
 
   constructor(
     private readonly options: { readonly leaseMs: number; readonly lostGraceMs: number },
@@ -151,6 +152,11 @@ export class WorkerHub {
   forgiveSilence(): void {
     const now = this.monotonic()
     for (const worker of this.attached.values()) worker.seenAt = now
+  }
+
+  /** The node goes down: sessions that end from now on say nothing about their workers. */
+  close(): void {
+    this.isClosing = true
   }
 
   get workerCount(): number {
@@ -268,6 +274,7 @@ export class WorkerHub {
 
   private lose(worker: Attached, graceMs: number): void {
     this.drop(worker)
+    if (this.isClosing) return
     for (const actor of this.actors.values()) actor.doubt(worker.id, graceMs)
   }
 

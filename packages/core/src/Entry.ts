@@ -26,7 +26,7 @@ export interface Entry {
   orderKey: number
   attempt: number
   crashes: number
-  leaseEpoch: number
+  lease: number
   worker: string | null
   failure: string | null
   startedAt: number | null
@@ -93,7 +93,7 @@ export const entryOf = (run: StoredRun): Entry => ({
   orderKey: run.orderKey,
   attempt: run.attempt,
   crashes: run.crashes,
-  leaseEpoch: run.leaseEpoch,
+  lease: run.lease,
   worker: run.worker,
   failure: run.failure,
   startedAt: run.startedAt,
@@ -110,7 +110,7 @@ export const updateOf = (entry: Entry): RunUpdate => ({
   orderKey: entry.orderKey,
   attempt: entry.attempt,
   crashes: entry.crashes,
-  leaseEpoch: entry.leaseEpoch,
+  lease: entry.lease,
   worker: entry.worker,
   failure: entry.failure,
   startedAt: entry.startedAt

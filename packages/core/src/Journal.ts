@@ -22,8 +22,8 @@ export interface StoredRun {
   readonly attempt: number
   /** Attempts whose worker died. */
   readonly crashes: number
-  /** Of the running attempt: the epoch that granted the lease (0 when not running). */
-  readonly leaseEpoch: number
+  /** Number of the last attempt's lease, `epoch * 2^30 + n`: it grows with every grant. 0: never started. */
+  readonly lease: number
   readonly worker: string | null
   /** JSON text of a `RunFailure`. */
   readonly failure: string | null
@@ -39,7 +39,7 @@ export type RunUpdate = Pick<
   | "orderKey"
   | "attempt"
   | "crashes"
-  | "leaseEpoch"
+  | "lease"
   | "worker"
   | "failure"
   | "startedAt"

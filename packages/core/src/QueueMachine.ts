@@ -232,7 +232,7 @@ export class QueueMachine {
   /** `undefined`: stale. Else the run whose end or next wait is now in `out.writes`. */
   outcome(ref: AttemptRef, outcome: Outcome, now: number): Entry | undefined {
     const entry = this.entries.get(ref.runId)
-    if (entry === undefined || entry.place !== "running" || entry.leaseEpoch !== ref.leaseEpoch) return undefined
+    if (entry === undefined || entry.place !== "running" || entry.lease !== ref.lease) return undefined
     this.release(entry)
     switch (outcome._tag) {
       case "success":
@@ -276,7 +276,7 @@ export class QueueMachine {
   /** Whether the attempt is running under exactly this lease. */
   holds(ref: AttemptRef): boolean {
     const entry = this.entries.get(ref.runId)
-    return entry !== undefined && entry.place === "running" && entry.leaseEpoch === ref.leaseEpoch
+    return entry !== undefined && entry.place === "running" && entry.lease === ref.lease
   }
 
   /**
@@ -293,14 +293,14 @@ export class QueueMachine {
     let adopted = 0
     for (const ref of attempts) {
       const entry = this.entries.get(ref.runId)
-      if (entry !== undefined && entry.place === "running" && entry.leaseEpoch === ref.leaseEpoch) {
+      if (entry !== undefined && entry.place === "running" && entry.lease === ref.lease) {
         kept.add(entry)
         adopted += 1
       } else if (entry !== undefined && entry.place === "ready" && this.isUnrecorded(entry, ref)) {
         // Started under the owner before, which died before it could note it.
         this.ready.get(entry.task)!.remove(entry.seat!)
         entry.attempt = ref.attempt
-        entry.leaseEpoch = ref.leaseEpoch
+        entry.lease = ref.lease
         entry.state = "running"
         this.hold(entry, worker)
         this.write(entry)
@@ -314,7 +314,7 @@ export class QueueMachine {
     if (held !== undefined) {
       held.expiresAt = Infinity
       for (const entry of [...held.runs]) {
-        if (entry.leaseEpoch >= held.doubtBelow) continue
+        if (entry.lease >= held.doubtBelow) continue
         if (kept.has(entry)) {
           if (entry.cancelRequested) this.out.cancels.push({ worker, attempt: this.refOf(entry) })
           continue
@@ -427,7 +427,7 @@ export class QueueMachine {
 
   private start(entry: Entry, worker: string, now: number): void {
     entry.attempt += 1
-    entry.leaseEpoch = this.nextNumber()
+    entry.lease = this.nextNumber()
     entry.state = "running"
     entry.startedAt = now
     this.hold(entry, worker)
@@ -441,7 +441,7 @@ export class QueueMachine {
         task: entry.task,
         payload: entry.payload,
         attempt: entry.attempt,
-        leaseEpoch: entry.leaseEpoch,
+        lease: entry.lease,
         timeoutMs
       }
     })
@@ -473,7 +473,7 @@ export class QueueMachine {
   private giveUp(worker: string, held: Held): void {
     held.expiresAt = Infinity
     for (const entry of [...held.runs]) {
-      if (entry.leaseEpoch >= held.doubtBelow) continue
+      if (entry.lease >= held.doubtBelow) continue
       this.release(entry)
       entry.crashes += 1
       const failure = failureText("crashed", "WorkerLost", `worker ${worker} was lost during attempt ${entry.attempt}`)
@@ -519,7 +519,7 @@ export class QueueMachine {
 
   private deadlinePassed(deadline: { readonly entry: Entry } & Deadline, now: number): void {
     const { entry, kind, lease } = deadline
-    if (entry.place !== "running" || entry.leaseEpoch !== lease) return
+    if (entry.place !== "running" || entry.lease !== lease) return
     this.out.cancels.push({ worker: entry.worker!, attempt: this.refOf(entry) })
     this.release(entry)
     if (kind === "cancel") return this.finish(entry, "cancelled", null, entry.failure)
@@ -528,7 +528,7 @@ export class QueueMachine {
   }
 
   private setDeadline(entry: Entry, kind: Deadline["kind"], at: number): void {
-    this.deadlines.offer({ entry, kind, lease: entry.leaseEpoch }, at, this.deadlineSeq++, 0)
+    this.deadlines.offer({ entry, kind, lease: entry.lease }, at, this.deadlineSeq++, 0)
   }
 
   private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {
@@ -566,7 +566,7 @@ export class QueueMachine {
 
   /** A lease newer than the last one noted, but not of this owner. */
   private isUnrecorded(entry: Entry, ref: AttemptRef): boolean {
-    return ref.leaseEpoch > entry.leaseEpoch && ref.leaseEpoch < this.options.epoch * numbersPerEpoch
+    return ref.lease > entry.lease && ref.lease < this.options.epoch * numbersPerEpoch
   }
 
   private refOf(entry: Entry): AttemptRef {
@@ -574,7 +574,7 @@ export class QueueMachine {
       partitionId: this.options.partitionId,
       runId: entry.id,
       attempt: entry.attempt,
-      leaseEpoch: entry.leaseEpoch
+      lease: entry.lease
     }
   }
 }

@@ -24,8 +24,8 @@ export interface Assignment {
   readonly payload: string
   /** Counted from 1. */
   readonly attempt: number
-  /** With `attempt`, the fencing token: the epoch that granted the lease. */
-  readonly leaseEpoch: number
+  /** Number of the lease, `epoch * 2^30 + n`. With `attempt`, the fencing token: an outcome counts only under the latest. */
+  readonly lease: number
   /** Start-to-close, ms; 0: none. */
   readonly timeoutMs: number
 }
@@ -35,7 +35,7 @@ export interface AttemptRef {
   readonly partitionId: number
   readonly runId: RunId
   readonly attempt: number
-  readonly leaseEpoch: number
+  readonly lease: number
 }
 
 export type ToWorker =

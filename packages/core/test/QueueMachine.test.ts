@@ -119,7 +119,7 @@ class History {
         orderKey: this.machine.orderKeyOf(scheduledAt, priority),
         attempt: 0,
         crashes: 0,
-        leaseEpoch: 0,
+        lease: 0,
         worker: null,
         failure: null,
         startedAt: null
@@ -134,7 +134,7 @@ class History {
     for (const { assignment, worker } of out.assignments.splice(0)) this.started(worker, assignment)
     for (const { attempt, worker } of out.cancels.splice(0)) {
       const held = this.executing.get(attempt.runId)
-      if (held?.worker === worker && held.assignment.leaseEpoch === attempt.leaseEpoch && this.random() < 0.7) {
+      if (held?.worker === worker && held.assignment.lease === attempt.lease && this.random() < 0.7) {
         this.end(worker, held.assignment, "cancelled")
       }
     }
@@ -310,7 +310,7 @@ describe("QueueMachine", () => {
     orderKey: 5_000,
     attempt: 0,
     crashes: 0,
-    leaseEpoch: 0,
+    lease: 0,
     worker: null,
     failure: null,
     startedAt: null,
@@ -336,7 +336,7 @@ describe("QueueMachine", () => {
     const second = firstAssignment(machine)
 
     assert.strictEqual(second.attempt, first.attempt)
-    assert.isAbove(second.leaseEpoch, first.leaseEpoch)
+    assert.isAbove(second.lease, first.lease)
     assert.isUndefined(machine.outcome(first, { _tag: "success", result: "1" }, 4))
   })
 
@@ -359,15 +359,15 @@ describe("QueueMachine", () => {
 
   it("keeps the attempts that a worker announces after a take-over, and gives up the others", () => {
     const before = machineOf()
-    const kept = stored(before, { state: "running", attempt: 1, leaseEpoch: 5, worker: "w" })
-    const lost = stored(before, { state: "running", attempt: 1, leaseEpoch: 6, worker: "w" })
+    const kept = stored(before, { state: "running", attempt: 1, lease: 5, worker: "w" })
+    const lost = stored(before, { state: "running", attempt: 1, lease: 6, worker: "w" })
     const machine = machineOf([kept, lost])
-    const ref = { partitionId: 7, runId: kept.id, attempt: 1, leaseEpoch: 5 }
+    const ref = { partitionId: 7, runId: kept.id, attempt: 1, lease: 5 }
 
-    const { adopted, stale } = machine.announce("w", [ref, { ...ref, leaseEpoch: 4 }])
+    const { adopted, stale } = machine.announce("w", [ref, { ...ref, lease: 4 }])
 
     assert.strictEqual(adopted, 1)
-    assert.deepStrictEqual(stale, [{ ...ref, leaseEpoch: 4 }])
+    assert.deepStrictEqual(stale, [{ ...ref, lease: 4 }])
     assert.strictEqual(machine.heldBy("w"), 1)
     assert.isTrue(machine.holds(ref))
   })

@@ -16,6 +16,8 @@ import Pg from "pg"
 export interface PoolOptions {
   /** Part of `application_name`: `orrery-<role>`. */
   readonly role: string
+  /** Whose connections these are: the end of `application_name`, `orrery-<role>-<owner>`. With the role at most 50 characters. */
+  readonly owner?: string
   /** `postgres://user:password@host:port/database?sslmode=...`; its `options` are kept. */
   readonly url: Redacted.Redacted
   readonly max: number
@@ -30,6 +32,10 @@ export interface PoolOptions {
   /** Extra session settings, `-c name=value`; no spaces in values. */
   readonly settings?: Readonly<Record<string, string | number>>
 }
+
+/** What `pg_stat_activity` calls the connections of a pool. */
+export const applicationName = (role: string, owner?: string): string =>
+  owner === undefined ? `orrery-${role}` : `orrery-${role}-${owner}`
 
 /** Wait for a free connection, dialling included. */
 const connectTimeoutMs = 5_000
@@ -67,7 +73,7 @@ const poolConfig = (options: PoolOptions): Pg.PoolConfig => {
   // What the URL says wins in node-postgres over fields next to it, so ours go into the URL.
   const given = url.searchParams.get("options")
   url.searchParams.set("options", [...(given === null ? [] : [given]), ...ours].join(" "))
-  url.searchParams.set("application_name", `orrery-${options.role}`)
+  url.searchParams.set("application_name", applicationName(options.role, options.owner))
   return {
     connectionString: url.href,
     max: options.max,
@@ -86,6 +92,8 @@ const getTypeParser = ((oid: number, format?: "text") =>
 
 export interface PoolsConfig {
   readonly url: Redacted.Redacted
+  /** See `PoolOptions.owner`. */
+  readonly owner?: string
   /** Default 2: while one commit waits for the disk the next one is sent. */
   readonly journalConnections?: number
   /** Default 4. */
@@ -114,8 +122,10 @@ export class PgPools extends Context.Tag("@orrery/store-pg/PgPools")<PgPools, {
 
 const make = Effect.fn("PgPools.make")(function*(config: PoolsConfig) {
   const journalConnections = config.journalConnections ?? 2
+  const owner = config.owner === undefined ? {} : { owner: config.owner }
   const journal = yield* makePool({
     role: "journal",
+    ...owner,
     url: config.url,
     max: journalConnections,
     statementTimeoutMs: journalTimeoutMs,
@@ -124,6 +134,7 @@ const make = Effect.fn("PgPools.make")(function*(config: PoolsConfig) {
   })
   const read = yield* makePool({
     role: "read",
+    ...owner,
     url: config.url,
     max: config.readConnections ?? 4,
     statementTimeoutMs: readTimeoutMs,

@@ -40,7 +40,7 @@ describe("fence", () => {
       yield* TestStore.query(client, "begin")
       yield* TestStore.query(
         client,
-        `insert into orrery.runs (id, partition_id, priority, state, attempt, crashes, seq, lease_epoch, created_at,
+        `insert into orrery.runs (id, partition_id, priority, state, attempt, crashes, seq, lease, created_at,
            scheduled_at, order_key, task, payload, policy) values ($1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, '', '', '')`,
         [run.id]
       )
@@ -94,7 +94,7 @@ describe("fence", () => {
         for (const id of ids) assert.isTrue(seen[at + 1]!.ids.has(id), "an acknowledged run is seen by the next owner")
       })
       for (const [at, { epoch, ids }] of seen.entries()) {
-        const before = last.running.filter((run) => run.leaseEpoch < epoch)
+        const before = last.running.filter((run) => run.lease < epoch)
         assert.deepStrictEqual(new Set(before.map((run) => run.id)), ids, `takeover ${at} saw all that there ever was`)
       }
       assert.isAbove(written.flat().length, 15)
@@ -105,7 +105,7 @@ const writeUntilFenced = (owner: { readonly partitionId: number; readonly epoch:
   Effect.gen(function*() {
     const acknowledged: Array<string> = []
     for (let seq = 1; ; seq++) {
-      const run = yield* sampleRun({ seq: owner.epoch * 1_000_000 + seq, state: "running", leaseEpoch: owner.epoch })
+      const run = yield* sampleRun({ seq: owner.epoch * 1_000_000 + seq, state: "running", lease: owner.epoch })
       const exit = yield* Effect.exit(commit(owner, { inserts: [run] }))
       if (Exit.isFailure(exit)) return acknowledged
       acknowledged.push(run.id)

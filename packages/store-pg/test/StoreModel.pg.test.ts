@@ -96,7 +96,7 @@ const runOf = (run: StoredRun, { at, attempt, key, state, task, text }: Change):
   orderKey: key,
   attempt,
   crashes: attempt % 3,
-  leaseEpoch: attempt * 2 ** 30,
+  lease: attempt * 2 ** 30,
   worker: attempt > 5 ? text : null,
   startedAt: attempt > 4 ? at + 0.5 : null
 })

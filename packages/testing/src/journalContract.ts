@@ -28,7 +28,7 @@ export const journalContract = (
           orderKey: 1_700_000_060_000.0625,
           attempt: 3,
           crashes: 1,
-          leaseEpoch: 2 ** 52,
+          lease: 2 ** 52,
           worker: "NULL",
           failure: `{"kind":"failure"}`,
           startedAt: 1_700_000_000_000.7
@@ -144,7 +144,7 @@ export const journalContract = (
           orderKey: 1_700_000_002_000.5,
           attempt: 1,
           crashes: 2,
-          leaseEpoch: owner.epoch * 2 ** 30,
+          lease: owner.epoch * 2 ** 30,
           worker: "worker-1",
           failure: `{"kind":"crashed"}`,
           startedAt: 1_700_000_000_900.25

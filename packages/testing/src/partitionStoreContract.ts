@@ -53,7 +53,7 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
           { task: "a" },
           { task: "b" },
           { task: "c", state: "scheduled" },
-          { task: "d", state: "running", attempt: 1, worker: "worker-1", leaseEpoch: 7, startedAt: 1 }
+          { task: "d", state: "running", attempt: 1, worker: "worker-1", lease: 7, startedAt: 1 }
         ])
 
         const taken = yield* takePartition(partition)

@@ -80,7 +80,7 @@ export interface Attempts {
   changed: () => void
 }
 
-export const keyOf = (ref: AttemptRef): string => `${ref.runId}/${ref.attempt}/${ref.leaseEpoch}/${ref.partitionId}`
+export const keyOf = (ref: AttemptRef): string => `${ref.runId}/${ref.attempt}/${ref.lease}/${ref.partitionId}`
 
 const fork = <A>(attempts: Attempts, effect: Effect.Effect<A>): Fiber.RuntimeFiber<A> =>
   Runtime.runFork(attempts.runtime, effect, { immediate: false })
@@ -104,7 +104,7 @@ export const start = (attempts: Attempts, binding: Binding, assignment: Assignme
   binding.held.add(held)
   const handler = attempts.handlers.find(assignment.task)
   if (handler === undefined || attempts.isStopping) return finish(attempts, held, { _tag: "interrupted" })
-  const { attempt, leaseEpoch, payload, runId, timeoutMs } = assignment
+  const { attempt, lease, payload, runId, timeoutMs } = assignment
   attempts.running += 1
   binding.running += 1
   const fiber = fork(
@@ -112,7 +112,7 @@ export const start = (attempts: Attempts, binding: Binding, assignment: Assignme
     Effect.provideService(Effect.suspend(() => handler(payload)), Attempt, {
       runId,
       attempt,
-      fencingToken: `${leaseEpoch}.${attempt}`,
+      fencingToken: `${lease}.${attempt}`,
       idempotencyKey: runId,
       timeoutMs
     })

@@ -189,7 +189,7 @@ const refOf = ({ assignment }: Held): AttemptRef => ({
   partitionId: assignment.partitionId,
   runId: assignment.runId,
   attempt: assignment.attempt,
-  leaseEpoch: assignment.leaseEpoch
+  lease: assignment.lease
 })
 
 /** One report in flight; the next gathers meanwhile. */

@@ -50,7 +50,7 @@ export const assignment = (fields: Partial<Assignment> = {}): Assignment => ({
   task: "work",
   payload: "1",
   attempt: 1,
-  leaseEpoch: 1,
+  lease: 1,
   timeoutMs: 0,
   ...fields
 })

@@ -63,7 +63,7 @@ describe("Worker", { timeout: 30_000 }, () => {
   it.scopedLive("runs what it is assigned and reports the outcomes", () =>
     Effect.gen(function*() {
       const node = FakeNode.make("a")
-      const second = { attempt: 2, leaseEpoch: 7 }
+      const second = { attempt: 2, lease: 7 }
       node.waiting.push(...Array.from({ length: 50 }, (_, index) => assignment({ payload: `${index}`, ...second })))
       const expected = node.waiting.map((each) => `${each.runId} 2 7.2 ${each.runId}`)
       yield* start({
@@ -88,7 +88,7 @@ describe("Worker", { timeout: 30_000 }, () => {
         retryable: false
       }
       const names = ["fail", "die", "throw", "interrupt", "unknown", "work"]
-      node.waiting.push(...names.map((task, index) => assignment({ task, leaseEpoch: index })))
+      node.waiting.push(...names.map((task, index) => assignment({ task, lease: index })))
       yield* start({
         fail: () => Effect.succeed(failure),
         die: () => Effect.die(new TypeError("broken")),
@@ -101,7 +101,7 @@ describe("Worker", { timeout: 30_000 }, () => {
 
       yield* eventually("6 reports", () => node.reports.length === 6)
 
-      const told = node.reports.sort((a, b) => a.leaseEpoch - b.leaseEpoch).map(({ outcome }) =>
+      const told = node.reports.sort((a, b) => a.lease - b.lease).map(({ outcome }) =>
         outcome._tag === "failure" ? `${outcome.failure.kind} ${outcome.failure.tag} ${outcome.retryable}` : outcome._tag
       )
       assert.deepStrictEqual(told, [
@@ -274,11 +274,11 @@ describe("Worker", { timeout: 30_000 }, () => {
       const before = FakeNode.make("before")
       const after = FakeNode.make("after")
       before.state.answer = () => "not-owner"
-      const runs = [assignment(), assignment({ leaseEpoch: 2 }), assignment({ partitionId: 2 })]
+      const runs = [assignment(), assignment({ lease: 2 }), assignment({ partitionId: 2 })]
       before.waiting.push(...runs)
       yield* start({ work: () => Effect.succeed(success("1")) }, [before, after], { slots: 6 })
       yield* eventually("refusals", () => before.reports.length === 3)
-      after.state.givenUp = (held) => held.filter((each) => each.leaseEpoch === 2)
+      after.state.givenUp = (held) => held.filter((each) => each.lease === 2)
 
       after.say({ _tag: "owned", partitionId: 1 })
       yield* eventually("the report", () => after.reports.length === 1)

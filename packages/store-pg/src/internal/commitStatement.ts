@@ -43,7 +43,7 @@ const inserted = [
   ["order_key", "float8"],
   ["attempt", "integer"],
   ["crashes", "integer"],
-  ["lease_epoch", "bigint"],
+  ["lease", "bigint"],
   ["worker", "text"],
   ["failure", "text"],
   ["started_at", "float8"]
@@ -57,7 +57,7 @@ const updated = [
   ["order_key", "float8"],
   ["attempt", "integer"],
   ["crashes", "integer"],
-  ["lease_epoch", "bigint"],
+  ["lease", "bigint"],
   ["worker", "text"],
   ["failure", "text"],
   ["started_at", "float8"]
@@ -193,7 +193,7 @@ const addInserts = (values: Array<string | Buffer>, batches: ReadonlyArray<Journ
       orderKey.push(run.orderKey)
       attempt.push(run.attempt)
       crashes.push(run.crashes)
-      lease.push(run.leaseEpoch)
+      lease.push(run.lease)
       worker.push(run.worker)
       failure.push(run.failure)
       started.push(run.startedAt)
@@ -218,7 +218,7 @@ const addUpdates = (values: Array<string | Buffer>, batches: ReadonlyArray<Journ
       orderKey.push(update.orderKey)
       attempt.push(update.attempt)
       crashes.push(update.crashes)
-      lease.push(update.leaseEpoch)
+      lease.push(update.lease)
       worker.push(update.worker)
       failure.push(update.failure)
       started.push(update.startedAt)

@@ -3,7 +3,7 @@ import type { StoredRun } from "@orrery/core/Journal"
 import { names } from "./states.js"
 
 export const storedColumns = `id, seq, task, priority, created_at as "createdAt", payload, policy, state,
-  scheduled_at as "scheduledAt", order_key as "orderKey", attempt, crashes, lease_epoch as "leaseEpoch", worker, failure,
+  scheduled_at as "scheduledAt", order_key as "orderKey", attempt, crashes, lease, worker, failure,
   started_at as "startedAt"`
 
 export type StoredRow = Omit<StoredRun, "state"> & { readonly state: number }
@@ -22,7 +22,7 @@ export const storedOf = (row: StoredRow): StoredRun => ({
   orderKey: row.orderKey,
   attempt: row.attempt,
   crashes: row.crashes,
-  leaseEpoch: row.leaseEpoch,
+  lease: row.lease,
   worker: row.worker,
   failure: row.failure,
   startedAt: row.startedAt

@@ -43,7 +43,7 @@ create table orrery.runs (
   attempt integer not null,
   crashes integer not null,
   seq bigint not null,
-  lease_epoch bigint not null,
+  lease bigint not null,
   created_at double precision not null,
   scheduled_at double precision not null,
   order_key double precision not null,
