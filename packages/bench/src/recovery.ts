@@ -68,16 +68,16 @@ const workerKills = (databaseUrl: Redacted.Redacted<string>, times: number) =>
     const waits: Array<number> = []
     for (let n = 0; n < times; n++) {
       const ids = yield* nap.enqueueMany(Array.from({ length: naps }, () => ({ ms: napMs }))).pipe(Effect.provide(client))
-      const workers = (rows: ReadonlyArray<Running>) => [...new Set(rows.map((row) => row.worker))]
-      const before = yield* ClusterRig.eventually(running, (rows) => rows.length === naps && workers(rows).length === 2)
-      const victim = cluster.workers[n % cluster.workers.length]!
+      const before = yield* ClusterRig.eventually(running, (rows) => rows.length === naps)
+      const names = yield* Effect.forEach(cluster.workers, (each) => Effect.map(each.ready, ({ nodeId }) => nodeId))
+      const held = names.map((name) => before.filter((row) => row.worker === name))
+      const at = held[0]!.length >= held[1]!.length ? 0 : 1
+      const victim = cluster.workers[at]!
       yield* Effect.sleep("1 second")
       const killedAt = performance.now()
       yield* victim.kill("SIGKILL")
       yield* ClusterRig.eventually(running, (rows) =>
-        workers(before).some((worker) =>
-          before.filter((row) => row.worker === worker).every(({ attempt, id }) =>
-            rows.some((row) => row.id === id && row.attempt > attempt))))
+        held[at]!.every(({ attempt, id }) => rows.some((row) => row.id === id && row.attempt > attempt)))
       waits.push(performance.now() - killedAt)
       yield* Effect.log(`SIGKILL of ${victim.name}: ${Math.round(waits[n]!)} ms`)
       yield* Effect.forEach(ids, (id) => runs.cancel(id), { concurrency: "unbounded", discard: true })

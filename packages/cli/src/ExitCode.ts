@@ -13,7 +13,6 @@ const byTag: { readonly [tag: string]: number } = {
   StoreUnavailable: exitCode.unavailable,
   ClusterUnavailable: exitCode.unavailable,
   Overloaded: exitCode.unavailable,
-  StartFailed: exitCode.unavailable,
   EmbeddedPostgresFailed: exitCode.unavailable,
   NodeFenced: exitCode.restart
 }
@@ -22,6 +21,7 @@ const byTag: { readonly [tag: string]: number } = {
 export const ofFailure = (failure: unknown): number => {
   if (typeof failure !== "object" || failure === null) return exitCode.usage
   // A failure that knows better says so: a start refused because of the configuration, say.
+  if ("isTemporary" in failure) return failure.isTemporary === true ? exitCode.unavailable : exitCode.usage
   if ("exitCode" in failure && typeof failure.exitCode === "number") return failure.exitCode
   return "_tag" in failure && typeof failure._tag === "string" ? byTag[failure._tag] ?? exitCode.usage : exitCode.usage
 }

@@ -5,6 +5,7 @@ import * as WorkerConfig from "@orrery/core/WorkerConfig"
 import * as RemoteLinks from "@orrery/worker/RemoteLinks"
 import * as Worker from "@orrery/worker/Worker"
 import { Effect, Layer, Option } from "effect"
+import { randomUUID } from "node:crypto"
 import * as HandlersModule from "./handlersModule.js"
 import * as options from "./options.js"
 import * as supervised from "./supervised.js"
@@ -34,14 +35,16 @@ const serve = (file: string) =>
     yield* supervised.begin
     const config = yield* WorkerConfig.WorkerConfig
     yield* supervised.hardEndAfter(config.shutdownGraceMs)
+    // As runs name it, so that a process can be found from what it runs.
+    const workerId = `worker-${randomUUID()}`
     yield* Layer.build(
-      Worker.layer({ slots: config.slots, shutdownGrace: config.shutdownGraceMs, cancelGrace }).pipe(
+      Worker.layer({ workerId, slots: config.slots, shutdownGrace: config.shutdownGraceMs, cancelGrace }).pipe(
         Layer.provide(RemoteLinks.layer({ nodes: config.nodes })),
         Layer.provide(HandlersModule.layer(Option.some(file)))
       )
     )
-    yield* Effect.logInfo("worker started").pipe(Effect.annotateLogs(Setting.printed(WorkerConfig.settings, config)))
-    yield* supervised.printReady({ nodeId: `worker-${process.pid}`, dataAddress: "", runnerAddress: "" })
+    yield* Effect.logInfo("worker started").pipe(Effect.annotateLogs({ ...Setting.printed(WorkerConfig.settings, config), workerId }))
+    yield* supervised.printReady({ nodeId: workerId, dataAddress: "", runnerAddress: "" })
     return yield* Effect.never
   }).pipe(Effect.scoped, Effect.provide(WorkerConfig.layerConfig))
 

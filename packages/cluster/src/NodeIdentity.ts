@@ -17,7 +17,12 @@ export class NodeIdentity extends Context.Tag("@orrery/cluster/NodeIdentity")<No
 }>() {}
 
 /** The node cannot start; the message says what to change. */
-export class StartFailed extends Data.TaggedError("StartFailed")<{ readonly reason: string; readonly cause?: unknown }> {
+export class StartFailed extends Data.TaggedError("StartFailed")<{
+  readonly reason: string
+  /** The same start may succeed later: a database that was down, say. False: something must be changed first. */
+  readonly isTemporary: boolean
+  readonly cause?: unknown
+}> {
   override get message() {
     return this.reason
   }
@@ -29,6 +34,7 @@ const freePort = (host: string, port: number) =>
     server.once("error", (error: NodeJS.ErrnoException) =>
       resume(
         new StartFailed({
+          isTemporary: false,
           reason: `port ${port} of ${host} cannot be used (${error.code ?? error.message}): stop what uses it or set ORRERY_RUNNER_PORT / ORRERY_DATA_PORT to another`
         })
       ))
@@ -68,6 +74,7 @@ export const enroll = Effect.gen(function*() {
     const recorded = rows[0]?.value
     if (recorded !== own) {
       return yield* new StartFailed({
+        isTemporary: false,
         reason: `setting ${key} is ${own} here but ${recorded} in this cluster: use the cluster's value`
       })
     }

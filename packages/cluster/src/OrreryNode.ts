@@ -49,15 +49,34 @@ const startRetry = (budgetMs: number) =>
     Schedule.upTo(Duration.millis(budgetMs))
   )
 
+/** Partitions are made for a week ahead, so a few missed rounds do no harm. */
+const historyInterval = "6 hours"
+
 /** Migrations and enrolment, before anything else looks at the database. */
 const Prepared = Layer.scopedDiscard(
   Effect.gen(function*() {
     yield* PgMigrations.run.pipe(
-      Effect.mapError((cause) => new NodeIdentity.StartFailed({ reason: `the database schema could not be brought up to date: ${reasonOf(cause)}`, cause }))
+      Effect.mapError((cause) => 
+        new NodeIdentity.StartFailed({
+          isTemporary: true,
+          reason: `the database schema could not be brought up to date: ${reasonOf(cause)}`,
+          cause
+        })
+      )
+    )
+    yield* PgMigrations.ensureHistoryPartitions.pipe(
+      Effect.catchAllCause((cause) => Effect.logWarning("could not make the history partitions of the coming days", cause)),
+      Effect.delay(historyInterval),
+      Effect.forever,
+      Effect.forkScoped
     )
     yield* NodeIdentity.enroll.pipe(
       Effect.catchTag("SqlError", (cause) =>
-        new NodeIdentity.StartFailed({ reason: `the node could not be recorded: ${reasonOf(cause)}`, cause }))
+        new NodeIdentity.StartFailed({
+          isTemporary: true,
+          reason: `the node could not be recorded: ${reasonOf(cause)}`,
+          cause
+        }))
     )
   })
 )
@@ -91,6 +110,7 @@ const Pools = Layer.unwrapEffect(
       Layer.catchAll((cause) =>
         Layer.fail(
           new NodeIdentity.StartFailed({
+            isTemporary: true,
             reason: `the database of ORRERY_DATABASE_URL did not answer within ${config.startBudgetMs} ms `
               + `(${reasonOf(cause)}): is it running, and is the URL right?`,
             cause

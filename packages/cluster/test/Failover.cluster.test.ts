@@ -2,14 +2,16 @@ import { assert, describe, it } from "@effect/vitest"
 import { Runs } from "@orrery/core/Runs"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
 import { nap, rigQueues, ticks } from "@orrery/testing/rigTasks"
+import * as PgPools from "@orrery/store-pg/PgPools"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
 import { Context, Effect } from "effect"
 
-/** The promise is 2 s; a test machine may be busy with other tests. The figures are in docs/reliability.md. */
-const servedWithinMs = 6_000
+/** The promises are 2 s and 5 s; a test machine may be busy with other tests. The figures are in docs/reliability.md. */
+const servedWithinMs = 4_000
+const servedAfterFreezeWithinMs = 9_000
 const timeout = 120_000
 
-const rig = (options: { readonly workers?: number; readonly workerSlots?: number } = {}) =>
+const rig = (options: Omit<Parameters<typeof ClusterRig.start>[0], "databaseUrl"> = {}) =>
   Effect.flatMap(TestPostgres.freshDatabase, (databaseUrl) => ClusterRig.start({ databaseUrl, ...options }))
 
 const assertNothingLost = (verdict: ClusterRig.Verdict) => {
@@ -19,6 +21,23 @@ const assertNothingLost = (verdict: ClusterRig.Verdict) => {
     { lost: 0, doubled: 0, failed: 0 }
   )
 }
+
+/** From now on the database notes which node wrote each row of a run, and when. Answers how many since a time. */
+const audit = (query: ClusterRig.Rig["query"]) =>
+  Effect.gen(function*() {
+    yield* query(`create table public.audit (app text not null, at timestamptz not null default clock_timestamp())`)
+    yield* query(`create function public.note() returns trigger language plpgsql as
+      $$ begin insert into public.audit (app) values (current_setting('application_name')); return null; end $$`)
+    for (const table of ["runs", "run_history"]) {
+      yield* query(`create trigger note after insert or update or delete on orrery.${table}
+        for each row execute function public.note()`)
+    }
+    return (nodeId: string, since: string) =>
+      query<{ count: string }>("select count(*) from public.audit where app = $1 and at > $2::timestamptz", [
+        PgPools.applicationName("journal", nodeId),
+        since
+      ]).pipe(Effect.map(([row]) => Number(row!.count)))
+  })
 
 describe("fail-over", () => {
   it.scopedLive("serves the queues of a killed node elsewhere and loses nothing", () =>
@@ -38,7 +57,12 @@ describe("fail-over", () => {
 
   it.scopedLive("takes over from a frozen node, refuses what it still writes, and takes it back as a new one", () =>
     Effect.gen(function*() {
-      const { load, ownerOf, query } = yield* rig()
+      const refused: Array<string> = []
+      const onLine = (name: string, line: string) => {
+        if (line.includes("queue actor ended") && line.includes("reason=fenced")) refused.push(name)
+      }
+      const { load, ownerOf, query } = yield* rig({ onLine })
+      const writesOf = yield* audit(query)
       const { allServed, longestGap, settle } = yield* load
       yield* allServed
       const victim = yield* ownerOf(rigQueues[0]!)
@@ -48,14 +72,16 @@ describe("fail-over", () => {
       yield* victim.kill("SIGSTOP")
       yield* allServed
       const gap = longestGap()
-      const epochs = yield* query("select id, epoch, owner from orrery.partitions order by id")
+      const [taken] = yield* query<{ now: string }>("select clock_timestamp()::text as now")
       yield* victim.kill("SIGCONT")
       yield* ClusterRig.eventually(victim.lastReady, (ready) => ready !== undefined && ready.nodeId !== before.nodeId)
-      const zombie = yield* query("select 1 from orrery.partitions where owner = $1", [before.nodeId])
 
-      assert.isAbove(epochs.length, 0)
-      assert.isBelow(gap, 12_000)
-      assert.strictEqual(zombie.length, 0)
+      assert.isBelow(gap, servedAfterFreezeWithinMs)
+      // It was writing before, it tried to write on, and none of that was let through.
+      assert.isAbove(yield* writesOf(before.nodeId, "-infinity"), 0)
+      assert.include(refused, victim.name)
+      assert.strictEqual(yield* writesOf(before.nodeId, taken!.now), 0)
+      assert.deepStrictEqual(yield* query("select 1 from orrery.partitions where owner = $1", [before.nodeId]), [])
       assertNothingLost(yield* settle)
     }), timeout)
 

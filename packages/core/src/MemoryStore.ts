@@ -12,7 +12,7 @@ import { type Page, type PageRequest, partitionKey, type PartitionName, Partitio
 import type { Run, RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { RunReader } from "./RunReader.js"
-import { listLimitMax, type RunFilter } from "./Runs.js"
+import { listBytesMax, listLimitMax, type RunFilter } from "./Runs.js"
 
 export interface MemoryStoreOptions {
   /** Final runs kept; the oldest go first. Default 100,000. */
@@ -165,13 +165,23 @@ const runReader = (state: State): RunReader["Type"] => {
     find: (id) => Effect.map(Clock.currentTimeMillis, (now) => live(id, now) ?? state.history.get(id)),
     list: (filter) =>
       Effect.map(Clock.currentTimeMillis, (now) =>
-        [...state.home.keys(), ...state.history.keys()]
+        withinBytes([...state.home.keys(), ...state.history.keys()]
           .filter((id) => filter.before === undefined || id < filter.before)
           .sort((a, b) => (a < b ? 1 : a > b ? -1 : 0))
           .map((id) => (live(id, now) ?? state.history.get(id))!)
           .filter((run) => matches(filter, run))
-          .slice(0, Math.min(filter.limit, listLimitMax)))
+          .slice(0, Math.min(filter.limit, listLimitMax))))
   }
+}
+
+/** Up to the bytes of a page, but one in any case. */
+const withinBytes = (runs: ReadonlyArray<Run>): ReadonlyArray<Run> => {
+  let bytes = 0
+  const end = runs.findIndex(({ payload, result }, at) => {
+    bytes += Buffer.byteLength(payload) + Buffer.byteLength(result ?? "")
+    return at > 0 && bytes > listBytesMax
+  })
+  return end < 0 ? runs : runs.slice(0, end)
 }
 
 const matches = (filter: RunFilter, run: Run): boolean =>

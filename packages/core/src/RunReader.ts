@@ -12,6 +12,6 @@ import type { RunFilter } from "./Runs.js"
  */
 export class RunReader extends Context.Tag("@orrery/core/RunReader")<RunReader, {
   readonly find: (id: RunId) => Effect.Effect<Run | undefined, StoreUnavailable>
-  /** Newest first by id, at most `filter.limit`. */
+  /** Newest first by id, at most `filter.limit`, and at most `listBytesMax` of payloads and results, but at least one. */
   readonly list: (filter: RunFilter) => Effect.Effect<ReadonlyArray<Run>, StoreUnavailable>
 }>() {}

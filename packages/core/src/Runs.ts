@@ -20,6 +20,8 @@ export interface RunFilter {
 export type CancelAnswer = "cancelled" | "requested" | "already-final"
 
 export const listLimitMax = 500
+/** 8 MiB of payloads and results end a page, so that it fits into one message. */
+export const listBytesMax = 8 * 1024 * 1024
 
 /**
  * PORT. What applications do with runs, from anywhere: inside a node, or over the wire.
@@ -37,7 +39,10 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
 
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
 
-  /** Newest first by id. */
+  /**
+   * Newest first by id: `filter.limit` runs, or fewer when their payloads and results come to 8 MiB, but at least one.
+   * Only an empty page is the end.
+   */
   readonly list: (filter: RunFilter) => Effect.Effect<ReadonlyArray<Run>, ClusterUnavailable>
 
   /** The run once it is final. Waits as long as that takes; survives node failures. */

@@ -8,7 +8,7 @@
 import { type Run, RunFailure } from "@orrery/core/Run"
 import { RunReader } from "@orrery/core/RunReader"
 import { isFinal, type RunState } from "@orrery/core/RunState"
-import { listLimitMax, type RunFilter } from "@orrery/core/Runs"
+import { listBytesMax, listLimitMax, type RunFilter } from "@orrery/core/Runs"
 import { Effect, Either, Layer, Schema } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
@@ -27,6 +27,8 @@ type Row = Omit<Run, "state" | "failure"> & {
   readonly state: number
   readonly failure: string | null
   readonly isDue: boolean
+  /** In lists only. */
+  readonly bytesBefore?: unknown
 }
 
 const decodeFailure = Schema.decodeUnknownEither(Schema.parseJson(RunFailure))
@@ -35,7 +37,7 @@ const decodeFailure = Schema.decodeUnknownEither(Schema.parseJson(RunFailure))
 const failureOf = (text: string): RunFailure =>
   Either.getOrElse(decodeFailure(text), (): RunFailure => ({ kind: "undecodable", tag: "RunFailure", message: text }))
 
-const runOf = ({ failure, isDue, state, ...row }: Row): Run => ({
+const runOf = ({ bytesBefore: _, failure, isDue, state, ...row }: Row): Run => ({
   ...row,
   state: isDue ? "ready" : names[state]!,
   failure: failure === null ? null : failureOf(failure)
@@ -75,7 +77,10 @@ const listStatement = (filter: RunFilter): Pg.QueryConfig => {
   const inHot = `(select ${hot} from orrery.runs r ${rest})`
   const inPast = `(select ${past} from orrery.run_history r ${rest})`
   const from = filter.state === undefined ? `${inHot} union all ${inPast}` : isFinal(filter.state) ? inPast : inHot
-  return { text: `select * from (${from}) found order by id desc ${limit}`, values }
+  const bytes = "octet_length(payload) + coalesce(octet_length(result), 0)"
+  const page = `select *, sum(${bytes}) over (order by id desc rows between unbounded preceding and 1 preceding) as "bytesBefore"
+    from (select * from (${from}) found order by id desc ${limit}) page`
+  return { text: `select * from (${page}) sized where "bytesBefore" is null or "bytesBefore" + ${bytes} <= ${listBytesMax} order by id desc`, values }
 }
 
 const findText = `select ${hot} from orrery.runs r join orrery.partitions p on p.id = r.partition_id where r.id = $1

@@ -1,7 +1,9 @@
 import { assert, layer } from "@effect/vitest"
 import { Journal, type StoredRun } from "@orrery/core/Journal"
 import type { PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import type { RunId } from "@orrery/core/RunId"
 import { RunReader } from "@orrery/core/RunReader"
+import { listBytesMax } from "@orrery/core/Runs"
 import { Effect, type Layer } from "effect"
 import { batchOf, finishOf, newRunId, samplePartition, sampleRun, takePartition, updateOf } from "./storeSamples.js"
 
@@ -119,6 +121,27 @@ export const runReaderContract = (
 
         assert.deepStrictEqual([first.length, second.length, third.length], [3, 3, 1])
         assert.deepStrictEqual([...first, ...second, ...third].map((run) => run.id), newestFirst)
+      }))
+
+    it.effect("ends a page early by bytes, but never before its first run", () =>
+      Effect.gen(function*() {
+        const reader = yield* RunReader
+        const partition = samplePartition()
+        const { namespace } = partition
+        const payload = (bytes: number) => ({ payload: JSON.stringify("x".repeat(bytes - 2)) })
+        const half = listBytesMax / 2
+        const { runs } = yield* insert(partition, [payload(half), payload(half), payload(10), payload(listBytesMax + 1)])
+        const [a, b, c, d] = runs.map((run) => run.id)
+        const page = (before?: RunId) =>
+          Effect.map(
+            reader.list({ namespace, limit: 10, ...(before === undefined ? {} : { before }) }),
+            (found) => found.map((run) => run.id)
+          )
+
+        assert.deepStrictEqual(yield* page(), [d])
+        assert.deepStrictEqual(yield* page(d), [c, b])
+        assert.deepStrictEqual(yield* page(b), [a])
+        assert.deepStrictEqual(yield* page(a), [])
       }))
 
     it.effect("lists by queue, task and final state", () =>
