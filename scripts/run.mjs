@@ -2,17 +2,22 @@
 // installed yet.
 //
 //   node scripts/run.mjs demo | orrery | layout | recovery | check | test [arguments]
+import { join } from "node:path"
 import { check } from "./check.mjs"
-import { exec } from "./child.mjs"
+import { exec, root } from "./child.mjs"
 import { Stop } from "./requirements.mjs"
 import { setup } from "./setup.mjs"
 import { test } from "./test.mjs"
 
-const program = (file) => (args) => exec(process.execPath, ["--import", "tsx", file, ...args])
+// Loaded after the set-up, which installs what it needs.
+const program = (file) => async (args) => {
+  const { compile } = await import("../packages/cli/compile.mjs")
+  return exec(process.execPath, [await compile(join(root, file)), ...args])
+}
 
 const commands = {
   demo: program("packages/examples/src/digest/main.ts"),
-  orrery: program("packages/cli/src/main.ts"),
+  orrery: (args) => exec(process.execPath, ["packages/cli/orrery.mjs", ...args]),
   layout: program("packages/bench/src/storageLayout.ts"),
   recovery: program("packages/bench/src/recovery.ts"),
   check,

@@ -80,8 +80,8 @@ const workerKills = (databaseUrl: Redacted.Redacted<string>, times: number) =>
         held[at]!.every(({ attempt, id }) => rows.some((row) => row.id === id && row.attempt > attempt)))
       waits.push(performance.now() - killedAt)
       yield* Effect.log(`SIGKILL of ${victim.name}: ${Math.round(waits[n]!)} ms`)
-      yield* Effect.forEach(ids, (id) => runs.cancel(id), { concurrency: "unbounded", discard: true })
-      yield* Effect.forEach(ids, (id) => runs.awaitFinal(id), { concurrency: "unbounded", discard: true })
+      yield* Effect.forEach(ids, (id) => runs.cancel(id), { concurrency: naps, discard: true })
+      yield* Effect.forEach(ids, (id) => runs.awaitFinal(id), { concurrency: naps, discard: true })
       yield* victim.ready
       yield* Effect.sleep("2 seconds")
     }

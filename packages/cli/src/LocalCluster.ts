@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url"
 import { exitCode } from "./ExitCode.js"
 import * as Supervisor from "./Supervisor.js"
 
-const main = fileURLToPath(new URL("./main.ts", import.meta.url))
+const main = fileURLToPath(new URL("../orrery.mjs", import.meta.url))
 
 export interface LocalClusterOptions {
   readonly databaseUrl: Redacted.Redacted<string>
@@ -71,8 +71,13 @@ export const start = (
       ...(options.workerSlots === undefined ? {} : { ORRERY_WORKER_SLOTS: String(options.workerSlots) })
     }
     const nodes = yield* Effect.forEach(numbers(options.nodes), (n) => launch(`node-${n}`, "node", nodeEnv))
-    // Each child stops with the scope anyway, but one after the other; this way all drain at once.
-    yield* Effect.addFinalizer(() => Effect.forEach(children, (child) => child.stop, { concurrency: processesMax, discard: true }))
+    // Each child stops with the scope anyway, but one after the other; this way the workers drain at once, while there
+    // are nodes to report to, and then the nodes.
+    const stopAll = (some: ReadonlyArray<Supervisor.Supervised>) =>
+      Effect.forEach(some, (child) => child.stop, { concurrency: processesMax, discard: true })
+    yield* Effect.addFinalizer(() =>
+      Effect.zipRight(stopAll(children.filter((child) => !nodes.includes(child))), stopAll(nodes))
+    )
     const ready = yield* Effect.forEach(nodes, whenReady, { concurrency: processesMax })
     const addresses = ready.map((each) => each.dataAddress)
     const workerEnv = {

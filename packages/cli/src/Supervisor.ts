@@ -23,9 +23,7 @@ import {
   Stream
 } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
-import { createRequire } from "node:module"
 import { createInterface } from "node:readline"
-import { pathToFileURL } from "node:url"
 import { exitCode } from "./ExitCode.js"
 
 /** What a process prints on its standard output, as one line of JSON, when it can be used. */
@@ -80,8 +78,10 @@ export class ChildEnded extends Data.TaggedError("ChildEnded")<{
 }
 
 export interface SupervisorOptions {
-  /** Run as `node --import tsx SCRIPT ARGS`. */
+  /** Run as `node SCRIPT ARGS`. */
   readonly script: string
+  /** Arguments of Node itself, before the script. */
+  readonly nodeArgs?: ReadonlyArray<string>
   readonly args?: ReadonlyArray<string>
   /** Added to ours. May hold secrets. */
   readonly env?: Readonly<Record<string, string>>
@@ -234,13 +234,11 @@ const stopChild = (state: State): Effect.Effect<void> =>
     yield* ended
   })
 
-const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href
-
 /** Synchronous, so that a stop comes either before it or finds the child. */
 const launch = (state: State, startedAt: number): Life | undefined => {
   if (state.stopping) return undefined
-  const { args = [], cwd, env, script } = state.options
-  const child = spawn(process.execPath, ["--import", tsx, script, ...args], {
+  const { args = [], cwd, env, nodeArgs = [], script } = state.options
+  const child = spawn(process.execPath, [...nodeArgs, script, ...args], {
     ...(cwd === undefined ? {} : { cwd }),
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe", "ipc"],

@@ -13,9 +13,21 @@ export class HandlersInvalid extends Data.TaggedError("HandlersInvalid")<{
   }
 }
 
+interface Module {
+  readonly default?: unknown
+}
+
+/** Left by `compile.mjs`: the module of `--handlers`, compiled into this program. */
+const compiled = (globalThis as { readonly [key: symbol]: unknown })[Symbol.for("@orrery/cli/compiledHandlers")] as
+  | { readonly file: string; readonly load: () => Promise<Module> }
+  | undefined
+
+const load = (file: string): Promise<Module> =>
+  compiled?.file === resolve(file) ? compiled.load() : import(pathToFileURL(resolve(file)).href) as Promise<Module>
+
 const exported = (file: string): Effect.Effect<unknown, HandlersInvalid> =>
   Effect.tryPromise({
-    try: async () => ((await import(pathToFileURL(resolve(file)).href)) as { readonly default?: unknown }).default,
+    try: async () => (await load(file)).default,
     catch: (cause) => new HandlersInvalid({ file, reason: `cannot be imported: ${cause instanceof Error ? cause.message : cause}` })
   })
 

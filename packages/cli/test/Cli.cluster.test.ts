@@ -3,13 +3,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { Effect, Redacted } from "effect"
 import { execFile } from "node:child_process"
-import { createRequire } from "node:module"
 import { fileURLToPath } from "node:url"
 
 const fileOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
-const main = fileOf("../src/main.ts")
+const main = fileOf("../orrery.mjs")
 const handlers = fileOf("../../examples/src/hello.ts")
-const tsx = createRequire(import.meta.url).resolve("tsx")
 
 interface Answer {
   readonly code: number
@@ -20,7 +18,7 @@ interface Answer {
 /** Runs the command as a person would; `env` holds all it knows of the cluster. */
 const orrery = (env: Record<string, string>, ...args: ReadonlyArray<string>) =>
   Effect.async<Answer>((resume) => {
-    const child = execFile(process.execPath, ["--import", tsx, main, ...args], {
+    const child = execFile(process.execPath, [main, ...args], {
       env: { PATH: process.env["PATH"], ...env },
       timeout: 60_000
     }, (_, out, err) => resume(Effect.succeed({ code: child.exitCode ?? -1, out: out.trim(), err })))

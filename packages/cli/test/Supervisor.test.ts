@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url"
 const script = fileURLToPath(new URL("./fixtures/child.ts", import.meta.url))
 const parent = fileURLToPath(new URL("./fixtures/parent.ts", import.meta.url))
 const tsx = createRequire(import.meta.url).resolve("tsx")
+const nodeArgs = ["--import", tsx]
 
 /** A child takes more than a second to start on a busy machine. */
 const testTimeoutMs = 60_000
@@ -33,6 +34,7 @@ describe("Supervisor", () => {
       const lines: Array<string> = []
       const pid = yield* Effect.scoped(Effect.gen(function*() {
         const child = yield* Supervisor.start({
+          nodeArgs,
           script,
           env: { ORRERY_TEST: "here" },
           onLine: (line) => lines.push(line)
@@ -50,7 +52,7 @@ describe("Supervisor", () => {
 
   it.scopedLive("starts a killed child again and tells of the new one", () =>
     Effect.gen(function*() {
-      const child = yield* Supervisor.start({ script })
+      const child = yield* Supervisor.start({ nodeArgs, script })
       const first = yield* child.ready
 
       assert.isTrue(yield* child.kill("SIGKILL"))
@@ -70,7 +72,7 @@ describe("Supervisor", () => {
 
   it.scopedLive("does not start a child again that refused its configuration, and tells what it said", () =>
     Effect.gen(function*() {
-      const child = yield* Supervisor.start({ script, args: ["refuses"], name: "node-1" })
+      const child = yield* Supervisor.start({ nodeArgs, script, args: ["refuses"], name: "node-1" })
 
       const failure = yield* Effect.flip(child.ready)
 
@@ -80,7 +82,7 @@ describe("Supervisor", () => {
 
   it.scopedLive("does not start a child again when asked not to", () =>
     Effect.gen(function*() {
-      const child = yield* Supervisor.start({ script, restart: false })
+      const child = yield* Supervisor.start({ nodeArgs, script, restart: false })
       yield* child.ready
 
       yield* child.kill("SIGKILL")
@@ -91,8 +93,8 @@ describe("Supervisor", () => {
 
   it.scopedLive("kills a child that does not stop, also a frozen one", () =>
     Effect.gen(function*() {
-      const stubborn = yield* Supervisor.start({ script, args: ["stubborn"], stopWithin: "300 millis" })
-      const frozen = yield* Supervisor.start({ script, stopWithin: "300 millis" })
+      const stubborn = yield* Supervisor.start({ nodeArgs, script, args: ["stubborn"], stopWithin: "300 millis" })
+      const frozen = yield* Supervisor.start({ nodeArgs, script, stopWithin: "300 millis" })
       const pids = [(yield* stubborn.ready).pid, (yield* frozen.ready).pid]
       yield* frozen.kill("SIGSTOP")
 

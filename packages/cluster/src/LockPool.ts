@@ -15,7 +15,11 @@ export const lockSessionsOf = (nodeId: string): string => applicationName(role, 
 /** Below the refresh interval, so that a dead socket fails the refresh instead of holding it. */
 const queryShare = 0.8
 
-export const layer: Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, never, ClusterConfig | NodeConfig | NodeIdentity> = Layer.unwrapEffect(
+export const layer: Layer.Layer<
+  SqlClient.SqlClient | PgClient.PgClient,
+  never,
+  ClusterConfig | NodeConfig | NodeIdentity
+> = Layer.unwrapEffect(
   Effect.gen(function*() {
     const cluster = yield* ClusterConfig
     const { databaseUrl } = yield* NodeConfig

@@ -56,7 +56,7 @@ const historyInterval = "6 hours"
 const Prepared = Layer.scopedDiscard(
   Effect.gen(function*() {
     yield* PgMigrations.run.pipe(
-      Effect.mapError((cause) => 
+      Effect.mapError((cause) =>
         new NodeIdentity.StartFailed({
           isTemporary: true,
           reason: `the database schema could not be brought up to date: ${reasonOf(cause)}`,

@@ -86,7 +86,7 @@ const make = Effect.gen(function*() {
       Effect.retry(takeOverRetry)
     )
     const actor = new QueueActor(name, taken, host)
-    const reason = yield* Effect.acquireUseRelease(
+    yield* Effect.acquireUseRelease(
       Effect.sync(() => {
         actors.set(key, actor)
         hub.register(actor)
@@ -101,10 +101,11 @@ const make = Effect.gen(function*() {
           const hadWork = !actor.isIdle
           yield* actor.close
           hub.unregister(actor)
+          const ended = { partition: key, epoch: actor.epoch, reason: yield* actor.stopped }
+          yield* Effect.annotateLogs(Effect.logInfo("queue actor ended"), ended)
           if (hadWork) for (const callback of orphanCallbacks) callback()
         })
     )
-    yield* Effect.logInfo("queue actor ended").pipe(Effect.annotateLogs({ partition: key, epoch: actor.epoch, reason }))
   })
 
   return Residents.of({
@@ -132,7 +133,8 @@ const make = Effect.gen(function*() {
       }).pipe(Effect.timeoutOption(ms), Effect.map((found) => found._tag === "Some" ? found.value : undefined)),
     host: (name, mayOwn) =>
       Effect.suspend(() =>
-        mayOwn() && locks.confirmedMsAgo() < cluster.lockExpirationMs ? residency(name) : Effect.void
+        // Peers may act in the place of a node that was silent for longer.
+        mayOwn() && locks.confirmedMsAgo() < node.eventLoopLagMaxMs ? residency(name) : Effect.void
       ).pipe(
         Effect.catchAllCause((cause) => Effect.logError("queue actor failed", cause)),
         Effect.zipRight(Effect.sleep(restartPause)),

@@ -25,7 +25,7 @@ const assertNothingLost = (verdict: ClusterRig.Verdict) => {
 /** From now on the database notes which node wrote each row of a run, and when. Answers how many since a time. */
 const audit = (query: ClusterRig.Rig["query"]) =>
   Effect.gen(function*() {
-    yield* query(`create table public.audit (app text not null, at timestamptz not null default clock_timestamp())`)
+    yield* query("create table public.audit (app text not null, at timestamptz not null default clock_timestamp())")
     yield* query(`create function public.note() returns trigger language plpgsql as
       $$ begin insert into public.audit (app) values (current_setting('application_name')); return null; end $$`)
     for (const table of ["runs", "run_history"]) {
@@ -61,17 +61,25 @@ describe("fail-over", () => {
       const onLine = (name: string, line: string) => {
         if (line.includes("queue actor ended") && line.includes("reason=fenced")) refused.push(name)
       }
-      const { load, ownerOf, query } = yield* rig({ onLine })
+      const { client, load, ownerOf, query } = yield* rig({ onLine })
       const writesOf = yield* audit(query)
       const { allServed, longestGap, settle } = yield* load
       yield* allServed
-      const victim = yield* ownerOf(rigQueues[0]!)
+      // The victim's own worker is in the middle of some, and will tell its own actor when it thaws.
+      yield* nap.enqueueMany(Array.from({ length: 400 }, () => ({ ms: 500 }))).pipe(Effect.provide(client))
+      const victim = yield* ownerOf(nap.queue)
       const before = yield* victim.ready
+      yield* ClusterRig.eventually(
+        query("select 1 from orrery.runs where state = 3 and worker = $1", [`node-${before.nodeId}`]),
+        (rows) => rows.length > 0
+      )
       longestGap()
 
       yield* victim.kill("SIGSTOP")
       yield* allServed
       const gap = longestGap()
+      const owned = query("select 1 from orrery.partitions where owner = $1", [before.nodeId])
+      yield* ClusterRig.eventually(owned, (rows) => rows.length === 0)
       const [taken] = yield* query<{ now: string }>("select clock_timestamp()::text as now")
       yield* victim.kill("SIGCONT")
       yield* ClusterRig.eventually(victim.lastReady, (ready) => ready !== undefined && ready.nodeId !== before.nodeId)
@@ -81,7 +89,7 @@ describe("fail-over", () => {
       assert.isAbove(yield* writesOf(before.nodeId, "-infinity"), 0)
       assert.include(refused, victim.name)
       assert.strictEqual(yield* writesOf(before.nodeId, taken!.now), 0)
-      assert.deepStrictEqual(yield* query("select 1 from orrery.partitions where owner = $1", [before.nodeId]), [])
+      assert.deepStrictEqual(yield* owned, [])
       assertNothingLost(yield* settle)
     }), timeout)
 
