@@ -29,7 +29,7 @@ const longer: ReadonlyMap<string, number> = new Map([
 const testLinesMax = 800
 const bannedNames = /(?:^|\/)(?:utils?|helpers?|common|misc)(?:\.[a-z]+|\/)/
 const bannedFolders = /(?:^|\/)(?:services|layers|errors|types)\//
-const anything = ["core", "store-pg", "api", "worker", "cluster", "cli", "testing", "bench", "examples"]
+const anything = ["core", "store-pg", "api", "worker", "cluster", "orrery", "cli", "testing", "bench", "examples"]
 
 /** Which packages a package may import. Dependencies point to core. */
 const mayImport: Readonly<Record<string, ReadonlyArray<string>>> = {
@@ -38,6 +38,7 @@ const mayImport: Readonly<Record<string, ReadonlyArray<string>>> = {
   api: ["core"],
   worker: ["core", "api"],
   cluster: ["core", "api", "worker", "store-pg"],
+  orrery: ["core", "api", "worker", "store-pg", "cluster"],
   testing: anything,
   cli: anything,
   examples: anything,

@@ -1,7 +1,8 @@
 /**
  * How long the queues of a node are not served after it is killed (SIGKILL), frozen (SIGSTOP) or drained (SIGTERM), and how
  * long the attempts of a killed worker are not running: three nodes under steady load on this machine, each event
- * `--times N` times (default 12), every node in turn. Prints one line per event, and one JSON object at the end.
+ * `--times N` times (default 12), every node in turn. Prints one line per event, and one JSON object at the end. What the
+ * processes say is in `.orrery/bench/recovery.log`.
  */
 import { Runs } from "@orrery/core/Runs"
 import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
@@ -9,6 +10,7 @@ import * as ClusterRig from "@orrery/testing/ClusterRig"
 import { NodeRuntime } from "@effect/platform-node"
 import { nap } from "@orrery/testing/rigTasks"
 import { Context, Effect, type Redacted } from "effect"
+import { createWriteStream } from "node:fs"
 
 const timesDefault = 12
 /** Between events: shards settle, the killed node is back. */
@@ -88,13 +90,22 @@ const workerKills = (databaseUrl: Redacted.Redacted<string>, times: number) =>
     return summary(waits)
   })
 
+/** What the processes said, to look up what took long. */
+const logFile = ".orrery/bench/recovery.log"
+
+const processLog = Effect.acquireRelease(
+  Effect.sync(() => createWriteStream(logFile)),
+  (stream) => Effect.sync(() => stream.end())
+).pipe(Effect.map((stream) => (name: string, line: string) => void stream.write(`[${name}] ${line}\n`)))
+
 const main = Effect.scoped(
   Effect.gen(function*() {
     const times = argument("--times", timesDefault)
     const server = yield* EmbeddedPostgres.start({ dataDir: ".orrery/bench/recovery" })
     const database = (name: string) => EmbeddedPostgres.createDatabase(server, `recovery_${name}_${process.pid}`)
     const nodes = yield* Effect.scoped(Effect.gen(function*() {
-      const rig = yield* ClusterRig.start({ databaseUrl: yield* database("nodes"), workers: 1 })
+      const onLine = yield* processLog
+      const rig = yield* ClusterRig.start({ databaseUrl: yield* database("nodes"), workers: 1, onLine })
       const load = yield* rig.load
       const drain = yield* nodeEvents(rig, load, "SIGTERM", times)
       const { attemptsMax } = (yield* rig.query<{ attemptsMax: number }>(

@@ -17,7 +17,7 @@ const orrery = Command.make("orrery").pipe(
   Command.withDescription(
     "A distributed task scheduler. Start with `orrery up`. "
       + "Exit codes: 0 done; 1 wrong arguments or configuration, refused, or the run did not succeed; "
-      + "69 database or cluster not reachable; 75 the node must be started anew; 130 interrupted."
+      + "69 database or cluster not reachable; 70 a defect of Orrery; 75 the node must be started anew; 130 interrupted."
   ),
   Command.withSubcommands([up.command, node.command, worker.command, migrate.command, enqueue.command, runs.command])
 )

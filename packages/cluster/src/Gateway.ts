@@ -7,17 +7,19 @@ import { Sharding } from "@effect/cluster"
 import { encodeRequests } from "@orrery/api/Frames"
 import type { Client } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner } from "@orrery/api/NodeRpcs"
-import { ClusterUnavailable, type EnqueueError, InvalidRequest, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
+import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { RunReader } from "@orrery/core/RunReader"
 import { isFinal } from "@orrery/core/RunState"
-import { type CancelAnswer, listLimitMax, Runs } from "@orrery/core/Runs"
+import { type CancelAnswer, Runs } from "@orrery/core/Runs"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
+import * as OwnedCalls from "./OwnedCalls.js"
+import type { RowFailure } from "./OwnedCalls.js"
 import { Peers } from "./Peers.js"
 import type { QueueActor } from "./QueueActor.js"
 import { QueueEntity, shardGroup } from "./QueueEntity.js"
@@ -36,8 +38,6 @@ export const waitMsMax = 20_000
 const ownersMax = 10_000
 /** Addresses of nodes that have left. */
 const leftMax = 1_000
-
-export type RowFailure = { readonly index: number; readonly error: EnqueueError }
 
 export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   /** Stores the runs, wherever their owners are; answers which were not, and why. */
@@ -121,9 +121,6 @@ const make = Effect.gen(function*() {
     )
 
   const notOwner = (name: PartitionName) => new NotOwner(name)
-  const unavailable = (operation: string) => (error: StoreUnavailable) =>
-    new ClusterUnavailable({ operation, reason: error.message })
-
   const mayLiveHere = (name: PartitionName) =>
     sharding.hasShardId(sharding.getShardId(partitionKey(name) as never, shardGroup))
 
@@ -199,19 +196,11 @@ const make = Effect.gen(function*() {
     leftOut(address)
   )
 
+  const asNotOwner = (name: PartitionName) => <E>(error: E): NotOwner | Exclude<E, "not-owner"> =>
+    error === "not-owner" ? notOwner(name) : error as Exclude<E, "not-owner">
+
   const store = (actor: QueueActor, name: PartitionName, requests: ReadonlyArray<RunRequest>) =>
-    actor.enqueue(requests).pipe(
-      Effect.mapBoth({
-        onFailure: () => notOwner(name),
-        onSuccess: (answers) => {
-          const failures: Array<RowFailure> = []
-          answers.forEach((answer, index) => {
-            if (answer !== "stored") failures.push({ index, error: answer })
-          })
-          return failures
-        }
-      })
-    )
+    Effect.mapError(OwnedCalls.enqueue(actor, requests), () => notOwner(name))
 
   const resent = (requests: ReadonlyArray<RunRequest>, again: boolean) =>
     again ? requests.map((request) => ({ ...request, resend: true })) : requests
@@ -255,44 +244,19 @@ const make = Effect.gen(function*() {
     )
   }
 
-  const find = (id: RunId) =>
-    reader.find(id).pipe(
-      Effect.mapError(unavailable("get")),
-      Effect.flatMap((run) => run === undefined ? new RunNotFound({ runId: id }) : Effect.succeed(run))
-    )
+  const find = (id: RunId) => OwnedCalls.find(reader, id)
 
   const nameOf = (run: Run): PartitionName => ({ namespace: run.namespace, queue: run.queue, partition: run.partition })
 
   const cancelHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
-    actor.cancel(id).pipe(
-      Effect.mapError((error) => error === "not-owner" ? notOwner(name) : unavailable("cancel")(error)),
-      Effect.flatMap((answer) =>
-        answer !== undefined
-          ? Effect.succeed(answer)
-          // Not waiting and not running here: final, unless it was never here.
-          : Effect.flatMap(find(id), (run) => isFinal(run.state) ? Effect.succeed("already-final" as const) : notOwner(name))
-      )
-    )
+    Effect.mapError(OwnedCalls.cancel(reader, actor, id), asNotOwner(name))
 
-  const waitHere = (actor: QueueActor, id: RunId, waitMs: number) =>
-    Effect.gen(function*() {
-      const ended = yield* Effect.async<void>((resume) => {
-        const stop = actor.watch(id, () => resume(Effect.void))
-        return Effect.sync(stop)
-      }).pipe(Effect.timeoutOption(waitMs), Effect.fork)
-      yield* Effect.yieldNow()
-      // Watching first, then looking: an end between the two is not missed.
-      const before = yield* find(id)
-      if (isFinal(before.state)) return before
-      yield* ended
-      const after = yield* find(id)
-      return isFinal(after.state) ? after : null
-    }).pipe(Effect.scoped)
+  const waitHere = (actor: QueueActor, id: RunId, waitMs: number) => OwnedCalls.awaitFinal(reader, actor, id, waitMs)
 
   return Gateway.of({
     enqueue,
     get: find,
-    list: (filter) => reader.list({ ...filter, limit: Math.min(filter.limit, listLimitMax) }).pipe(Effect.mapError(unavailable("list"))),
+    list: (filter) => OwnedCalls.list(reader, filter),
     cancel: (id) =>
       Effect.gen(function*() {
         const run = yield* find(id)

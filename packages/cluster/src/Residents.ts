@@ -37,13 +37,18 @@ const restartPause = "100 millis"
 /** How often silent workers are looked for, as a share of the lease. */
 const sweepsPerLease = 10
 
-const make = Effect.gen(function*() {
+export interface ResidentsOptions {
+  readonly nodeId: string
+  readonly windowRunsMax: number
+  readonly windowBytesMax: number
+  /** False: others may act in the place of this node, so it must take nothing over. */
+  readonly mayTakeOver: () => boolean
+}
+
+export const make = Effect.fn("Residents.make")(function*(options: ResidentsOptions) {
   const cluster = yield* ClusterConfig
-  const node = yield* NodeConfig
   const journal = yield* Journal
   const store = yield* PartitionStore
-  const locks = yield* LockStorage
-  const self = yield* NodeIdentity
   const hub = new WorkerHub({ leaseMs: cluster.leaseMs, lostGraceMs: cluster.lostWorkerGraceMs })
   const clock = new DatabaseClock()
   const actors = new Map<string, QueueActor>()
@@ -69,8 +74,8 @@ const make = Effect.gen(function*() {
     adoptionGraceMs: cluster.adoptionGraceMs,
     lostWorkerGraceMs: cluster.lostWorkerGraceMs,
     payloadBytesMax: cluster.payloadBytesMax,
-    windowRunsMax: node.windowRunsMax,
-    windowBytesMax: node.windowBytesMax
+    windowRunsMax: options.windowRunsMax,
+    windowBytesMax: options.windowBytesMax
   }
 
   yield* Effect.sync(() => hub.sweep()).pipe(
@@ -81,7 +86,7 @@ const make = Effect.gen(function*() {
 
   const residency = Effect.fnUntraced(function*(name: PartitionName) {
     const key = partitionKey(name)
-    const taken = yield* store.takeOver(name, self.nodeId).pipe(
+    const taken = yield* store.takeOver(name, options.nodeId).pipe(
       Effect.tapError((error) => Effect.logWarning(`cannot take ${key} over: ${error.message}`)),
       Effect.retry(takeOverRetry)
     )
@@ -102,7 +107,8 @@ const make = Effect.gen(function*() {
           yield* actor.close
           hub.unregister(actor)
           const ended = { partition: key, epoch: actor.epoch, reason: yield* actor.stopped }
-          yield* Effect.annotateLogs(Effect.logInfo("queue actor ended"), ended)
+          const tell = ended.reason === "closed" ? Effect.logDebug : Effect.logInfo
+          yield* Effect.annotateLogs(tell("queue actor ended"), ended)
           if (hadWork) for (const callback of orphanCallbacks) callback()
         })
     )
@@ -132,10 +138,7 @@ const make = Effect.gen(function*() {
         })
       }).pipe(Effect.timeoutOption(ms), Effect.map((found) => found._tag === "Some" ? found.value : undefined)),
     host: (name, mayOwn) =>
-      Effect.suspend(() =>
-        // Peers may act in the place of a node that was silent for longer.
-        mayOwn() && locks.confirmedMsAgo() < node.eventLoopLagMaxMs ? residency(name) : Effect.void
-      ).pipe(
+      Effect.suspend(() => (mayOwn() && options.mayTakeOver() ? residency(name) : Effect.void)).pipe(
         Effect.catchAllCause((cause) => Effect.logError("queue actor failed", cause)),
         Effect.zipRight(Effect.sleep(restartPause)),
         Effect.forever,
@@ -153,4 +156,14 @@ const make = Effect.gen(function*() {
   })
 })
 
-export const layer = Layer.scoped(Residents, make)
+export const layer = Layer.scoped(
+  Residents,
+  Effect.gen(function*() {
+    const { eventLoopLagMaxMs, windowBytesMax, windowRunsMax } = yield* NodeConfig
+    const { nodeId } = yield* NodeIdentity
+    const locks = yield* LockStorage
+    // Peers may act in the place of a node that was silent for longer.
+    const mayTakeOver = () => locks.confirmedMsAgo() < eventLoopLagMaxMs
+    return yield* make({ nodeId, windowBytesMax, windowRunsMax, mayTakeOver })
+  })
+)

@@ -1,22 +1,17 @@
 import { NodeRuntime } from "@effect/platform-node"
-import * as OrreryNode from "@orrery/cluster/OrreryNode"
-import { Handlers, Task } from "@orrery/core"
-import * as NodeConfig from "@orrery/core/NodeConfig"
-import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
-import { Console, Effect, Layer, Schema } from "effect"
+import { Orrery, Task } from "@orrery/orrery"
+import { Console, Effect, Schema } from "effect"
 
 const greet = Task.make("greet", {
   payload: Schema.Struct({ name: Schema.String }),
   success: Schema.String
 })
 
-const handlers = greet.toLayer(({ name }) => Effect.succeed(`hello ${name}`)).pipe(Layer.provideMerge(Handlers.layer))
+const handlers = greet.toLayer(({ name }) => Effect.succeed(`hello ${name}`))
 
-const node = Layer.unwrapScoped(
-  Effect.map(EmbeddedPostgres.start({ dataDir: ".orrery/quick-start" }), ({ url }) =>
-    OrreryNode.layer.pipe(Layer.provide([handlers, NodeConfig.layerAll({ databaseUrl: url })])))
-)
+// Durable on this machine. Elsewhere: layerMemory, layerNode, layerClient; the program stays the same.
+const orrery = Orrery.layerEmbedded({ dataDir: ".orrery/quick-start", handlers })
 
 const program = greet.execute({ name: "world" }).pipe(Effect.flatMap(Console.log))
 
-NodeRuntime.runMain(Effect.provide(program, node))
+NodeRuntime.runMain(Effect.provide(program, orrery))

@@ -91,6 +91,11 @@ export const start = (options: {
       ...(options.env === undefined ? {} : { env: options.env }),
       ...(options.onLine === undefined ? {} : { onLine: options.onLine })
     })
+    yield* Effect.forEach(cluster.all, (child) =>
+      child.ended.pipe(
+        Effect.flatMap((ended) => ended.reason === "stopped" ? Effect.void : Effect.logError(ended.message)),
+        Effect.forkScoped
+      ))
     const client = yield* Layer.build(RunsClient.layer({ nodes: cluster.addresses }))
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => {

@@ -1,0 +1,84 @@
+/** What the owner of a partition answers: calls on an actor that lives here, in the words of the `Runs` port. */
+import { ClusterUnavailable, type EnqueueError, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
+import type { Run } from "@orrery/core/Run"
+import type { RunId } from "@orrery/core/RunId"
+import type { RunReader } from "@orrery/core/RunReader"
+import type { RunRequest } from "@orrery/core/RunRequest"
+import { isFinal } from "@orrery/core/RunState"
+import { type CancelAnswer, listLimitMax, type RunFilter } from "@orrery/core/Runs"
+import { Effect } from "effect"
+import type { NotOwner } from "./ActorHost.js"
+import type { QueueActor } from "./QueueActor.js"
+
+export interface RowFailure {
+  readonly index: number
+  readonly error: EnqueueError
+}
+
+const unavailable = (operation: string) => (error: StoreUnavailable) =>
+  new ClusterUnavailable({ operation, reason: error.message })
+
+/** Which of the requests were not stored, and why. */
+export const enqueue = (
+  actor: QueueActor,
+  requests: ReadonlyArray<RunRequest>
+): Effect.Effect<ReadonlyArray<RowFailure>, NotOwner> =>
+  Effect.map(actor.enqueue(requests), (answers) => {
+    const failures: Array<RowFailure> = []
+    answers.forEach((answer, index) => {
+      if (answer !== "stored") failures.push({ index, error: answer })
+    })
+    return failures
+  })
+
+export const find = (
+  reader: RunReader["Type"],
+  id: RunId
+): Effect.Effect<Run, RunNotFound | ClusterUnavailable> =>
+  reader.find(id).pipe(
+    Effect.mapError(unavailable("get")),
+    Effect.flatMap((run) => run === undefined ? new RunNotFound({ runId: id }) : Effect.succeed(run))
+  )
+
+export const list = (
+  reader: RunReader["Type"],
+  filter: RunFilter
+): Effect.Effect<ReadonlyArray<Run>, ClusterUnavailable> =>
+  Effect.mapError(reader.list({ ...filter, limit: Math.min(filter.limit, listLimitMax) }), unavailable("list"))
+
+export const cancel = (
+  reader: RunReader["Type"],
+  actor: QueueActor,
+  id: RunId
+): Effect.Effect<CancelAnswer, NotOwner | RunNotFound | ClusterUnavailable> =>
+  actor.cancel(id).pipe(
+    Effect.mapError((error) => error === "not-owner" ? error : unavailable("cancel")(error)),
+    Effect.flatMap((answer) =>
+      answer !== undefined
+        ? Effect.succeed(answer)
+        // Not waiting and not running here: final, unless it was never here.
+        : Effect.flatMap(find(reader, id), (run) =>
+          isFinal(run.state) ? Effect.succeed("already-final" as const) : Effect.fail("not-owner" as const))
+    )
+  )
+
+/** The run once it is final, or `null` after `waitMs` or when the actor has ended. */
+export const awaitFinal = (
+  reader: RunReader["Type"],
+  actor: QueueActor,
+  id: RunId,
+  waitMs: number
+): Effect.Effect<Run | null, RunNotFound | ClusterUnavailable> =>
+  Effect.gen(function*() {
+    const ended = yield* Effect.async<void>((resume) => {
+      const stop = actor.watch(id, () => resume(Effect.void))
+      return Effect.sync(stop)
+    }).pipe(Effect.timeoutOption(waitMs), Effect.fork)
+    yield* Effect.yieldNow()
+    // Watching first, then looking: an end between the two is not missed.
+    const before = yield* find(reader, id)
+    if (isFinal(before.state)) return before
+    yield* ended
+    const after = yield* find(reader, id)
+    return isFinal(after.state) ? after : null
+  }).pipe(Effect.scoped)

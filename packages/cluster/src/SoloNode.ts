@@ -1,0 +1,188 @@
+/**
+ * Actors and a worker in one process that is the whole cluster: no locks, no sockets, no peers. As durable as the
+ * store it is given. At most one such process may use a store at a time: a second one takes every partition over, and
+ * the fence stops the first.
+ */
+import { ClusterConfig } from "@orrery/core/ClusterConfig"
+import { ClusterUnavailable } from "@orrery/core/Errors"
+import type { Handlers } from "@orrery/core/Handlers"
+import type { Journal } from "@orrery/core/Journal"
+import * as NodeConfig from "@orrery/core/NodeConfig"
+import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import type { Run } from "@orrery/core/Run"
+import { RunReader } from "@orrery/core/RunReader"
+import type { RunRequest } from "@orrery/core/RunRequest"
+import { isFinal } from "@orrery/core/RunState"
+import { type CancelAnswer, Runs } from "@orrery/core/Runs"
+import * as LocalLinks from "@orrery/worker/LocalLinks"
+import * as Worker from "@orrery/worker/Worker"
+import { type Duration, Effect, Exit, Layer, Schedule, Scope } from "effect"
+import { randomUUID } from "node:crypto"
+import * as HubLink from "./HubLink.js"
+import * as OwnedCalls from "./OwnedCalls.js"
+import type { QueueActor } from "./QueueActor.js"
+import * as Residents from "./Residents.js"
+
+export interface SoloOptions {
+  /** Attempts at a time; 0: none run here. Default 8. */
+  readonly slots?: number
+  /** How long running handlers may go on after the scope has closed. Default 5 s. */
+  readonly shutdownGrace?: Duration.DurationInput
+  /** A queue without runs and calls for this long leaves memory, ms. Default 1 min. */
+  readonly passivateAfterMs?: number
+}
+
+const sweepEvery = "1 second"
+/** An actor that is being made, or was fenced and is made anew. */
+const actorWaitMs = 5_000
+/** One wait of `awaitFinal`; then the actor is looked for anew. */
+const awaitMs = 20_000
+/** An actor ended under a call: 20 ms doubling to 250 ms, for 15 s. */
+const again = Schedule.exponential("20 millis").pipe(
+  Schedule.union(Schedule.spaced("250 millis")),
+  Schedule.upTo("15 seconds")
+)
+
+interface Home {
+  readonly name: PartitionName
+  readonly scope: Scope.CloseableScope
+  idleSince: number
+}
+
+const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) =>
+  Effect.gen(function*() {
+    const store = yield* PartitionStore
+    const reader = yield* RunReader
+    const parent = yield* Effect.scope
+    const homes = new Map<string, Home>()
+
+    const settle = (name: PartitionName) =>
+      Effect.suspend(() => {
+        const key = partitionKey(name)
+        const known = homes.get(key)
+        if (known !== undefined) {
+          known.idleSince = performance.now()
+          return Effect.void
+        }
+        return Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          homes.set(key, { name, scope, idleSince: performance.now() })
+          yield* Scope.extend(residents.host(name, () => true), scope)
+        })
+      })
+
+    const actorOf = (name: PartitionName): Effect.Effect<QueueActor, "not-owner"> =>
+      Effect.suspend(() => {
+        const actor = residents.find(name)
+        if (actor !== undefined) return Effect.succeed(actor)
+        return Effect.zipRight(settle(name), residents.await(name, actorWaitMs)).pipe(
+          Effect.flatMap((found) => found === undefined ? Effect.fail("not-owner" as const) : Effect.succeed(found))
+        )
+      })
+
+    const route = <A, E>(
+      operation: string,
+      name: PartitionName,
+      ask: (actor: QueueActor) => Effect.Effect<A, E | "not-owner">
+    ): Effect.Effect<A, Exclude<E, "not-owner"> | ClusterUnavailable> =>
+      Effect.flatMap(actorOf(name), ask).pipe(
+        Effect.retry({ schedule: again, while: (error) => error === "not-owner" }),
+        Effect.mapError((error) =>
+          error === "not-owner"
+            ? new ClusterUnavailable({ operation, reason: `${partitionKey(name)} could not be taken over` })
+            : error as Exclude<E, "not-owner">
+        )
+      )
+
+    yield* Effect.gen(function*() {
+      for (const [key, home] of homes) {
+        const actor = residents.find(home.name)
+        if (actor === undefined || !actor.isIdle) home.idleSince = performance.now()
+        if (performance.now() - home.idleSince < passivateAfterMs) continue
+        homes.delete(key)
+        yield* Scope.close(home.scope, Exit.void)
+      }
+    }).pipe(Effect.delay(sweepEvery), Effect.forever, Effect.forkScoped)
+    yield* Scope.addFinalizer(
+      parent,
+      Effect.suspend(() =>
+        Effect.forEach(homes.values(), ({ scope }) => Scope.close(scope, Exit.void), { concurrency: 64, discard: true })
+      )
+    )
+    // What an earlier process left waiting.
+    const left = yield* Effect.retry(store.listWithWork, again).pipe(Effect.orElseSucceed(() => []))
+    yield* Effect.forEach(left, settle, { discard: true })
+
+    const find = (id: Run["id"]) => OwnedCalls.find(reader, id)
+    const nameOf = ({ namespace, partition, queue }: Run): PartitionName => ({ namespace, queue, partition })
+
+    const awaitFinal: Runs["Type"]["awaitFinal"] = (id) =>
+      Effect.gen(function*() {
+        const run = yield* find(id)
+        if (isFinal(run.state)) return run
+        const final = yield* route("await", nameOf(run), (actor) => OwnedCalls.awaitFinal(reader, actor, id, awaitMs))
+        return final ?? (yield* awaitFinal(id))
+      })
+
+    return Runs.of({
+      enqueueMany: (requests) =>
+        Effect.gen(function*() {
+          const groups = new Map<string, { readonly name: PartitionName; readonly requests: Array<RunRequest> }>()
+          for (const request of requests) {
+            const name = { namespace: request.namespace, queue: request.queue, partition: 0 }
+            const key = partitionKey(name)
+            const group = groups.get(key)
+            if (group === undefined) groups.set(key, { name, requests: [request] })
+            else group.requests.push(request)
+          }
+          yield* Effect.forEach(groups.values(), (group) =>
+            Effect.flatMap(
+              route("enqueue", group.name, (actor) => OwnedCalls.enqueue(actor, group.requests)),
+              ([first]) => first === undefined ? Effect.void : Effect.fail(first.error)
+            ), { concurrency: 16, discard: true })
+        }),
+      get: find,
+      list: (filter) => OwnedCalls.list(reader, filter),
+      awaitFinal,
+      cancel: (id) =>
+        Effect.gen(function*() {
+          const run = yield* find(id)
+          if (isFinal(run.state)) return "already-final" as const
+          return yield* route<CancelAnswer, ClusterUnavailable>("cancel", nameOf(run), (actor) =>
+            Effect.catchTag(OwnedCalls.cancel(reader, actor, id), "RunNotFound", () => Effect.fail("not-owner" as const)))
+        })
+    })
+  })
+
+/** Serves until the scope closes: then the worker drains, and the actors write what they have decided. */
+export const layer = (
+  options: SoloOptions = {}
+): Layer.Layer<Runs, never, Journal | PartitionStore | RunReader | Handlers | ClusterConfig> => {
+  const nodeId = randomUUID()
+  const residents = Layer.scoped(
+    Residents.Residents,
+    Residents.make({
+      nodeId,
+      windowRunsMax: NodeConfig.windowRunsMaxDefault,
+      windowBytesMax: NodeConfig.windowBytesMaxDefault,
+      mayTakeOver: () => true
+    })
+  )
+  const runs = Layer.scoped(
+    Runs,
+    Effect.flatMap(Residents.Residents, (found) =>
+      make(found, options.passivateAfterMs ?? NodeConfig.passivateAfterMsDefault))
+  )
+  const slots = options.slots ?? NodeConfig.workerSlotsDefault
+  const worker = Layer.unwrapEffect(
+    Effect.gen(function*() {
+      const { hub } = yield* Residents.Residents
+      const { leaseMs } = yield* ClusterConfig
+      if (slots === 0) return Layer.empty
+      return Worker.layer({ slots, shutdownGrace: options.shutdownGrace ?? "5 seconds" }).pipe(
+        Layer.provide(LocalLinks.layer([HubLink.make(nodeId, hub, leaseMs)]))
+      )
+    })
+  )
+  return worker.pipe(Layer.provideMerge(runs), Layer.provide(residents))
+}

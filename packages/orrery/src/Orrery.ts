@@ -1,0 +1,65 @@
+/**
+ * Where runs live and who executes them. The program above does not change:
+ *
+ *   layerMemory     this process, nothing survives it. For tests and for work that may be lost
+ *   layerEmbedded   this machine: PostgreSQL as a child process, its data in a folder
+ *   layerNode       a member of a cluster on a given PostgreSQL
+ *   layerClient     no member: calls a cluster, executes nothing
+ *
+ * All provide `Runs`, which `task.enqueue`, `task.execute` and the others need.
+ */
+import * as RunsClient from "@orrery/api/RunsClient"
+import * as OrreryNode from "@orrery/cluster/OrreryNode"
+import * as SoloNode from "@orrery/cluster/SoloNode"
+import * as ClusterConfig from "@orrery/core/ClusterConfig"
+import * as Handlers from "@orrery/core/Handlers"
+import * as MemoryStore from "@orrery/core/MemoryStore"
+import * as NodeConfig from "@orrery/core/NodeConfig"
+import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
+import { Effect, Layer } from "effect"
+
+/** Made with `task.toLayer`; several with `Layer.mergeAll`. */
+export type HandlersLayer<E, R> = Layer.Layer<never, E, R | Handlers.Handlers>
+
+const filled = <E, R>(
+  handlers: HandlersLayer<E, R> | undefined
+): Layer.Layer<Handlers.Handlers, E, Exclude<R, Handlers.Handlers>> =>
+  handlers === undefined ? Handlers.layer : Layer.provideMerge(handlers, Handlers.layer)
+
+export interface MemoryOptions<E, R> extends SoloNode.SoloOptions, MemoryStore.MemoryStoreOptions {
+  readonly handlers?: HandlersLayer<E, R>
+  readonly cluster?: Partial<ClusterConfig.Values>
+}
+
+/**
+ * Not durable: runs are gone with the process. The same actors, order, retries and cancellation as in a cluster.
+ * Keeps the newest `historyRunsMax` final runs, default 100,000.
+ */
+export const layerMemory = <E = never, R = never>(options: MemoryOptions<E, R> = {}) =>
+  SoloNode.layer(options).pipe(
+    Layer.provide([filled(options.handlers), MemoryStore.layerWith(options), ClusterConfig.layer(options.cluster)])
+  )
+
+type NodeOptions<E, R> = Parameters<typeof NodeConfig.layerAll>[0] & { readonly handlers?: HandlersLayer<E, R> }
+
+/** A member of a cluster: owns queues, executes runs, listens for the others. Settings: docs/configuration.md. */
+export const layerNode = <E = never, R = never>({ handlers, ...options }: NodeOptions<E, R>) =>
+  OrreryNode.layer.pipe(Layer.provide([filled(handlers), NodeConfig.layerAll(options)]))
+
+/** As `layerNode`, with the settings of the environment (`ORRERY_...`). */
+export const layerNodeConfig = <E = never, R = never>(options: { readonly handlers?: HandlersLayer<E, R> } = {}) =>
+  OrreryNode.layer.pipe(Layer.provide([filled(options.handlers), NodeConfig.layerAllConfig]))
+
+interface EmbeddedOptions<E, R> extends Omit<NodeOptions<E, R>, "databaseUrl"> {
+  /** Folder of the database; made when it is missing. One process at a time. */
+  readonly dataDir: string
+}
+
+/** Durable on one machine: the database is a child process, started and stopped with the layer. */
+export const layerEmbedded = <E = never, R = never>({ dataDir, ...options }: EmbeddedOptions<E, R>) =>
+  Layer.unwrapScoped(
+    Effect.map(EmbeddedPostgres.start({ dataDir }), ({ url }) => layerNode({ ...options, databaseUrl: url }))
+  )
+
+/** Calls a cluster through any of its nodes. */
+export const layerClient = RunsClient.layer

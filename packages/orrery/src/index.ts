@@ -1,0 +1,4 @@
+/** One import for applications: define tasks, choose a layer, provide it. */
+export { RetryPolicy, Task } from "@orrery/core"
+export { Runs } from "@orrery/core/Runs"
+export * as Orrery from "./Orrery.js"
