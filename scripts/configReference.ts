@@ -25,7 +25,9 @@ const row = (name: string, setting: Setting<unknown>): string => {
   const variable = setting.fallbackEnv === undefined
     ? `\`${prefix}_${setting.env}\``
     : `\`${prefix}_${setting.env}\`, else \`${setting.fallbackEnv}\``
-  return `| ${variable} | \`${name}\` | ${shown(setting)} | ${setting.unit} | ${cell(setting.doc)}${setting.isSecret ? " **Secret.**" : ""} |`
+  return `| ${variable} | \`${name}\` | ${shown(setting)} | ${setting.unit} | ${cell(setting.doc)}${
+    setting.isSecret ? " **Secret.**" : ""
+  } |`
 }
 
 const table = (settings: Settings): string =>

@@ -1,64 +1,26 @@
-// Lint and format in one tool; `node scripts/run.mjs check --fix` formats. The house style behind the format rules:
-// two spaces, double quotes, no semicolons, no trailing commas, 120 columns.
-import stylistic from "@stylistic/eslint-plugin"
+// Lint and format in one tool; `node scripts/run.mjs check --fix` formats, in the style of Effect itself: two spaces,
+// double quotes, no semicolons, no trailing commas, 120 columns.
+import effect from "@effect/eslint-plugin"
 import { fileURLToPath } from "node:url"
 import tseslint from "typescript-eslint"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
 const format = {
-  "@stylistic/array-bracket-spacing": ["error", "never"],
-  "@stylistic/arrow-parens": ["error", "always"],
-  "@stylistic/arrow-spacing": "error",
-  "@stylistic/block-spacing": "error",
-  "@stylistic/comma-dangle": ["error", "never"],
-  "@stylistic/comma-spacing": "error",
-  "@stylistic/eol-last": "error",
-  "@stylistic/function-call-spacing": "error",
-  "@stylistic/generator-star-spacing": ["error", { before: false, after: false }],
-  "@stylistic/indent": ["error", 2, {
-    SwitchCase: 1,
-    flatTernaryExpressions: true,
-    offsetTernaryExpressions: false,
-    ignoredNodes: [
-      // SQL and other text in templates is laid out by hand, and so are the continuation lines of long types.
-      "TemplateLiteral *", "TSUnionType *", "TSIntersectionType *", "TSTypeParameterInstantiation *",
-      "TSConditionalType *", "ConditionalExpression *", "ClassDeclaration[superClass]"
-    ]
-  }],
-  "@stylistic/key-spacing": "error",
-  "@stylistic/keyword-spacing": "error",
-  "@stylistic/max-len": ["error", {
-    code: 140,
-    ignoreUrls: true,
-    ignoreRegExpLiterals: true,
-    ignoreTemplateLiterals: true
-  }],
-  "@stylistic/member-delimiter-style": ["error", {
-    multiline: { delimiter: "none" },
-    singleline: { delimiter: "semi", requireLast: false }
-  }],
-  "@stylistic/no-extra-semi": "error",
-  "@stylistic/no-multi-spaces": ["error", { ignoreEOLComments: true }],
-  "@stylistic/no-multiple-empty-lines": ["error", { max: 1, maxBOF: 0, maxEOF: 0 }],
-  "@stylistic/no-tabs": "error",
-  "@stylistic/no-trailing-spaces": "error",
-  "@stylistic/no-whitespace-before-property": "error",
-  "@stylistic/object-curly-spacing": ["error", "always"],
-  "@stylistic/operator-linebreak": ["error", "before", { overrides: { "=": "ignore" } }],
-  "@stylistic/padded-blocks": ["error", "never"],
-  "@stylistic/quote-props": ["error", "as-needed"],
-  "@stylistic/quotes": ["error", "double", { avoidEscape: true, allowTemplateLiterals: "avoidEscape" }],
-  "@stylistic/semi": ["error", "never", { beforeStatementContinuationChars: "always" }],
-  "@stylistic/semi-spacing": "error",
-  "@stylistic/space-before-blocks": "error",
-  "@stylistic/space-before-function-paren": ["error", { anonymous: "never", named: "never", asyncArrow: "always" }],
-  "@stylistic/space-in-parens": "error",
-  "@stylistic/space-infix-ops": "error",
-  "@stylistic/spaced-comment": ["error", "always", { markers: ["/"] }],
-  "@stylistic/template-curly-spacing": "error",
-  "@stylistic/type-annotation-spacing": "error",
-  "@stylistic/yield-star-spacing": ["error", "after"]
+  "@effect/dprint": ["error", {
+    config: {
+      indentWidth: 2,
+      lineWidth: 120,
+      operatorPosition: "maintain",
+      semiColons: "asi",
+      quoteStyle: "alwaysDouble",
+      trailingCommas: "never",
+      "arrowFunction.useParentheses": "force",
+      "typeLiteral.separatorKind.singleLine": "semiColon",
+      "module.sortImportDeclarations": "maintain",
+      "module.sortExportDeclarations": "maintain"
+    }
+  }]
 }
 
 const meaning = {
@@ -91,7 +53,7 @@ export default [
   { linterOptions: { reportUnusedDisableDirectives: "error" } },
   {
     files: ["**/*.ts", "**/*.mjs"],
-    plugins: { "@stylistic": stylistic },
+    plugins: { "@effect": effect },
     languageOptions: { ecmaVersion: 2023, sourceType: "module" },
     rules: { ...format, ...meaning }
   },

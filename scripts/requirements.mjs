@@ -10,7 +10,11 @@ export const checkNode = (version = process.versions.node) => {
   const parts = version.split(".").map(Number)
   const differs = nodeMin.findIndex((min, i) => parts[i] !== min)
   if (differs >= 0 && parts[differs] < nodeMin[differs]) {
-    throw new Stop(`Node ${version} is too old: install Node ${nodeMin.join(".")} or newer (https://nodejs.org), then run this again.`)
+    throw new Stop(
+      `Node ${version} is too old: install Node ${
+        nodeMin.join(".")
+      } or newer (https://nodejs.org), then run this again.`
+    )
   }
 }
 

@@ -27,7 +27,9 @@ const commands = {
 const [name = "", ...args] = process.argv.slice(2)
 try {
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined
-  if (command === undefined) throw new Stop(`usage: node scripts/run.mjs ${Object.keys(commands).join("|")} [arguments]`)
+  if (command === undefined) {
+    throw new Stop(`usage: node scripts/run.mjs ${Object.keys(commands).join("|")} [arguments]`)
+  }
   await setup()
   process.exitCode = await command(args)
 } catch (error) {

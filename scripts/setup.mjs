@@ -45,10 +45,14 @@ export const setup = async () => {
 
 const advice = [
   [/ENOSPC/, "The disk is full: free at least 1 GB, then run this again."],
-  [/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ERR_SOCKET_TIMEOUT|META_FETCH_FAIL/,
-    "The package registry cannot be reached: check network and proxy (npm config get registry), then run this again."],
-  [/OUTDATED_LOCKFILE|LOCKFILE_CONFIG_MISMATCH/,
-    "pnpm-lock.yaml does not fit the package.json files: run npx pnpm install, then commit pnpm-lock.yaml."],
+  [
+    /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ERR_SOCKET_TIMEOUT|META_FETCH_FAIL/,
+    "The package registry cannot be reached: check network and proxy (npm config get registry), then run this again."
+  ],
+  [
+    /OUTDATED_LOCKFILE|LOCKFILE_CONFIG_MISMATCH/,
+    "pnpm-lock.yaml does not fit the package.json files: run npx pnpm install, then commit pnpm-lock.yaml."
+  ],
   [/EACCES|EPERM/, "Not permitted: this user must be able to write the repository folder and the npm cache."],
   [/UNSUPPORTED_ENGINE/, "A dependency needs another Node version: see below."]
 ]

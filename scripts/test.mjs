@@ -40,8 +40,10 @@ const readResult = () => {
 const count = (result) => {
   if (result === undefined) return { passed: 0, failed: 0, skipped: 0 }
   // A file that could not be loaded has no tests, and is a failure all the same.
-  const broken = result.testResults.filter((file) =>
-    file.status === "failed" && !file.assertionResults.some((one) => one.status === "failed")).length
+  const broken =
+    result.testResults.filter((file) =>
+      file.status === "failed" && !file.assertionResults.some((one) => one.status === "failed")
+    ).length
   return {
     passed: result.numPassedTests,
     failed: result.numFailedTests + broken,

@@ -60,10 +60,19 @@ export const lineRules: ReadonlyArray<LineRule> = [
   rule("timer", /\bset(?:Timeout|Interval)\(/, "use Effect.sleep or Schedule", [
     ...outside,
     { files: /^packages\/[^/]+\/test\/fixtures\//, reason: "stand-ins for processes, in plain Node" },
-    { files: /^packages\/cluster\/src\/Alarm\.ts$/, reason: "one timer for a whole actor, set anew a thousand times a second" },
-    { files: /^packages\/cli\/src\/(?:Supervisor|supervised)\.ts$/, reason: "must fire even when the Effect runtime hangs" }
+    {
+      files: /^packages\/cluster\/src\/Alarm\.ts$/,
+      reason: "one timer for a whole actor, set anew a thousand times a second"
+    },
+    {
+      files: /^packages\/cli\/src\/(?:Supervisor|supervised)\.ts$/,
+      reason: "must fire even when the Effect runtime hangs"
+    }
   ]),
-  rule("clock", /\bDate\.now\(|\bnew Date\(\)/, "use Clock or DateTime; leases use the database clock", [...outside, tests]),
+  rule("clock", /\bDate\.now\(|\bnew Date\(\)/, "use Clock or DateTime; leases use the database clock", [
+    ...outside,
+    tests
+  ]),
   rule("console", /\bconsole\./, "use Effect.log, or Console in a program for people", [...outside, tests]),
   rule("only", /\b(?:it|test|describe|scoped|live|effect|scopedLive|prop)\.only\(/, "a focused test hides the others"),
   rule("skip", /\b(?:it|test|describe|scoped|live|effect|scopedLive|prop)\.skip\(/, "a skipped test proves nothing"),
@@ -75,16 +84,28 @@ export const lineRules: ReadonlyArray<LineRule> = [
   ]),
   rule("todo", /\b(?:TODO|FIXME)\b(?!\(#\d+\))/, "name its issue: TODO(#123)", [], { comments: "count", files: text }),
   // Placeholders, and the secret that tests look for in logs, are no credentials.
-  rule("credentials", /:\/\/[\w.-]+:(?!\$|<|\*|\.\.\.|…|password@|canary)[^@/\s"'`{}]+@/, "a url with a password in it", [], {
-    comments: "count",
-    files: text
-  }),
+  rule(
+    "credentials",
+    /:\/\/[\w.-]+:(?!\$|<|\*|\.\.\.|…|password@|canary)[^@/\s"'`{}]+@/,
+    "a url with a password in it",
+    [],
+    {
+      comments: "count",
+      files: text
+    }
+  ),
   rule("machine", /(?<![\w.~/-])\/(?:work|home\/\w+|root)\//, "a path of one machine", [], {
     comments: "count",
     files: text
   }),
-  rule("registry", /\bregistry\.(?!npmjs\.org)[\w-]+\.\w+|\b(?:artifactory|nexus)\.[\w.-]+/, "the address of a registry", [], {
-    comments: "count",
-    files: text
-  })
+  rule(
+    "registry",
+    /\bregistry\.(?!npmjs\.org)[\w-]+\.\w+|\b(?:artifactory|nexus)\.[\w.-]+/,
+    "the address of a registry",
+    [],
+    {
+      comments: "count",
+      files: text
+    }
+  )
 ]

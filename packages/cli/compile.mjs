@@ -42,7 +42,10 @@ export const compile = async (entry, handlers = undefined) => {
     sourcemap: "linked",
     metafile: true,
     logLevel: "silent",
-    banner: { js: `import { createRequire as createRequireOf } from "node:module"; const require = createRequireOf(import.meta.url);` },
+    banner: {
+      js:
+        `import { createRequire as createRequireOf } from "node:module"; const require = createRequireOf(import.meta.url);`
+    },
     plugins: [ownPlaces, outsiders]
   })
   const inputs = Object.keys(result.metafile.inputs)
@@ -72,7 +75,8 @@ const isFresh = (output) => {
   try {
     statSync(output)
     return JSON.parse(readFileSync(`${output}.json`, "utf8")).every((stamp) =>
-      stampOf(stamp[0]).every((value, at) => value === stamp[at]))
+      stampOf(stamp[0]).every((value, at) => value === stamp[at])
+    )
   } catch {
     return false
   }

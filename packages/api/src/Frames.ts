@@ -64,6 +64,11 @@ export interface Attached {
   readonly sessionId: number
 }
 
+/** Nodes have come or gone: a worker should read the list of nodes, and attach to new ones before they own queues. */
+export interface NodesChanged {
+  readonly _tag: "nodes"
+}
+
 // --- guards ---------------------------------------------------------------------------------------------------------
 
 const isInt = (value: unknown, min: number, max: number): value is number =>
@@ -84,11 +89,13 @@ const isRows = (value: unknown, isRow: (row: ReadonlyArray<unknown>) => boolean)
 }
 
 const guard = <Kind extends string>(isBody: (frame: ReadonlyArray<unknown>) => boolean) =>
-  (value: unknown): value is Frame<Kind> => {
-    if (!Array.isArray(value) || value.length === 0) return false
-    if (value[0] === frameVersion) return isBody(value)
-    return isCount(value[0]) && value.length <= foreignLengthMax
-  }
+(
+  value: unknown
+): value is Frame<Kind> => {
+  if (!Array.isArray(value) || value.length === 0) return false
+  if (value[0] === frameVersion) return isBody(value)
+  return isCount(value[0]) && value.length <= foreignLengthMax
+}
 
 const isKindRow = (row: ReadonlyArray<unknown>) =>
   row.length === 4 && isText(row[0], nameLengthMax) && isText(row[1], nameLengthMax) && isText(row[2], nameLengthMax)
@@ -135,6 +142,8 @@ const isToWorkerBody = (frame: ReadonlyArray<unknown>) => {
       return frame.length === 3 && isCount(frame[2])
     case "hungry":
       return frame.length === 3 && isBit(frame[2])
+    case "nodes":
+      return frame.length === 2
     default:
       return false
   }
@@ -173,8 +182,15 @@ const tags = { success: 0, failure: 1, cancelled: 2, interrupted: 3 } as const
 /** What the guards have made sure of. */
 type Bit = 0 | 1
 type KindRow = readonly [namespace: string, queue: string, task: string, policy: string]
-type RequestRow =
-  readonly [id: RunId, kind: number, payload: string, priority: number, at: Bit, ms: number, resend: Bit]
+type RequestRow = readonly [
+  id: RunId,
+  kind: number,
+  payload: string,
+  priority: number,
+  at: Bit,
+  ms: number,
+  resend: Bit
+]
 type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, lease: number]
 type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number]
 type OutcomeRow =
@@ -191,15 +207,17 @@ interface Body {
     | readonly ["cancel", ReadonlyArray<AttemptRow>]
     | readonly ["owned", partitionId: number]
     | readonly ["hungry", Bit]
+    | readonly ["nodes"]
 }
 
 const frameOf = <Kind extends keyof Body>(...body: Body[Kind]) => [frameVersion, ...body] as unknown as Frame<Kind>
 
-const decoder = <Kind extends keyof Body, A>(read: (...body: Body[Kind]) => A) =>
+const decoder =
+  <Kind extends keyof Body, A>(read: (...body: Body[Kind]) => A) =>
   (frame: Frame<Kind>): Either.Either<A, UnknownFrameVersion> =>
-  frame[0] === frameVersion
-    ? Either.right(read(...frame.slice(1) as unknown as Body[Kind]))
-    : Either.left(new UnknownFrameVersion({ version: frame[0], supported: frameVersion }))
+    frame[0] === frameVersion
+      ? Either.right(read(...frame.slice(1) as unknown as Body[Kind]))
+      : Either.left(new UnknownFrameVersion({ version: frame[0], supported: frameVersion }))
 
 const bit = (value: boolean): Bit => value ? 1 : 0
 
@@ -228,18 +246,30 @@ export const decodeRequests = decoder<"requests", ReadonlyArray<RunRequest>>((ki
 )
 
 const attemptRow = (ref: AttemptRef): AttemptRow => [ref.partitionId, ref.runId, ref.attempt, ref.lease]
-const attemptOf = ([partitionId, runId, attempt, lease]: AttemptRow): AttemptRef =>
-  ({ partitionId, runId, attempt, lease })
-const assignmentRow = (each: Assignment): AssignmentRow =>
-  [each.partitionId, each.runId, each.attempt, each.lease, each.task, each.payload, each.timeoutMs]
-const assignmentOf = ([partitionId, runId, attempt, lease, task, payload, timeoutMs]: AssignmentRow): Assignment =>
-  ({ partitionId, runId, task, payload, attempt, lease, timeoutMs })
+const attemptOf = ([partitionId, runId, attempt, lease]: AttemptRow): AttemptRef => ({
+  partitionId,
+  runId,
+  attempt,
+  lease
+})
+const assignmentRow = (
+  each: Assignment
+): AssignmentRow => [each.partitionId, each.runId, each.attempt, each.lease, each.task, each.payload, each.timeoutMs]
+const assignmentOf = ([partitionId, runId, attempt, lease, task, payload, timeoutMs]: AssignmentRow): Assignment => ({
+  partitionId,
+  runId,
+  task,
+  payload,
+  attempt,
+  lease,
+  timeoutMs
+})
 
 export const encodeAttempts = (refs: ReadonlyArray<AttemptRef>): AttemptFrame =>
   frameOf<"attempts">(refs.map(attemptRow))
 export const decodeAttempts = decoder<"attempts", ReadonlyArray<AttemptRef>>((rows) => rows.map(attemptOf))
 
-export const encodeToWorker = (message: Attached | ToWorker): ToWorkerFrame => {
+export const encodeToWorker = (message: Attached | NodesChanged | ToWorker): ToWorkerFrame => {
   switch (message._tag) {
     case "attached":
       return frameOf<"toWorker">("attached", message.leaseMs, message.sessionId)
@@ -251,10 +281,12 @@ export const encodeToWorker = (message: Attached | ToWorker): ToWorkerFrame => {
       return frameOf<"toWorker">("owned", message.partitionId)
     case "hungry":
       return frameOf<"toWorker">("hungry", bit(message.hungry))
+    case "nodes":
+      return frameOf<"toWorker">("nodes")
   }
 }
 
-export const decodeToWorker = decoder<"toWorker", Attached | ToWorker>((...body) => {
+export const decodeToWorker = decoder<"toWorker", Attached | NodesChanged | ToWorker>((...body) => {
   switch (body[0]) {
     case "attached":
       return { _tag: "attached", leaseMs: body[1], sessionId: body[2] }
@@ -266,6 +298,8 @@ export const decodeToWorker = decoder<"toWorker", Attached | ToWorker>((...body)
       return { _tag: "owned", partitionId: body[1] }
     case "hungry":
       return { _tag: "hungry", hungry: body[1] === 1 }
+    case "nodes":
+      return { _tag: "nodes" }
   }
 })
 

@@ -125,28 +125,28 @@ const observed = (base: Socket.Socket, watch: {
 }
 
 const caller = (address: string, client: Client) =>
-  <A, E>(
-    operation: string,
-    make: (client: Client) => Effect.Effect<A, E>,
-    timeout: Duration.DurationInput = callTimeoutDefault
-  ): Effect.Effect<A, CallError<E>> => {
-    const unavailable = (reason: string) => new ClusterUnavailable({ operation: `${operation} at ${address}`, reason })
-    return make(client).pipe(
+<A, E>(
+  operation: string,
+  make: (client: Client) => Effect.Effect<A, E>,
+  timeout: Duration.DurationInput = callTimeoutDefault
+): Effect.Effect<A, CallError<E>> => {
+  const unavailable = (reason: string) => new ClusterUnavailable({ operation: `${operation} at ${address}`, reason })
+  return make(client).pipe(
     // A node that shuts down answers with an interruption, a write to a dead socket with a defect: neither is ours.
-      Effect.catchAllCause((cause): Effect.Effect<never, CallError<E>> => {
-        const error = Cause.failureOption(cause)
-        return Option.isNone(error) || isClientError(error.value)
-          ? Effect.fail(unavailable(reasonOf(cause)))
-          : Effect.fail(error.value as Exclude<E, RpcClientError.RpcClientError>)
-      }),
-      // Telling a silent node of the interruption may take a second: nobody waits for that.
-      Effect.disconnect,
-      Effect.timeoutFail({
-        duration: timeout,
-        onTimeout: () => unavailable(`no answer in ${Duration.format(Duration.decode(timeout))}`)
-      })
-    )
-  }
+    Effect.catchAllCause((cause): Effect.Effect<never, CallError<E>> => {
+      const error = Cause.failureOption(cause)
+      return Option.isNone(error) || isClientError(error.value)
+        ? Effect.fail(unavailable(reasonOf(cause)))
+        : Effect.fail(error.value as Exclude<E, RpcClientError.RpcClientError>)
+    }),
+    // Telling a silent node of the interruption may take a second: nobody waits for that.
+    Effect.disconnect,
+    Effect.timeoutFail({
+      duration: timeout,
+      onTimeout: () => unavailable(`no answer in ${Duration.format(Duration.decode(timeout))}`)
+    })
+  )
+}
 
 const isClientError = (error: unknown): error is RpcClientError.RpcClientError =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "RpcClientError"

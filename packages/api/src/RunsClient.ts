@@ -73,9 +73,10 @@ const make = (options: RunsClientOptions) =>
 
     const poll = { waitMs: Duration.toMillis(awaitPoll), timeout: Duration.sum(awaitPoll, pollGrace) }
     const awaitFinal: Runs["Type"]["awaitFinal"] = (id) =>
-      ask("awaitFinal", (client) => client.AwaitFinal({ id, waitMs: poll.waitMs }), poll.timeout).pipe(
-        Effect.flatMap((run) => run === null ? awaitFinal(id) : Effect.succeed(run))
-      )
+      ask("awaitFinal", (client) =>
+        client.AwaitFinal({ id, waitMs: poll.waitMs }), poll.timeout).pipe(
+          Effect.flatMap((run) => run === null ? awaitFinal(id) : Effect.succeed(run))
+        )
 
     return Runs.of({
       enqueueMany,
@@ -88,23 +89,23 @@ const make = (options: RunsClientOptions) =>
 
 /** One call on the node of the moment. */
 const attempt = (live: LiveNode.LiveNode, connectTimeout: Duration.Duration) =>
-  <A, E>(
-    operation: string,
-    use: (client: Client) => Effect.Effect<A, E>,
-    timeout: Duration.Duration
-  ): Effect.Effect<A, CallError<E>> =>
-    live.connection.pipe(
-      Effect.timeoutFail({
-        duration: connectTimeout,
-        onTimeout: () => new ClusterUnavailable({ operation, reason: "no node could be reached" })
-      }),
-      Effect.flatMap((connection) =>
-        connection.call(operation, use, timeout).pipe(
-          Effect.tap(() => live.praise(connection)),
-          Effect.tapError((error) => isUnavailable(error) ? live.strike(connection) : Effect.void)
-        )
+<A, E>(
+  operation: string,
+  use: (client: Client) => Effect.Effect<A, E>,
+  timeout: Duration.Duration
+): Effect.Effect<A, CallError<E>> =>
+  live.connection.pipe(
+    Effect.timeoutFail({
+      duration: connectTimeout,
+      onTimeout: () => new ClusterUnavailable({ operation, reason: "no node could be reached" })
+    }),
+    Effect.flatMap((connection) =>
+      connection.call(operation, use, timeout).pipe(
+        Effect.tap(() => live.praise(connection)),
+        Effect.tapError((error) => isUnavailable(error) ? live.strike(connection) : Effect.void)
       )
     )
+  )
 
 /** Repeats while the cluster is unavailable. The budget counts the time since the last answer. */
 const withinBudget = <A, E>(

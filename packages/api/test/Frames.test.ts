@@ -51,12 +51,13 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
 const report: fc.Arbitrary<OutcomeReport> = fc.tuple(ref, outcome).map(([a, b]) => ({ ...a, outcome: b }))
 const assignment = fc.tuple(ref, fc.record({ task: name, payload: text, timeoutMs: fc.integer({ min: 0, max: 1e9 }) }))
   .map(([a, b]) => ({ ...a, ...b }))
-const toWorker: fc.Arbitrary<Frames.Attached | ToWorker> = fc.oneof(
+const toWorker: fc.Arbitrary<Frames.Attached | Frames.NodesChanged | ToWorker> = fc.oneof(
   fc.record({ _tag: fc.constant("attached" as const), leaseMs: fc.integer({ min: 1, max: 1e9 }), sessionId: count }),
   fc.record({ _tag: fc.constant("assign" as const), assignments: fc.array(assignment) }),
   fc.record({ _tag: fc.constant("cancel" as const), attempts: fc.array(ref) }),
   fc.record({ _tag: fc.constant("owned" as const), partitionId: count }),
-  fc.record({ _tag: fc.constant("hungry" as const), hungry: fc.boolean() })
+  fc.record({ _tag: fc.constant("hungry" as const), hungry: fc.boolean() }),
+  fc.record({ _tag: fc.constant("nodes" as const) })
 )
 
 /** Values like those a broken or hostile peer could send: garbage, and frames with garbage somewhere inside. */
@@ -66,7 +67,7 @@ const garbage = fc.oneof(
   fc.tuple(fc.constant(1), fc.array(fc.array(fc.anything())), fc.array(fc.array(fc.anything()))),
   fc.tuple(
     fc.constant(1),
-    fc.constantFrom("attached", "assign", "cancel", "owned", "hungry"),
+    fc.constantFrom("attached", "assign", "cancel", "owned", "hungry", "nodes"),
     fc.array(fc.array(fc.anything()))
   )
 )

@@ -37,7 +37,8 @@ const finalRun = (id: RunId): Run => ({
   payload: "{}",
   result: "1",
   failure: null,
-  worker: "w"
+  worker: "w",
+  waitsFor: null
 })
 
 const client = (nodes: ReadonlyArray<TestNode.TestNode>, options: Partial<RunsClient.RunsClientOptions> = {}) =>
@@ -227,11 +228,14 @@ describe("RunsClient", { timeout: 30_000 }, () => {
       const done = yield* Deferred.make<void>()
       const AwaitFinal = (index: number): TestNode.Handlers["AwaitFinal"] => ({ id, waitMs }) => {
         polls[index]! += 1
-        return Deferred.await(done).pipe(Effect.as(finalRun(id)), Effect.timeoutTo({
-          duration: waitMs,
-          onSuccess: (run) => run,
-          onTimeout: () => null
-        }))
+        return Deferred.await(done).pipe(
+          Effect.as(finalRun(id)),
+          Effect.timeoutTo({
+            duration: waitMs,
+            onSuccess: (run) => run,
+            onTimeout: () => null
+          })
+        )
       }
       const nodes = [
         yield* TestNode.make({ AwaitFinal: AwaitFinal(0) }),

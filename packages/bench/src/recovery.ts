@@ -30,7 +30,12 @@ const summary = (values: ReadonlyArray<number>) => {
   }
 }
 
-const nodeEvents = (rig: ClusterRig.Rig, load: ClusterRig.Load, signal: "SIGKILL" | "SIGSTOP" | "SIGTERM", times: number) =>
+const nodeEvents = (
+  rig: ClusterRig.Rig,
+  load: ClusterRig.Load,
+  signal: "SIGKILL" | "SIGSTOP" | "SIGTERM",
+  times: number
+) =>
   Effect.gen(function*() {
     const gaps: Array<number> = []
     for (let n = 0; n < times; n++) {
@@ -69,7 +74,9 @@ const workerKills = (databaseUrl: Redacted.Redacted<string>, times: number) =>
     const running = query<Running>("select id, worker, attempt from orrery.runs where state = 3")
     const waits: Array<number> = []
     for (let n = 0; n < times; n++) {
-      const ids = yield* nap.enqueueMany(Array.from({ length: naps }, () => ({ ms: napMs }))).pipe(Effect.provide(client))
+      const ids = yield* nap.enqueueMany(Array.from({ length: naps }, () => ({ ms: napMs }))).pipe(
+        Effect.provide(client)
+      )
       const before = yield* ClusterRig.eventually(running, (rows) => rows.length === naps)
       const names = yield* Effect.forEach(cluster.workers, (each) => Effect.map(each.ready, ({ nodeId }) => nodeId))
       const held = names.map((name) => before.filter((row) => row.worker === name))
@@ -78,8 +85,10 @@ const workerKills = (databaseUrl: Redacted.Redacted<string>, times: number) =>
       yield* Effect.sleep("1 second")
       const killedAt = performance.now()
       yield* victim.kill("SIGKILL")
-      yield* ClusterRig.eventually(running, (rows) =>
-        held[at]!.every(({ attempt, id }) => rows.some((row) => row.id === id && row.attempt > attempt)))
+      yield* ClusterRig.eventually(
+        running,
+        (rows) => held[at]!.every(({ attempt, id }) => rows.some((row) => row.id === id && row.attempt > attempt))
+      )
       waits.push(performance.now() - killedAt)
       yield* Effect.log(`SIGKILL of ${victim.name}: ${Math.round(waits[n]!)} ms`)
       yield* Effect.forEach(ids, (id) => runs.cancel(id), { concurrency: naps, discard: true })

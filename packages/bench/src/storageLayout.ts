@@ -89,7 +89,13 @@ const insertText = `with ${fence}
   where (select count(*) from fence) = 1
   on conflict do nothing`
 
-const payload = JSON.stringify({ to: "someone@example.org", subject: "Your digest", template: "weekly", locale: "en", n: 42 })
+const payload = JSON.stringify({
+  to: "someone@example.org",
+  subject: "Your digest",
+  template: "weekly",
+  locale: "en",
+  n: 42
+})
 const policy = JSON.stringify({
   retry: { _tag: "exponential", maxAttempts: 5, jitter: 0.2, baseMs: 1_000, factor: 2, maxMs: 300_000 },
   timeoutMs: 0
@@ -127,7 +133,14 @@ const measure = async (client: pg.Client, layout: Layout): Promise<Measured> => 
     await client.query({
       name: `finish ${layout.name}`,
       text: finishText(layout),
-      values: [1, 1, part, part.map(() => "node-1/worker-1"), part.map(() => 1.7e12 + 0.25), part.map(() => `{"sent":1}`)]
+      values: [
+        1,
+        1,
+        part,
+        part.map(() => "node-1/worker-1"),
+        part.map(() => 1.7e12 + 0.25),
+        part.map(() => `{"sent":1}`)
+      ]
     })
   }
   const done = performance.now()
@@ -160,7 +173,8 @@ const walBytes = (client: pg.Client) =>
 const number = async (client: pg.Client, text: string): Promise<number> =>
   Number((await client.query<{ n: number }>(text)).rows[0]?.n)
 
-const median = (values: ReadonlyArray<number>): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
+const median = (values: ReadonlyArray<number>): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 const spread = (values: ReadonlyArray<number>): string => {
   const shown = (value: number) => Math.round(value).toLocaleString("en")
   return `${shown(median(values))} [${shown(Math.min(...values))}..${shown(Math.max(...values))}]`
@@ -181,7 +195,13 @@ const table = (measured: ReadonlyMap<Layout, ReadonlyArray<Measured>>): string =
     ]
   })
   const head = [
-    "layout", "insert runs/s", "drain runs/s", "WAL bytes/run", "tables + indexes after", "HOT updates", "prune",
+    "layout",
+    "insert runs/s",
+    "drain runs/s",
+    "WAL bytes/run",
+    "tables + indexes after",
+    "HOT updates",
+    "prune",
     "its WAL bytes/run"
   ]
   return [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n")
@@ -197,10 +217,14 @@ const connect = (url: Redacted.Redacted<string>) =>
     (client) => Effect.promise(() => client.end())
   )
 
-const server = Effect.flatMap(Config.option(Config.redacted("DATABASE_URL")), Option.match({
-  onSome: (url) => Effect.succeed({ url }),
-  onNone: () => EmbeddedPostgres.start({ dataDir: path.resolve(import.meta.dirname, "../../../.orrery/bench/pg"), durable: true })
-}))
+const server = Effect.flatMap(
+  Config.option(Config.redacted("DATABASE_URL")),
+  Option.match({
+    onSome: (url) => Effect.succeed({ url }),
+    onNone: () =>
+      EmbeddedPostgres.start({ dataDir: path.resolve(import.meta.dirname, "../../../.orrery/bench/pg"), durable: true })
+  })
+)
 
 const main = Effect.gen(function*() {
   const { url } = yield* server
@@ -211,15 +235,20 @@ const main = Effect.gen(function*() {
   )
   const client = yield* connect(database)
   yield* Effect.promise(() =>
-    client.query(`create table partitions (id integer primary key, epoch bigint not null); insert into partitions values (1, 1);
-      set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; set enable_mergejoin = off`))
+    client.query(
+      `create table partitions (id integer primary key, epoch bigint not null); insert into partitions values (1, 1);
+      set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; set enable_mergejoin = off`
+    )
+  )
   const settings = yield* Effect.promise(() =>
     client.query<{ text: string }>(
       `select concat('PostgreSQL ', current_setting('server_version'), ', fsync ', current_setting('fsync'),
          ', synchronous_commit ', current_setting('synchronous_commit')) as text`
     )
   )
-  yield* Console.log(`${settings.rows[0]!.text}\n${runs} runs, batches of ${batchRows}, ${rounds} rounds, one connection\n`)
+  yield* Console.log(
+    `${settings.rows[0]!.text}\n${runs} runs, batches of ${batchRows}, ${rounds} rounds, one connection\n`
+  )
   const measured = new Map<Layout, Array<Measured>>(layouts.map((layout) => [layout, []]))
   for (let round = 0; round < rounds; round++) {
     // Each goes first once, so that none profits from its place.

@@ -31,7 +31,9 @@ export const query = <Row>(
   )
 
 /** Where nodes entered themselves as listening, newest first. Some may be dead. */
-export const dataAddresses = (url: Redacted.Redacted<string>): Effect.Effect<ReadonlyArray<string>, DatabaseUnavailable> =>
+export const dataAddresses = (
+  url: Redacted.Redacted<string>
+): Effect.Effect<ReadonlyArray<string>, DatabaseUnavailable> =>
   Effect.map(
     query<{ readonly data_address: string }>(
       url,

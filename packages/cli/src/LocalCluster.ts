@@ -84,7 +84,8 @@ export const start = (
       ORRERY_NODES: addresses.join(","),
       ...(options.slots === undefined ? {} : { ORRERY_SLOTS: String(options.slots) })
     }
-    const workers = yield* Effect.forEach(numbers(options.workers ?? 0), (n) => launch(`worker-${n}`, "worker", workerEnv))
+    const workers = yield* Effect.forEach(numbers(options.workers ?? 0), (n) =>
+      launch(`worker-${n}`, "worker", workerEnv))
     yield* Effect.forEach(workers, whenReady, { concurrency: processesMax, discard: true })
     return { nodes, workers, addresses, all: children }
   })

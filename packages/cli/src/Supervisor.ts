@@ -169,11 +169,12 @@ export const start = (options: SupervisorOptions): Effect.Effect<Supervised, nev
       pid: Effect.sync(() => state.life?.child.pid),
       ready: Effect.suspend(() => Deferred.await(state.ready)),
       lastReady: Effect.sync(() => state.lastReady),
-      kill: (signal) => Effect.sync(() => {
-        if (state.life === undefined) return false
-        if (signal === "SIGKILL") forgetReady(state, state.life)
-        return state.life.child.kill(signal)
-      }),
+      kill: (signal) =>
+        Effect.sync(() => {
+          if (state.life === undefined) return false
+          if (signal === "SIGKILL") forgetReady(state, state.life)
+          return state.life.child.kill(signal)
+        }),
       output: Effect.sync(() => state.tail.join("\n")),
       events: Stream.fromPubSub(state.events),
       stop,

@@ -19,7 +19,9 @@ class PayloadNotJson extends Data.TaggedError("PayloadNotJson")<{ readonly reaso
 const task = Args.text({ name: "task" }).pipe(Args.withDescription("Name of the task."))
 const payload = Options.text("payload").pipe(
   Options.withPseudoName("JSON"),
-  Options.withDescription("Payload, in the form the task's schema encodes to. Checked by the worker, not here. Default: null."),
+  Options.withDescription(
+    "Payload, in the form the task's schema encodes to. Checked by the worker, not here. Default: null."
+  ),
   Options.withDefault("null")
 )
 const queue = Options.text("queue").pipe(

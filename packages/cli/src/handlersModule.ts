@@ -28,7 +28,8 @@ const load = (file: string): Promise<Module> =>
 const exported = (file: string): Effect.Effect<unknown, HandlersInvalid> =>
   Effect.tryPromise({
     try: async () => (await load(file)).default,
-    catch: (cause) => new HandlersInvalid({ file, reason: `cannot be imported: ${cause instanceof Error ? cause.message : cause}` })
+    catch: (cause) =>
+      new HandlersInvalid({ file, reason: `cannot be imported: ${cause instanceof Error ? cause.message : cause}` })
   })
 
 const isLayer = (value: unknown): value is Layer.Layer<never, unknown, Handlers.Handlers> => Layer.isLayer(value)
@@ -43,11 +44,17 @@ export const layer = (
       Effect.flatMap(exported(name), (value) =>
         isLayer(value)
           ? Effect.succeed(Layer.mapError(value, (cause) =>
-            new HandlersInvalid({ file: name, reason: `its layer failed: ${cause instanceof Error ? cause.message : cause}` })))
+            new HandlersInvalid({
+              file: name,
+              reason: `its layer failed: ${cause instanceof Error ? cause.message : cause}`
+            })))
           : Effect.fail(
-            new HandlersInvalid({ file: name, reason: "has no Layer as its default export (export default task.toLayer(...))" })
+            new HandlersInvalid({
+              file: name,
+              reason: "has no Layer as its default export (export default task.toLayer(...))"
+            })
           )).pipe(
-        Layer.unwrapEffect,
-        Layer.provideMerge(Handlers.layer)
-      )
+          Layer.unwrapEffect,
+          Layer.provideMerge(Handlers.layer)
+        )
   })

@@ -14,7 +14,10 @@ const serve = Effect.gen(function*() {
   const cluster = yield* ClusterConfig.ClusterConfig
   const node = yield* OrreryNode.OrreryNode
   yield* Effect.logInfo("node started").pipe(
-    Effect.annotateLogs({ ...Setting.printed(ClusterConfig.settings, cluster), ...Setting.printed(NodeConfig.settings, config) }),
+    Effect.annotateLogs({
+      ...Setting.printed(ClusterConfig.settings, cluster),
+      ...Setting.printed(NodeConfig.settings, config)
+    }),
     Effect.annotateLogs({ nodeId: node.nodeId })
   )
   yield* supervised.printReady({
@@ -33,8 +36,8 @@ export const command = Command.make("node", { handlers: options.handlers }, ({ h
     yield* supervised.hardEndAfter(config.shutdownTimeoutMs)
     return yield* Effect.provide(serve, Layer.provide(OrreryNode.layer, HandlersModule.layer(handlers)))
   }).pipe(Effect.provide(NodeConfig.layerAllConfig))).pipe(
-  Command.withDescription(
-    "Run one node of a cluster in this process, configured by the environment (docs/configuration.md). "
+    Command.withDescription(
+      "Run one node of a cluster in this process, configured by the environment (docs/configuration.md). "
         + "Prints one JSON line when it is ready; logs go to standard error. SIGTERM drains it."
+    )
   )
-)

@@ -13,7 +13,9 @@ const limitDefault = 20
 
 class NotSucceeded extends Data.TaggedError("NotSucceeded")<{ readonly run: Run }> {
   override get message() {
-    return `run ${this.run.id} ${this.run.state}${this.run.failure === null ? "" : `: ${this.run.failure.tag} ${this.run.failure.message}`}`
+    return `run ${this.run.id} ${this.run.state}${
+      this.run.failure === null ? "" : `: ${this.run.failure.tag} ${this.run.failure.message}`
+    }`
   }
 }
 
@@ -40,14 +42,24 @@ const asJson = (run: Run): string =>
 const valueOf = (text: string): unknown => Option.getOrElse(Schema.decodeOption(Schema.parseJson())(text), () => text)
 
 const lineOf = (run: Run): string =>
-  [run.id, run.state.padEnd(9), `${run.attempt}`.padStart(2), time(run.createdAt), run.queue, run.task].join("  ")
+  [
+    run.id,
+    run.state.padEnd(9),
+    `${run.attempt}`.padStart(2),
+    time(run.createdAt),
+    run.queue,
+    run.task,
+    ...(run.waitsFor === null ? [] : [`(${run.waitsFor})`])
+  ].join("  ")
+
+const stateOf = (run: Run): string => run.waitsFor === null ? run.state : `${run.state} (${run.waitsFor})`
 
 const detailsOf = (run: Run): string =>
   Object.entries({
     id: run.id,
     task: run.task,
     queue: `${run.namespace}/${run.queue}`,
-    state: run.state,
+    state: stateOf(run),
     attempt: run.attempt,
     priority: run.priority,
     created: time(run.createdAt),
@@ -110,10 +122,10 @@ const cancel = Command.make("cancel", { ...common, id }, ({ id, json, nodes }) =
     const answer = yield* runs.cancel(id)
     yield* Console.log(json ? JSON.stringify({ id, answer }) : answer)
   }).pipe(Effect.provide(Client.layer(nodes)))).pipe(
-  Command.withDescription(
-    "Prints what happened: cancelled (it was waiting), requested (it is being interrupted), already-final."
+    Command.withDescription(
+      "Prints what happened: cancelled (it was waiting), requested (it is being interrupted), already-final."
+    )
   )
-)
 
 const awaitCommand = Command.make(
   "await",
@@ -122,7 +134,9 @@ const awaitCommand = Command.make(
     id,
     timeout: Options.integer("timeout").pipe(
       Options.withPseudoName("MS"),
-      Options.withDescription("Give up after this many milliseconds, with code 69. Left out: waits as long as it takes."),
+      Options.withDescription(
+        "Give up after this many milliseconds, with code 69. Left out: waits as long as it takes."
+      ),
       Options.optional
     )
   },

@@ -40,33 +40,40 @@ const givenUrl = Config.redacted("DATABASE_URL").pipe(
 )
 
 const database = (dataDir: string) =>
-  Effect.flatMap(givenUrl, Option.match({
-    onSome: (url) => Effect.succeed(url),
-    onNone: () => Effect.map(EmbeddedPostgres.start({ dataDir }), (server) => server.url)
-  }))
-
-export const command = Command.make("up", flags, ({ data, handlers, json, nodes, workerSlots }) =>
-  Effect.gen(function*() {
-    yield* supervised.begin
-    yield* supervised.hardEndAfter(drainMs)
-    const databaseUrl = yield* database(data)
-    const cluster = yield* LocalCluster.start({
-      databaseUrl,
-      nodes,
-      onLine: (name, line) => process.stderr.write(`[${name}] ${line}\n`),
-      ...(Option.isSome(handlers) ? { handlers: handlers.value } : {}),
-      ...(Option.isSome(workerSlots) ? { workerSlots: workerSlots.value } : {})
+  Effect.flatMap(
+    givenUrl,
+    Option.match({
+      onSome: (url) => Effect.succeed(url),
+      onNone: () => Effect.map(EmbeddedPostgres.start({ dataDir }), (server) => server.url)
     })
-    const { addresses } = cluster
-    yield* Console.log(
-      json ? JSON.stringify({ event: "ready", nodes: addresses }) : welcome(addresses, Option.isSome(handlers))
-    )
-    // Nodes are started again for as long as it takes; one that cannot be ends the whole.
-    return yield* Effect.raceAll(cluster.all.map((child) => Effect.flatMap(child.ended, Effect.fail)))
-  }).pipe(Effect.scoped)).pipe(
+  )
+
+export const command = Command.make(
+  "up",
+  flags,
+  ({ data, handlers, json, nodes, workerSlots }) =>
+    Effect.gen(function*() {
+      yield* supervised.begin
+      yield* supervised.hardEndAfter(drainMs)
+      const databaseUrl = yield* database(data)
+      const cluster = yield* LocalCluster.start({
+        databaseUrl,
+        nodes,
+        onLine: (name, line) => process.stderr.write(`[${name}] ${line}\n`),
+        ...(Option.isSome(handlers) ? { handlers: handlers.value } : {}),
+        ...(Option.isSome(workerSlots) ? { workerSlots: workerSlots.value } : {})
+      })
+      const { addresses } = cluster
+      yield* Console.log(
+        json ? JSON.stringify({ event: "ready", nodes: addresses }) : welcome(addresses, Option.isSome(handlers))
+      )
+      // Nodes are started again for as long as it takes; one that cannot be ends the whole.
+      return yield* Effect.raceAll(cluster.all.map((child) => Effect.flatMap(child.ended, Effect.fail)))
+    }).pipe(Effect.scoped)
+).pipe(
   Command.withDescription(
     "Run a cluster on this machine: PostgreSQL (embedded, unless DATABASE_URL is set) and several node processes, "
-        + "each started again when it dies. Ctrl-C stops everything cleanly; the data stays."
+      + "each started again when it dies. Ctrl-C stops everything cleanly; the data stays."
   )
 )
 

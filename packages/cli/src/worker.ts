@@ -43,7 +43,9 @@ const serve = (file: string) =>
         Layer.provide(HandlersModule.layer(Option.some(file)))
       )
     )
-    yield* Effect.logInfo("worker started").pipe(Effect.annotateLogs({ ...Setting.printed(WorkerConfig.settings, config), workerId }))
+    yield* Effect.logInfo("worker started").pipe(
+      Effect.annotateLogs({ ...Setting.printed(WorkerConfig.settings, config), workerId })
+    )
     yield* supervised.printReady({ nodeId: workerId, dataAddress: "", runnerAddress: "" })
     return yield* Effect.never
   }).pipe(Effect.scoped, Effect.provide(WorkerConfig.layerConfig))
@@ -52,8 +54,8 @@ export const command = Command.make("worker", { nodes, slots, handlers }, (flags
   serve(flags.handlers).pipe(
     Effect.provide(options.flagsBeforeEnv({ ORRERY_NODES: flags.nodes, ORRERY_SLOTS: Option.map(flags.slots, String) }))
   )).pipe(
-  Command.withDescription(
-    "Execute runs in this process, for the tasks the handlers file knows. Prints one JSON line when it is ready; "
+    Command.withDescription(
+      "Execute runs in this process, for the tasks the handlers file knows. Prints one JSON line when it is ready; "
         + "logs go to standard error. SIGTERM lets attempts end, then hands the rest back."
+    )
   )
-)

@@ -34,7 +34,17 @@ describe("orrery", () => {
 
       const made = yield* orrery(env, "enqueue", "hello", "--queue", "hello", "--payload", "{\"name\":\"you\"}")
       const awaited = yield* orrery(env, "runs", "await", made.out, "--json")
-      const long = yield* orrery(env, "enqueue", "sleep", "--queue", "hello", "--payload", "{\"ms\":600000}", "--delay", "600000")
+      const long = yield* orrery(
+        env,
+        "enqueue",
+        "sleep",
+        "--queue",
+        "hello",
+        "--payload",
+        "{\"ms\":600000}",
+        "--delay",
+        "600000"
+      )
       const cancelled = yield* orrery(env, "runs", "cancel", long.out)
       const ended = yield* orrery(env, "runs", "await", long.out)
 

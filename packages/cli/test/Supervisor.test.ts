@@ -29,26 +29,30 @@ const dies = (pid: number) =>
   )
 
 describe("Supervisor", () => {
-  it.scopedLive("tells the ready line, passes the environment, and ends the child with the scope", () =>
-    Effect.gen(function*() {
-      const lines: Array<string> = []
-      const pid = yield* Effect.scoped(Effect.gen(function*() {
-        const child = yield* Supervisor.start({
-          nodeArgs,
-          script,
-          env: { ORRERY_TEST: "here" },
-          onLine: (line) => lines.push(line)
-        })
-        const ready = yield* child.ready
+  it.scopedLive(
+    "tells the ready line, passes the environment, and ends the child with the scope",
+    () =>
+      Effect.gen(function*() {
+        const lines: Array<string> = []
+        const pid = yield* Effect.scoped(Effect.gen(function*() {
+          const child = yield* Supervisor.start({
+            nodeArgs,
+            script,
+            env: { ORRERY_TEST: "here" },
+            onLine: (line) => lines.push(line)
+          })
+          const ready = yield* child.ready
 
-        assert.strictEqual(ready.pid, yield* child.pid)
-        assert.strictEqual(ready.dataAddress, "127.0.0.1:1")
-        return ready.pid
-      }))
+          assert.strictEqual(ready.pid, yield* child.pid)
+          assert.strictEqual(ready.dataAddress, "127.0.0.1:1")
+          return ready.pid
+        }))
 
-      assert.isFalse(isAlive(pid))
-      assert.deepStrictEqual(lines, ["secret in environment: here"])
-    }), testTimeoutMs)
+        assert.isFalse(isAlive(pid))
+        assert.deepStrictEqual(lines, ["secret in environment: here"])
+      }),
+    testTimeoutMs
+  )
 
   it.scopedLive("starts a killed child again and tells of the new one", () =>
     Effect.gen(function*() {
@@ -70,15 +74,19 @@ describe("Supervisor", () => {
       )
     }), testTimeoutMs)
 
-  it.scopedLive("does not start a child again that refused its configuration, and tells what it said", () =>
-    Effect.gen(function*() {
-      const child = yield* Supervisor.start({ nodeArgs, script, args: ["refuses"], name: "node-1" })
+  it.scopedLive(
+    "does not start a child again that refused its configuration, and tells what it said",
+    () =>
+      Effect.gen(function*() {
+        const child = yield* Supervisor.start({ nodeArgs, script, args: ["refuses"], name: "node-1" })
 
-      const failure = yield* Effect.flip(child.ready)
+        const failure = yield* Effect.flip(child.ready)
 
-      assert.strictEqual(failure.exitCode, 1)
-      assert.match(failure.message, /node-1 ended: refused to start \(code 1\)\nwrong configuration: ORRERY_X/)
-    }), testTimeoutMs)
+        assert.strictEqual(failure.exitCode, 1)
+        assert.match(failure.message, /node-1 ended: refused to start \(code 1\)\nwrong configuration: ORRERY_X/)
+      }),
+    testTimeoutMs
+  )
 
   it.scopedLive("does not start a child again when asked not to", () =>
     Effect.gen(function*() {
@@ -105,7 +113,9 @@ describe("Supervisor", () => {
 
   it.scopedLive("leaves no child behind when it is killed itself", () =>
     Effect.gen(function*() {
-      const supervisor = spawn(process.execPath, ["--import", tsx, parent, script], { stdio: ["ignore", "pipe", "inherit"] })
+      const supervisor = spawn(process.execPath, ["--import", tsx, parent, script], {
+        stdio: ["ignore", "pipe", "inherit"]
+      })
       const [chunk] = yield* Effect.promise(() => once(supervisor.stdout, "data"))
       const pid = Number(String(chunk).trim())
       assert.isTrue(isAlive(pid))

@@ -41,7 +41,9 @@ const leftMax = 1_000
 
 export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   /** Stores the runs, wherever their owners are; answers which were not, and why. */
-  readonly enqueue: (requests: ReadonlyArray<RunRequest>) => Effect.Effect<ReadonlyArray<RowFailure>, ClusterUnavailable>
+  readonly enqueue: (
+    requests: ReadonlyArray<RunRequest>
+  ) => Effect.Effect<ReadonlyArray<RowFailure>, ClusterUnavailable>
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
@@ -53,7 +55,10 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
       name: PartitionName,
       requests: ReadonlyArray<RunRequest>
     ) => Effect.Effect<ReadonlyArray<RowFailure>, NotOwner>
-    readonly cancel: (name: PartitionName, id: RunId) => Effect.Effect<CancelAnswer, NotOwner | RunNotFound | ClusterUnavailable>
+    readonly cancel: (
+      name: PartitionName,
+      id: RunId
+    ) => Effect.Effect<CancelAnswer, NotOwner | RunNotFound | ClusterUnavailable>
     readonly awaitFinal: (
       name: PartitionName,
       id: RunId,
@@ -179,7 +184,10 @@ const make = Effect.gen(function*() {
       Effect.catchAll((error) =>
         Effect.fail(
           error instanceof NotOwner
-            ? new ClusterUnavailable({ operation, reason: `no owner of ${partitionKey(name)} found in ${Duration.format(routeBudget)}` })
+            ? new ClusterUnavailable({
+              operation,
+              reason: `no owner of ${partitionKey(name)} found in ${Duration.format(routeBudget)}`
+            })
             : error
         )
       )
@@ -191,10 +199,13 @@ const make = Effect.gen(function*() {
     address: string,
     make: Parameters<NodeCall<A, E>>[1],
     timeout: Duration.DurationInput = callTimeout
-  ) => Effect.raceFirst(
-    Effect.scoped(Effect.flatMap(peers.connection(address), (connection) => connection.call(operation, make, timeout))),
-    leftOut(address)
-  )
+  ) =>
+    Effect.raceFirst(
+      Effect.scoped(
+        Effect.flatMap(peers.connection(address), (connection) => connection.call(operation, make, timeout))
+      ),
+      leftOut(address)
+    )
 
   const asNotOwner = (name: PartitionName) => <E>(error: E): NotOwner | Exclude<E, "not-owner"> =>
     error === "not-owner" ? notOwner(name) : error as Exclude<E, "not-owner">
@@ -209,16 +220,24 @@ const make = Effect.gen(function*() {
     route<ReadonlyArray<RowFailure>, never>("enqueue", name, {
       here: (actor, again) => store(actor, name, resent(requests, again)),
       there: (address, again) =>
-        call("forward enqueue", address, (client) =>
-          client.ForwardEnqueue({ partition: name, rows: encodeRequests(resent(requests, again)) })).pipe(
+        call(
+          "forward enqueue",
+          address,
+          (client) => client.ForwardEnqueue({ partition: name, rows: encodeRequests(resent(requests, again)) })
+        ).pipe(
           Effect.map((answer: EnqueueAnswer) => answer.failures),
-          Effect.catchTag("UnknownFrameVersion", (error) =>
-            Effect.fail(new ClusterUnavailable({ operation: "enqueue", reason: error.message })))
+          Effect.catchTag(
+            "UnknownFrameVersion",
+            (error) => Effect.fail(new ClusterUnavailable({ operation: "enqueue", reason: error.message }))
+          )
         )
     })
 
   const enqueue: Gateway["Type"]["enqueue"] = (requests) => {
-    const groups = new Map<string, { readonly name: PartitionName; readonly requests: Array<RunRequest>; readonly places: Array<number> }>()
+    const groups = new Map<
+      string,
+      { readonly name: PartitionName; readonly requests: Array<RunRequest>; readonly places: Array<number> }
+    >()
     requests.forEach((request, at) => {
       const name = partitionOf(request)
       const key = partitionKey(name)
@@ -237,9 +256,15 @@ const make = Effect.gen(function*() {
       for (const index of group.places) invalid.push({ index, error: problem })
       return false
     })
-    return Effect.forEach(valid, (group) =>
-      Effect.map(enqueueGroup(group.name, group.requests), (failures) =>
-        failures.map(({ error, index }) => ({ index: group.places[index]!, error }))), { concurrency: 16 }).pipe(
+    return Effect.forEach(
+      valid,
+      (group) =>
+        Effect.map(
+          enqueueGroup(group.name, group.requests),
+          (failures) => failures.map(({ error, index }) => ({ index: group.places[index]!, error }))
+        ),
+      { concurrency: 16 }
+    ).pipe(
       Effect.map((failures) => [...invalid, ...failures.flat()])
     )
   }
@@ -255,8 +280,12 @@ const make = Effect.gen(function*() {
 
   return Gateway.of({
     enqueue,
-    get: find,
-    list: (filter) => OwnedCalls.list(reader, filter),
+    get: (id) => Effect.map(find(id), (run) => OwnedCalls.explained(residents.hub, run)),
+    list: (filter) =>
+      Effect.map(
+        OwnedCalls.list(reader, filter),
+        (runs) => runs.map((run) => OwnedCalls.explained(residents.hub, run))
+      ),
     cancel: (id) =>
       Effect.gen(function*() {
         const run = yield* find(id)
@@ -276,13 +305,15 @@ const make = Effect.gen(function*() {
         return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
           here: (actor) => waitHere(actor, id, waitMs),
           there: (address) =>
-            call("forward await", address, (client) => client.ForwardAwait({ partition: name, id, waitMs }), waitMs + 5_000)
+            call("forward await", address, (client) =>
+              client.ForwardAwait({ partition: name, id, waitMs }), waitMs + 5_000)
         })
       }),
     owned: {
       enqueue: (name, requests) => Effect.flatMap(local(name), (actor) => store(actor, name, requests)),
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
-      awaitFinal: (name, id, waitMs) => Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax)))
+      awaitFinal: (name, id, waitMs) =>
+        Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax)))
     }
   })
 })
@@ -308,13 +339,17 @@ export const layerRuns = Layer.effect(
   Effect.map(Gateway, (gateway) =>
     Runs.of({
       enqueueMany: (requests) =>
-        Effect.flatMap(gateway.enqueue(requests), (failures) => failures.length === 0 ? Effect.void : Effect.fail(failures[0]!.error)),
+        Effect.flatMap(gateway.enqueue(requests), (failures) =>
+          failures.length === 0 ? Effect.void : Effect.fail(failures[0]!.error)),
       get: gateway.get,
       list: gateway.list,
       cancel: gateway.cancel,
       awaitFinal: (id) =>
         gateway.awaitFinal(id, waitMsMax).pipe(
-          Effect.repeat({ until: (run) => run !== null }),
+          Effect.repeat({
+            until: (run) =>
+              run !== null
+          }),
           Effect.map((run) => run)
         )
     }))

@@ -15,16 +15,20 @@ export const make = (node: string, hub: WorkerHub, leaseMs: number): NodeLink =>
       const closed = yield* Deferred.make<void>()
       const session = hub.attach(hello, deliver, () => Deferred.unsafeDone(closed, Exit.void))
       if (session === "full") {
-        return yield* new ClusterUnavailable({ operation: "attach", reason: "the node serves as many workers as it may" })
+        return yield* new ClusterUnavailable({
+          operation: "attach",
+          reason: "the node serves as many workers as it may"
+        })
       }
       yield* Effect.addFinalizer(() => Effect.sync(() => session.goodbye()))
       return {
         leaseMs,
         report: session.report,
-        announce: (partitionId, held) => Effect.suspend(() => {
-          const stale = session.announce(partitionId, held)
-          return stale === undefined ? notOwned : Effect.succeed(stale)
-        }),
+        announce: (partitionId, held) =>
+          Effect.suspend(() => {
+            const stale = session.announce(partitionId, held)
+            return stale === undefined ? notOwned : Effect.succeed(stale)
+          }),
         setCredit: (credit) => Effect.sync(() => session.setCredit(credit)),
         heartbeat: Effect.suspend(() =>
           session.heartbeat()

@@ -8,7 +8,14 @@
  *
  * The locks decide only who tries; the epoch fence decides who may write (decision 0004).
  */
-import { type Runner, type RunnerAddress, RunnerStorage, type ShardId, type ShardingConfig, SqlRunnerStorage } from "@effect/cluster"
+import {
+  type Runner,
+  type RunnerAddress,
+  RunnerStorage,
+  type ShardId,
+  type ShardingConfig,
+  SqlRunnerStorage
+} from "@effect/cluster"
 import { SqlClient } from "@effect/sql"
 import { Context, Effect, Layer, Schedule } from "effect"
 import { lockSessionsOf } from "./LockPool.js"
@@ -70,18 +77,21 @@ export const layer: Layer.Layer<
         Effect.tap(storage.acquire(address, shards), (acquired: ReadonlyArray<ShardId.ShardId>) => {
           confirmedAt = performance.now()
           for (const shard of acquired) held.add(shard.toString())
-          if (acquired.length > 0) for (const callback of acquiredCallbacks) callback()
+          if (acquired.length > 0) { for (const callback of acquiredCallbacks) callback() }
         }),
       refresh: (address, shards) => Effect.zipLeft(storage.refresh(address, shards), confirmed),
-      release: (address, shard) => Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString())),
+      release: (address, shard) =>
+        Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString())),
       releaseAll: (address) => Effect.tap(storage.releaseAll(address), () => held.clear()),
       getRunners: Effect.map(storage.getRunners, (list) => {
         const next = list.map(([runner, healthy]) => ({ address: keyOf(runner.address), runner, healthy }))
         const changed = signature(next) !== signature(runners)
         runners = next
-        if (changed) for (const callback of runnersCallbacks) callback()
+        if (changed) { for (const callback of runnersCallbacks) callback() }
         if (!isLeaving) return list
-        return list.map(([runner, healthy]) => [runner, healthy && keyOf(runner.address) !== self.runnerAddress] as const)
+        return list.map(([runner, healthy]) =>
+          [runner, healthy && keyOf(runner.address) !== self.runnerAddress] as const
+        )
       })
     })
     const subscribe = (set: Set<() => void>) => (callback: () => void) => {
@@ -108,7 +118,11 @@ export const layer: Layer.Layer<
               where application_name = ${lockSessionsOf(nodeId)} and datname = current_database()`.pipe(
               Effect.timeout(peerTimeout),
               Effect.catchAllCause((cause) =>
-                Effect.logWarning("could not end the lock sessions of a peer; the server ends them by itself later", cause))
+                Effect.logWarning(
+                  "could not end the lock sessions of a peer; the server ends them by itself later",
+                  cause
+                )
+              )
             ),
           leave: () => {
             isLeaving = true

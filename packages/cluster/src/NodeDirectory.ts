@@ -37,7 +37,11 @@ const make = Effect.gen(function*() {
         select distinct on (runner_address) node_id, runner_address, data_address
         from orrery.nodes where runner_address = any(${addresses}) order by runner_address, started_at desc`
       for (const row of rows) {
-        known.set(row.runner_address, { nodeId: row.node_id, dataAddress: row.data_address, runnerAddress: row.runner_address })
+        known.set(row.runner_address, {
+          nodeId: row.node_id,
+          dataAddress: row.data_address,
+          runnerAddress: row.runner_address
+        })
       }
     }
     const next = new Map<string, DirectoryEntry>([[own.runnerAddress, own]])

@@ -35,7 +35,9 @@ const freePort = (host: string, port: number) =>
       resume(
         new StartFailed({
           isTemporary: false,
-          reason: `port ${port} of ${host} cannot be used (${error.code ?? error.message}): stop what uses it or set ORRERY_RUNNER_PORT / ORRERY_DATA_PORT to another`
+          reason: `port ${port} of ${host} cannot be used (${
+            error.code ?? error.message
+          }): stop what uses it or set ORRERY_RUNNER_PORT / ORRERY_DATA_PORT to another`
         })
       ))
     server.listen(port, host, () => {
@@ -70,7 +72,9 @@ export const enroll = Effect.gen(function*() {
   for (const [key, value] of Object.entries(config)) {
     const own = JSON.stringify(value)
     yield* sql`insert into orrery.cluster_settings (key, value) values (${key}, ${own}) on conflict (key) do nothing`
-    const rows = yield* sql<{ value: string }>`select value::text as value from orrery.cluster_settings where key = ${key}`
+    const rows = yield* sql<
+      { value: string }
+    >`select value::text as value from orrery.cluster_settings where key = ${key}`
     const recorded = rows[0]?.value
     if (recorded !== own) {
       return yield* new StartFailed({

@@ -1,7 +1,14 @@
 /** Serves the data plane of a node: clients, workers and other nodes, over TCP. */
 import { NodeSocketServer } from "@effect/platform-node"
 import { RpcServer } from "@effect/rpc"
-import { decodeAttempts, decodeOutcomes, decodeRequests, encodeAttempts, encodeToWorker, type ToWorkerFrame } from "@orrery/api/Frames"
+import {
+  decodeAttempts,
+  decodeOutcomes,
+  decodeRequests,
+  encodeAttempts,
+  encodeToWorker,
+  type ToWorkerFrame
+} from "@orrery/api/Frames"
 import { serialization } from "@orrery/api/NodeConnection"
 import { NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
@@ -44,7 +51,8 @@ const handlers = NodeRpcs.toLayer(
       List: ({ filter }) => gateway.list(filter),
       AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
       Cancel: ({ id }) => gateway.cancel(id),
-      Nodes: () => Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
+      Nodes: () =>
+        Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
       Ping: () => Effect.succeed(self.nodeId),
 
       Attach: (hello) =>
@@ -57,11 +65,16 @@ const handlers = NodeRpcs.toLayer(
             if (!outbox.unsafeOffer(encodeToWorker(message))) end()
           }, end)
           if (session === "full") {
-            return yield* new ClusterUnavailable({ operation: "attach", reason: "the node serves as many workers as it may" })
+            return yield* new ClusterUnavailable({
+              operation: "attach",
+              reason: "the node serves as many workers as it may"
+            })
           }
           sessions.set(sessionId, { session, end })
+          const stopWatching = directory.onChange(() => void outbox.unsafeOffer(encodeToWorker({ _tag: "nodes" })))
           yield* Effect.addFinalizer(() =>
             Effect.sync(() => {
+              stopWatching()
               sessions.delete(sessionId)
               session.lost()
             })
@@ -69,7 +82,10 @@ const handlers = NodeRpcs.toLayer(
           return outbox
         }),
       Report: ({ reports, sessionId }) =>
-        withSession(sessionId, (session) => Effect.flatMap(decodeOutcomes(reports), (decoded) => session.report(decoded))),
+        withSession(
+          sessionId,
+          (session) => Effect.flatMap(decodeOutcomes(reports), (decoded) => session.report(decoded))
+        ),
       Announce: ({ held, partitionId, sessionId }) =>
         withSession(sessionId, (session) =>
           Effect.flatMap(decodeAttempts(held), (attempts) => {
@@ -81,8 +97,10 @@ const handlers = NodeRpcs.toLayer(
       SetCredit: ({ credit, sessionId }) =>
         withSession(sessionId, (session) => Effect.sync(() => session.setCredit(credit))),
       Heartbeat: ({ sessionId }) =>
-        withSession(sessionId, (session) =>
-          session.heartbeat() ? Effect.void : Effect.fail(new SessionUnknown({ sessionId }))),
+        withSession(
+          sessionId,
+          (session) => session.heartbeat() ? Effect.void : Effect.fail(new SessionUnknown({ sessionId }))
+        ),
       Goodbye: ({ sessionId }) =>
         withSession(sessionId, (session) =>
           Effect.sync(() => {
@@ -104,12 +122,15 @@ const handlers = NodeRpcs.toLayer(
 
 /** Listens as soon as it is built. */
 export const layer = Layer.unwrapEffect(
-  Effect.map(NodeIdentity, (self) =>
-    RpcServer.layer(NodeRpcs, { disableTracing: true, disableFatalDefects: true, concurrency: callsMax }).pipe(
-      Layer.provide(handlers),
-      // Fresh: the shard manager uses the same layer value, and one build shares what has the same identity.
-      Layer.provide(Layer.fresh(RpcServer.layerProtocolSocketServer)),
-      Layer.provide(NodeSocketServer.layer({ host: self.host, port: self.dataPort, noDelay: true })),
-      Layer.provide(serialization)
-    ))
+  Effect.map(
+    NodeIdentity,
+    (self) =>
+      RpcServer.layer(NodeRpcs, { disableTracing: true, disableFatalDefects: true, concurrency: callsMax }).pipe(
+        Layer.provide(handlers),
+        // Fresh: the shard manager uses the same layer value, and one build shares what has the same identity.
+        Layer.provide(Layer.fresh(RpcServer.layerProtocolSocketServer)),
+        Layer.provide(NodeSocketServer.layer({ host: self.host, port: self.dataPort, noDelay: true })),
+        Layer.provide(serialization)
+      )
+  )
 )

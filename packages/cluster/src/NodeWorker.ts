@@ -24,15 +24,18 @@ const links = Layer.effect(
     const residents = yield* Residents
     const self = yield* NodeIdentity
     const { leaseMs } = yield* ClusterConfig
-    const lost = yield* Effect.makeLatch(false)
+    // The directory tells of changes; nobody waits for the word of a link.
+    const stale = yield* Effect.makeLatch(false)
     const own = HubLink.make(self.nodeId, residents.hub, leaseMs)
     const known = new Map<string, NodeLink>([[self.nodeId, own]])
 
     const current = (): ReadonlyArray<NodeLink> => {
       const live = directory.live()
-      for (const id of known.keys()) if (id !== self.nodeId && !live.some((node) => node.nodeId === id)) known.delete(id)
+      for (const id of known.keys()) {
+        if (id !== self.nodeId && !live.some((node) => node.nodeId === id)) known.delete(id)
+      }
       for (const node of live) {
-        if (!known.has(node.nodeId)) known.set(node.nodeId, RemoteLinks.makeLink(node.nodeId, node.dataAddress, lost))
+        if (!known.has(node.nodeId)) known.set(node.nodeId, RemoteLinks.makeLink(node.nodeId, node.dataAddress, stale))
       }
       return [...known.values()]
     }

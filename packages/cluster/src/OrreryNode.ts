@@ -65,7 +65,9 @@ const Prepared = Layer.scopedDiscard(
       )
     )
     yield* PgMigrations.ensureHistoryPartitions.pipe(
-      Effect.catchAllCause((cause) => Effect.logWarning("could not make the history partitions of the coming days", cause)),
+      Effect.catchAllCause((cause) =>
+        Effect.logWarning("could not make the history partitions of the coming days", cause)
+      ),
       Effect.delay(historyInterval),
       Effect.forever,
       Effect.forkScoped
@@ -122,10 +124,16 @@ const Pools = Layer.unwrapEffect(
 
 /** The driver's own words; the wrapper's say nothing. */
 const reasonOf = (error: { readonly message: string; readonly cause?: unknown }): string =>
-  error.cause instanceof Error ? error.cause.message || String((error.cause as NodeJS.ErrnoException).code) : error.message
+  error.cause instanceof Error
+    ? error.cause.message || String((error.cause as NodeJS.ErrnoException).code)
+    : error.message
 
-const Journal = Layer.unwrapEffect(Effect.map(NodeConfig, (config) =>
-  PgJournal.layer({ pendingBytesMax: config.journalPendingBytesMax, rowsMax: config.journalBatchRowsMax })))
+const Journal = Layer.unwrapEffect(
+  Effect.map(
+    NodeConfig,
+    (config) => PgJournal.layer({ pendingBytesMax: config.journalPendingBytesMax, rowsMax: config.journalBatchRowsMax })
+  )
+)
 
 const Store = Layer.mergeAll(Journal, PgPartitionStore.layer, PgRunReader.layer)
 

@@ -1,6 +1,6 @@
 /** What the owner of a partition answers: calls on an actor that lives here, in the words of the `Runs` port. */
 import { ClusterUnavailable, type EnqueueError, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
-import type { Run } from "@orrery/core/Run"
+import { noCapableWorker, type Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
@@ -9,6 +9,7 @@ import { type CancelAnswer, listLimitMax, type RunFilter } from "@orrery/core/Ru
 import { Effect } from "effect"
 import type { NotOwner } from "./ActorHost.js"
 import type { QueueActor } from "./QueueActor.js"
+import type { WorkerHub } from "./WorkerHub.js"
 
 export interface RowFailure {
   readonly index: number
@@ -30,6 +31,10 @@ export const enqueue = (
     })
     return failures
   })
+
+/** With what the node knows of why it waits: workers attach to every node, so any node can tell. */
+export const explained = (hub: WorkerHub, run: Run): Run =>
+  run.state === "ready" && !hub.hasCapable(run.task) ? { ...run, waitsFor: noCapableWorker } : run
 
 export const find = (
   reader: RunReader["Type"],
@@ -57,8 +62,10 @@ export const cancel = (
       answer !== undefined
         ? Effect.succeed(answer)
         // Not waiting and not running here: final, unless it was never here.
-        : Effect.flatMap(find(reader, id), (run) =>
-          isFinal(run.state) ? Effect.succeed("already-final" as const) : Effect.fail("not-owner" as const))
+        : Effect.flatMap(
+          find(reader, id),
+          (run) => isFinal(run.state) ? Effect.succeed("already-final" as const) : Effect.fail("not-owner" as const)
+        )
     )
   )
 

@@ -63,7 +63,13 @@ const make = Effect.gen(function*() {
   const check = Effect.fnUntraced(function*(entry: DirectoryEntry) {
     let peer = peers.get(entry.runnerAddress)
     if (peer === undefined) {
-      peer = { firstSeenAt: performance.now(), answered: false, answeredAt: performance.now(), misses: 0, connection: undefined }
+      peer = {
+        firstSeenAt: performance.now(),
+        answered: false,
+        answeredAt: performance.now(),
+        misses: 0,
+        connection: undefined
+      }
       peers.set(entry.runnerAddress, peer)
     }
     const began = performance.now()

@@ -129,11 +129,15 @@ export class QueueActor {
     }
     if (this.inserts.length >= pendingRunsMax) {
       const actual = this.inserts.length
-      return answered(new Overloaded({ what: "runs waiting to be written", limit: pendingRunsMax, actual, retryAfterMs }))
+      return answered(
+        new Overloaded({ what: "runs waiting to be written", limit: pendingRunsMax, actual, retryAfterMs })
+      )
     }
     if (this.insertBytes + request.payload.length > pendingBytesMax) {
       const actual = this.insertBytes
-      return answered(new Overloaded({ what: "bytes waiting to be written", limit: pendingBytesMax, actual, retryAfterMs }))
+      return answered(
+        new Overloaded({ what: "bytes waiting to be written", limit: pendingBytesMax, actual, retryAfterMs })
+      )
     }
     // Whole milliseconds: `ceil`, so that no run is early by a fraction.
     const scheduledAt = Math.ceil(request.when._tag === "delay" ? now + request.when.ms : Math.max(request.when.ms, 0))
@@ -189,7 +193,9 @@ export class QueueActor {
         }
         // Told before, over a connection that broke: wait for the same commit.
         const pending = this.writes.get(report.runId) ?? this.sent.get(report.runId)
-        if (pending !== undefined && pending.write.entry.lease === report.lease && pending.write.entry.place !== "running") {
+        if (
+          pending !== undefined && pending.write.entry.lease === report.lease && pending.write.entry.place !== "running"
+        ) {
           pending.acks.push(ack)
         } else settle("stale")
       })
@@ -241,7 +247,8 @@ export class QueueActor {
       return yield* Effect.async<CancelAnswer, NotOwner>((resume) => {
         this.collect()
         const pending = this.writes.get(cancelled.id) ?? this.sent.get(cancelled.id)
-        const ack = (answer: "committed" | NotOwner) => resume(answer === notOwner ? Effect.fail(notOwner) : Effect.succeed("cancelled"))
+        const ack = (answer: "committed" | NotOwner) =>
+          resume(answer === notOwner ? Effect.fail(notOwner) : Effect.succeed("cancelled"))
         if (pending === undefined) ack("committed")
         else pending.acks.push(ack)
         this.schedule()
@@ -269,7 +276,8 @@ export class QueueActor {
 
   /** Nothing waits, runs, or is on its way to the database. */
   get isIdle(): boolean {
-    return this.inserts.length === 0 && this.writes.size === 0 && !this.inFlight && this.watchers.size === 0 && this.machine.isIdle
+    return this.inserts.length === 0 && this.writes.size === 0 && !this.inFlight && this.watchers.size === 0 &&
+      this.machine.isIdle
   }
 
   /** Takes nothing new, writes what it has decided, ends. Bounded by 5 s. */
@@ -327,7 +335,9 @@ export class QueueActor {
     if (out.assignments.length > 0) {
       const assignments = out.assignments
       out.assignments = []
-      for (const [worker, list] of groupBy(assignments, (each) => each.assignment)) this.host.workers.assign(worker, list)
+      for (const [worker, list] of groupBy(assignments, (each) => each.assignment)) {
+        this.host.workers.assign(worker, list)
+      }
     }
     if (out.cancels.length > 0) {
       const cancels = out.cancels
@@ -355,7 +365,13 @@ export class QueueActor {
       if (pending.write._tag === "update") updates.push(pending.write.update)
       else finishes.push(pending.write.finish)
     }
-    const commit = this.host.journal.commit({ partitionId: this.partitionId, epoch: this.epoch, inserts, updates, finishes })
+    const commit = this.host.journal.commit({
+      partitionId: this.partitionId,
+      epoch: this.epoch,
+      inserts,
+      updates,
+      finishes
+    })
     this.host.fork(
       Effect.matchCause(commit, {
         onSuccess: (committed) => this.committed(inserts, committed),
@@ -399,7 +415,10 @@ export class QueueActor {
     this.schedule()
   }
 
-  private notCommitted(inserts: ReadonlyArray<Insert>, cause: Cause.Cause<Fenced | Overloaded | StoreUnavailable>): void {
+  private notCommitted(
+    inserts: ReadonlyArray<Insert>,
+    cause: Cause.Cause<Fenced | Overloaded | StoreUnavailable>
+  ): void {
     if (this.stopReason !== undefined) return
     const failure = Option.getOrUndefined(Cause.failureOption(cause))
     if (failure?._tag !== "Overloaded") {

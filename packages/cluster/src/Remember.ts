@@ -13,7 +13,10 @@ import { Residents } from "./Residents.js"
 const sweepEvery = "15 seconds"
 const locateTimeout = "3 seconds"
 /** After a round in which some could not be activated: 50 ms doubling to 1 s, ten times, then the sweep. */
-const again = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second")), Schedule.intersect(Schedule.recurs(10)))
+const again = Schedule.exponential("50 millis").pipe(
+  Schedule.union(Schedule.spaced("1 second")),
+  Schedule.intersect(Schedule.recurs(10))
+)
 
 const make = Effect.gen(function*() {
   const sharding = yield* Sharding.Sharding
@@ -29,7 +32,8 @@ const make = Effect.gen(function*() {
   const activate = Effect.gen(function*() {
     const names = yield* store.listWithWork
     const own = names.filter((name) =>
-      residents.find(name) === undefined && sharding.hasShardId(sharding.getShardId(partitionKey(name) as never, shardGroup))
+      residents.find(name) === undefined &&
+      sharding.hasShardId(sharding.getShardId(partitionKey(name) as never, shardGroup))
     )
     yield* Effect.forEach(own, (name) => client(partitionKey(name)).Locate().pipe(Effect.timeout(locateTimeout)), {
       concurrency: 16,

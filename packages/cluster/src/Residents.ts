@@ -109,7 +109,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
           const ended = { partition: key, epoch: actor.epoch, reason: yield* actor.stopped }
           const tell = ended.reason === "closed" ? Effect.logDebug : Effect.logInfo
           yield* Effect.annotateLogs(tell("queue actor ended"), ended)
-          if (hadWork) for (const callback of orphanCallbacks) callback()
+          if (hadWork) { for (const callback of orphanCallbacks) callback() }
         })
     )
   })

@@ -63,7 +63,9 @@ const make = Effect.gen(function*() {
     yield* Effect.sleep("5 seconds")
     if (locks.confirmedMsAgo() < wedgedMs) return
     yield* sql`select 1`.pipe(Effect.timeout("3 seconds"))
-    yield* leave(`shard locks unconfirmed for ${Math.round(locks.confirmedMsAgo() / 1000)} s although the database answers`)
+    yield* leave(
+      `shard locks unconfirmed for ${Math.round(locks.confirmedMsAgo() / 1000)} s although the database answers`
+    )
   }).pipe(Effect.catchAllCause(() => Effect.void), Effect.forever, Effect.forkScoped)
 
   return SelfWatch.of({ fatal: Deferred.await(fenced), lagMs: () => lagMs })

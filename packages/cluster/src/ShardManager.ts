@@ -2,7 +2,14 @@
  * Who owns what: @effect/cluster's Sharding over PostgreSQL, with settings measured to fail over in about a second, and
  * with storage for membership and locks only. No message is ever stored.
  */
-import { MessageStorage, RunnerAddress, RunnerHealth, type Sharding, ShardingConfig, SocketRunner } from "@effect/cluster"
+import {
+  MessageStorage,
+  RunnerAddress,
+  RunnerHealth,
+  type Sharding,
+  ShardingConfig,
+  SocketRunner
+} from "@effect/cluster"
 import { NodeClusterSocket } from "@effect/platform-node"
 import { RpcSerialization } from "@effect/rpc"
 import type { SocketServer } from "@effect/platform"

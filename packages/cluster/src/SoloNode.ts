@@ -114,6 +114,7 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
     yield* Effect.forEach(left, settle, { discard: true })
 
     const find = (id: Run["id"]) => OwnedCalls.find(reader, id)
+    const explained = (run: Run) => OwnedCalls.explained(residents.hub, run)
     const nameOf = ({ namespace, partition, queue }: Run): PartitionName => ({ namespace, queue, partition })
 
     const awaitFinal: Runs["Type"]["awaitFinal"] = (id) =>
@@ -141,15 +142,19 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
               ([first]) => first === undefined ? Effect.void : Effect.fail(first.error)
             ), { concurrency: 16, discard: true })
         }),
-      get: find,
-      list: (filter) => OwnedCalls.list(reader, filter),
+      get: (id) => Effect.map(find(id), explained),
+      list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
       awaitFinal,
       cancel: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)
           if (isFinal(run.state)) return "already-final" as const
           return yield* route<CancelAnswer, ClusterUnavailable>("cancel", nameOf(run), (actor) =>
-            Effect.catchTag(OwnedCalls.cancel(reader, actor, id), "RunNotFound", () => Effect.fail("not-owner" as const)))
+            Effect.catchTag(
+              OwnedCalls.cancel(reader, actor, id),
+              "RunNotFound",
+              () => Effect.fail("not-owner" as const)
+            ))
         })
     })
   })
@@ -170,8 +175,10 @@ export const layer = (
   )
   const runs = Layer.scoped(
     Runs,
-    Effect.flatMap(Residents.Residents, (found) =>
-      make(found, options.passivateAfterMs ?? NodeConfig.passivateAfterMsDefault))
+    Effect.flatMap(
+      Residents.Residents,
+      (found) => make(found, options.passivateAfterMs ?? NodeConfig.passivateAfterMsDefault)
+    )
   )
   const slots = options.slots ?? NodeConfig.workerSlotsDefault
   const worker = Layer.unwrapEffect(

@@ -5,14 +5,7 @@
  * whenever a session or an actor comes or goes, and kept up by one in between, so it cannot drift.
  */
 import type { WorkerPool } from "@orrery/core/Entry"
-import type {
-  Assignment,
-  AttemptRef,
-  Hello,
-  OutcomeAnswer,
-  OutcomeReport,
-  ToWorker
-} from "@orrery/core/WorkerProtocol"
+import type { Assignment, AttemptRef, Hello, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect } from "effect"
 import type { QueueActor } from "./QueueActor.js"
 
@@ -159,6 +152,11 @@ export class WorkerHub {
     this.isClosing = true
   }
 
+  /** Whether a worker is attached that has a handler for the task. */
+  hasCapable(task: string): boolean {
+    return this.byTask.has(task)
+  }
+
   get workerCount(): number {
     return this.attached.size
   }
@@ -215,7 +213,9 @@ export class WorkerHub {
       const worker = this.attached.get(id)
       if (worker !== undefined && worker.out > 0) worker.out -= 1
     }
-    if (this.actors.size > 1) for (const actor of this.actors.values()) if (actor.machine.entryCount > 0) actor.schedule()
+    if (this.actors.size > 1) {
+      for (const actor of this.actors.values()) if (actor.machine.entryCount > 0) actor.schedule()
+    }
   }
 
   /** After each dispatch: whether the actor still waits for slots, and whose share it would use more of. */
@@ -236,7 +236,7 @@ export class WorkerHub {
       return
     }
     // It may have been the one the others gave way to.
-    if (this.waiting.delete(actor)) for (const other of this.waiting) other.schedule()
+    if (this.waiting.delete(actor)) { for (const other of this.waiting) other.schedule() }
   }
 
   private report(reports: ReadonlyArray<OutcomeReport>): Effect.Effect<ReadonlyArray<OutcomeAnswer>> {

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { noCapableWorker } from "@orrery/core/Run"
 import { Runs } from "@orrery/core/Runs"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
 import { nap, rigQueues, ticks } from "@orrery/testing/rigTasks"
@@ -55,43 +56,47 @@ describe("fail-over", () => {
       assertNothingLost(yield* settle)
     }), timeout)
 
-  it.scopedLive("takes over from a frozen node, refuses what it still writes, and takes it back as a new one", () =>
-    Effect.gen(function*() {
-      const refused: Array<string> = []
-      const onLine = (name: string, line: string) => {
-        if (line.includes("queue actor ended") && line.includes("reason=fenced")) refused.push(name)
-      }
-      const { client, load, ownerOf, query } = yield* rig({ onLine })
-      const writesOf = yield* audit(query)
-      const { allServed, longestGap, settle } = yield* load
-      yield* allServed
-      // The victim's own worker is in the middle of some, and will tell its own actor when it thaws.
-      yield* nap.enqueueMany(Array.from({ length: 400 }, () => ({ ms: 500 }))).pipe(Effect.provide(client))
-      const victim = yield* ownerOf(nap.queue)
-      const before = yield* victim.ready
-      yield* ClusterRig.eventually(
-        query("select 1 from orrery.runs where state = 3 and worker = $1", [`node-${before.nodeId}`]),
-        (rows) => rows.length > 0
-      )
-      longestGap()
+  it.scopedLive(
+    "takes over from a frozen node, refuses what it still writes, and takes it back as a new one",
+    () =>
+      Effect.gen(function*() {
+        const refused: Array<string> = []
+        const onLine = (name: string, line: string) => {
+          if (line.includes("queue actor ended") && line.includes("reason=fenced")) refused.push(name)
+        }
+        const { client, load, ownerOf, query } = yield* rig({ onLine })
+        const writesOf = yield* audit(query)
+        const { allServed, longestGap, settle } = yield* load
+        yield* allServed
+        // The victim's own worker is in the middle of some, and will tell its own actor when it thaws.
+        yield* nap.enqueueMany(Array.from({ length: 400 }, () => ({ ms: 500 }))).pipe(Effect.provide(client))
+        const victim = yield* ownerOf(nap.queue)
+        const before = yield* victim.ready
+        yield* ClusterRig.eventually(
+          query("select 1 from orrery.runs where state = 3 and worker = $1", [`node-${before.nodeId}`]),
+          (rows) => rows.length > 0
+        )
+        longestGap()
 
-      yield* victim.kill("SIGSTOP")
-      yield* allServed
-      const gap = longestGap()
-      const owned = query("select 1 from orrery.partitions where owner = $1", [before.nodeId])
-      yield* ClusterRig.eventually(owned, (rows) => rows.length === 0)
-      const [taken] = yield* query<{ now: string }>("select clock_timestamp()::text as now")
-      yield* victim.kill("SIGCONT")
-      yield* ClusterRig.eventually(victim.lastReady, (ready) => ready !== undefined && ready.nodeId !== before.nodeId)
+        yield* victim.kill("SIGSTOP")
+        yield* allServed
+        const gap = longestGap()
+        const owned = query("select 1 from orrery.partitions where owner = $1", [before.nodeId])
+        yield* ClusterRig.eventually(owned, (rows) => rows.length === 0)
+        const [taken] = yield* query<{ now: string }>("select clock_timestamp()::text as now")
+        yield* victim.kill("SIGCONT")
+        yield* ClusterRig.eventually(victim.lastReady, (ready) => ready !== undefined && ready.nodeId !== before.nodeId)
 
-      assert.isBelow(gap, servedAfterFreezeWithinMs)
-      // It was writing before, it tried to write on, and none of that was let through.
-      assert.isAbove(yield* writesOf(before.nodeId, "-infinity"), 0)
-      assert.include(refused, victim.name)
-      assert.strictEqual(yield* writesOf(before.nodeId, taken!.now), 0)
-      assert.deepStrictEqual(yield* owned, [])
-      assertNothingLost(yield* settle)
-    }), timeout)
+        assert.isBelow(gap, servedAfterFreezeWithinMs)
+        // It was writing before, it tried to write on, and none of that was let through.
+        assert.isAbove(yield* writesOf(before.nodeId, "-infinity"), 0)
+        assert.include(refused, victim.name)
+        assert.strictEqual(yield* writesOf(before.nodeId, taken!.now), 0)
+        assert.deepStrictEqual(yield* owned, [])
+        assertNothingLost(yield* settle)
+      }),
+    timeout
+  )
 
   it.scopedLive("hands over on SIGTERM without burning attempts", () =>
     Effect.gen(function*() {
@@ -132,18 +137,27 @@ describe("fail-over", () => {
       assert.isTrue(ends.every((run) => run.state === "succeeded"))
     }), timeout)
 
-  it.scopedLive("keeps a run of an unknown task, and cancels a running one from another process", () =>
-    Effect.gen(function*() {
-      const { client } = yield* rig({ workers: 1 })
-      const runs = Context.get(client, Runs)
-      const request = yield* ticks[0]!.request({ n: 1 })
-      yield* runs.enqueueMany([{ ...request, task: "nobody-knows-me" }])
-      const running = yield* nap.enqueue({ ms: 60_000 }).pipe(Effect.provide(client))
-      yield* ClusterRig.eventually(runs.get(running), (run) => run.state === "running")
+  it.scopedLive(
+    "keeps a run of an unknown task, and cancels a running one from another process",
+    () =>
+      Effect.gen(function*() {
+        const { client } = yield* rig({ workers: 1 })
+        const runs = Context.get(client, Runs)
+        const request = yield* ticks[0]!.request({ n: 1 })
+        yield* runs.enqueueMany([{ ...request, task: "nobody-knows-me" }])
+        const running = yield* nap.enqueue({ ms: 60_000 }).pipe(Effect.provide(client))
+        yield* ClusterRig.eventually(runs.get(running), (run) => run.state === "running")
 
-      assert.strictEqual(yield* runs.cancel(running), "requested")
-      assert.strictEqual((yield* runs.awaitFinal(running)).state, "cancelled")
-      assert.strictEqual((yield* runs.get(request.id)).state, "ready")
-      assert.strictEqual(yield* runs.cancel(request.id), "cancelled")
-    }), timeout)
+        assert.strictEqual(yield* runs.cancel(running), "requested")
+        assert.strictEqual((yield* runs.awaitFinal(running)).state, "cancelled")
+        const kept = yield* runs.get(request.id)
+        assert.deepStrictEqual([kept.state, kept.waitsFor], ["ready", noCapableWorker])
+        assert.include(
+          (yield* runs.list({ limit: 10, queue: request.queue })).map((run) => run.waitsFor),
+          noCapableWorker
+        )
+        assert.strictEqual(yield* runs.cancel(request.id), "cancelled")
+      }),
+    timeout
+  )
 })

@@ -83,7 +83,8 @@ export const settings = {
     unit: "crashes",
     min: 1,
     max: 1_000,
-    doc: "A run during which this many workers died fails for good as a poison run, so that it cannot take the fleet down."
+    doc:
+      "A run during which this many workers died fails for good as a poison run, so that it cannot take the fleet down."
   }),
   payloadBytesMax: Setting.integer({
     env: "PAYLOAD_BYTES_MAX",

@@ -3,10 +3,12 @@ import { Schema } from "effect"
 import { RunId } from "./RunId.js"
 
 /** The payload does not fit the task's schema. Nothing was stored. */
-export class PayloadInvalid extends Schema.TaggedError<PayloadInvalid>("@orrery/core/PayloadInvalid")("PayloadInvalid", {
-  task: Schema.String,
-  issue: Schema.String
-}) {
+export class PayloadInvalid
+  extends Schema.TaggedError<PayloadInvalid>("@orrery/core/PayloadInvalid")("PayloadInvalid", {
+    task: Schema.String,
+    issue: Schema.String
+  })
+{
   override get message() {
     return `payload of ${this.task} is invalid: ${this.issue}`
   }
@@ -26,11 +28,13 @@ export class PayloadTooLarge
 }
 
 /** A field of a request is out of bounds. Nothing was stored. */
-export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("@orrery/core/InvalidRequest")("InvalidRequest", {
-  field: Schema.String,
-  limit: Schema.String,
-  actual: Schema.String
-}) {
+export class InvalidRequest
+  extends Schema.TaggedError<InvalidRequest>("@orrery/core/InvalidRequest")("InvalidRequest", {
+    field: Schema.String,
+    limit: Schema.String,
+    actual: Schema.String
+  })
+{
   override get message() {
     return `${this.field} must be ${this.limit}, got ${this.actual}`
   }
@@ -65,7 +69,9 @@ export class StoreUnavailable
   })
 {
   override get message() {
-    return `store unavailable in ${this.operation}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+    return `store unavailable in ${this.operation}: ${
+      this.cause instanceof Error ? this.cause.message : String(this.cause)
+    }`
   }
 }
 
@@ -92,5 +98,11 @@ export class ClusterUnavailable
 }
 
 /** What may go wrong with an enqueue. Only `ClusterUnavailable` leaves open whether it happened. */
-export const EnqueueError = Schema.Union(PayloadInvalid, PayloadTooLarge, InvalidRequest, Overloaded, ClusterUnavailable)
+export const EnqueueError = Schema.Union(
+  PayloadInvalid,
+  PayloadTooLarge,
+  InvalidRequest,
+  Overloaded,
+  ClusterUnavailable
+)
 export type EnqueueError = typeof EnqueueError.Type

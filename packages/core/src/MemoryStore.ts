@@ -165,12 +165,14 @@ const runReader = (state: State): RunReader["Type"] => {
     find: (id) => Effect.map(Clock.currentTimeMillis, (now) => live(id, now) ?? state.history.get(id)),
     list: (filter) =>
       Effect.map(Clock.currentTimeMillis, (now) =>
-        withinBytes([...state.home.keys(), ...state.history.keys()]
-          .filter((id) => filter.before === undefined || id < filter.before)
-          .sort((a, b) => (a < b ? 1 : a > b ? -1 : 0))
-          .map((id) => (live(id, now) ?? state.history.get(id))!)
-          .filter((run) => matches(filter, run))
-          .slice(0, Math.min(filter.limit, listLimitMax))))
+        withinBytes(
+          [...state.home.keys(), ...state.history.keys()]
+            .filter((id) => filter.before === undefined || id < filter.before)
+            .sort((a, b) => (a < b ? 1 : a > b ? -1 : 0))
+            .map((id) => (live(id, now) ?? state.history.get(id))!)
+            .filter((run) => matches(filter, run))
+            .slice(0, Math.min(filter.limit, listLimitMax))
+        ))
   }
 }
 
@@ -213,5 +215,6 @@ const shown = (
   attempt: run.attempt,
   payload: run.payload,
   failure: run.failure === null ? null : JSON.parse(run.failure) as RunFailure,
-  worker: run.worker
+  worker: run.worker,
+  waitsFor: null
 })

@@ -177,7 +177,8 @@ export const settings = {
     unit: "ms",
     min: 0,
     max: hourMs,
-    doc: "After SIGTERM attempts may end by themselves for this long; then they are interrupted and start again elsewhere, "
+    doc:
+      "After SIGTERM attempts may end by themselves for this long; then they are interrupted and start again elsewhere, "
       + "uncounted. The process is gone at most 2 s later."
   }),
   startBudgetMs: Setting.integer({
@@ -230,9 +231,10 @@ const both = (
 }
 
 /** Both records, checked together: one failure lists everything. What a node is started with. */
-export const layerAllConfig: Layer.Layer<NodeConfig | Cluster.ClusterConfig, Setting.ConfigInvalid> = Layer.unwrapEffect(
-  Effect.zipWith(Cluster.read, Setting.read(settings, together), both)
-)
+export const layerAllConfig: Layer.Layer<NodeConfig | Cluster.ClusterConfig, Setting.ConfigInvalid> = Layer
+  .unwrapEffect(
+    Effect.zipWith(Cluster.read, Setting.read(settings, together), both)
+  )
 
 export const layerAll = (
   options: Options & { readonly cluster?: Partial<Cluster.Values> }

@@ -66,7 +66,10 @@ export class QueueMachine {
   private readonly entries = new Map<RunId, Entry>()
   private readonly ready = new Map<string, Window<Entry>>()
   private readonly timers: Window<Entry>
-  private readonly deadlines = new Window<{ readonly entry: Entry } & Deadline>({ runsMax: Infinity, bytesMax: Infinity }, true)
+  private readonly deadlines = new Window<{ readonly entry: Entry } & Deadline>({
+    runsMax: Infinity,
+    bytesMax: Infinity
+  }, true)
   private readonly held = new Map<string, Held>()
   /** Per page being read: the runs that left memory since it was asked for. The page may still show them. */
   private readonly departed = new Map<Window<Entry>, Set<RunId>>()
@@ -212,7 +215,9 @@ export class QueueMachine {
         if (window.size === 0 || blocked?.has(task) === true) continue
         const head = window.peek()
         if (head === undefined) continue
-        if (first === undefined || head.key < first.key || (head.key === first.key && head.seq < first.seq)) first = head
+        if (first === undefined || head.key < first.key || (head.key === first.key && head.seq < first.seq)) {
+          first = head
+        }
       }
       if (first === undefined) return
       const entry = first.item
@@ -375,7 +380,11 @@ export class QueueMachine {
       page.push(entry.seat)
     }
     const last = runs[runs.length - 1]
-    const beyond = window.finishLoad(page, last === undefined ? undefined : { key: keyOf(last), seq: last.seq }, complete)
+    const beyond = window.finishLoad(
+      page,
+      last === undefined ? undefined : { key: keyOf(last), seq: last.seq },
+      complete
+    )
     for (const seat of beyond) this.leaveLine(seat.item)
   }
 

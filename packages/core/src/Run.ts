@@ -37,9 +37,14 @@ export const Run = Schema.Struct({
   result: Schema.NullOr(Schema.String),
   /** Of the last attempt that did not succeed. */
   failure: Schema.NullOr(RunFailure),
-  worker: Schema.NullOr(Schema.String)
+  worker: Schema.NullOr(Schema.String),
+  /** Why a ready run does not start, where the cluster knows: `noCapableWorker`. Only as of the moment it was read. */
+  waitsFor: Schema.NullOr(Schema.String)
 })
 export type Run = typeof Run.Type
+
+/** `Run.waitsFor`: no worker is attached that has a handler for the task. It starts when one comes. */
+export const noCapableWorker = "no worker with this capability"
 
 /** How one attempt ended, as the worker tells it. Values are JSON text. */
 export type Outcome =

@@ -43,9 +43,9 @@ export const unsafeMakeRunId = (nowMs: number): RunId => {
   poolOffset += randomBytesPerId
   const byte = (index: number) => hex[pool[at + index]!]!
   const variant = hex[(pool[at]! & 0x3f) | 0x80]!
-  return `${time.slice(0, 8)}-${time.slice(8)}-7${counter.toString(16).padStart(3, "0")}-${variant}${byte(1)}-${byte(2)}${
-    byte(3)
-  }${byte(4)}${byte(5)}${byte(6)}${byte(7)}` as RunId
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${counter.toString(16).padStart(3, "0")}-${variant}${byte(1)}-${
+    byte(2)
+  }${byte(3)}${byte(4)}${byte(5)}${byte(6)}${byte(7)}` as RunId
 }
 
 export const makeRunId: Effect.Effect<RunId> = Effect.map(Clock.currentTimeMillis, unsafeMakeRunId)

@@ -51,7 +51,11 @@ export const parsePolicy = (text: string): RunPolicy | InvalidRequest => {
   const known = policies.get(text)
   if (known !== undefined) return known
   if (text.length > policyLengthMax) {
-    return new InvalidRequest({ field: "policy", limit: `at most ${policyLengthMax} characters`, actual: `${text.length}` })
+    return new InvalidRequest({
+      field: "policy",
+      limit: `at most ${policyLengthMax} characters`,
+      actual: `${text.length}`
+    })
   }
   const parsed = decodePolicy(text)
   const answer = Either.isRight(parsed)

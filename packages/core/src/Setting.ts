@@ -116,7 +116,9 @@ const problemOf = (name: string, setting: Setting<any>, actual: string): string 
   `${fullName(setting)} (${name}) must be ${setting.accepts}, got ${setting.isSecret ? "something else" : actual}`
 
 const missing = (name: string, setting: Setting<any>): string =>
-  `${fullName(setting)}${setting.fallbackEnv === undefined ? "" : ` or ${setting.fallbackEnv}`} (${name}) is not set; it must be ${setting.accepts}`
+  `${fullName(setting)}${
+    setting.fallbackEnv === undefined ? "" : ` or ${setting.fallbackEnv}`
+  } (${name}) is not set; it must be ${setting.accepts}`
 
 /** `Config` of one setting: absent gives the default, or a problem where there is none. */
 const configOf = (name: string, setting: Setting<any>): Config.Config<Option.Option<unknown>> => {
@@ -201,4 +203,5 @@ export const toEnv = <T extends Settings>(settings: T, values: Partial<Values<T>
     })
   )
 
-const messageOf = (error: ConfigError.ConfigError): string => error._op === "InvalidData" ? error.message : String(error)
+const messageOf = (error: ConfigError.ConfigError): string =>
+  error._op === "InvalidData" ? error.message : String(error)

@@ -122,7 +122,11 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
   const request = (payload: P, enqueue: EnqueueOptions = {}) =>
     Effect.gen(function*() {
       if (enqueue.delay !== undefined && enqueue.at !== undefined) {
-        return yield* new InvalidRequest({ field: "at", limit: "absent when delay is given", actual: String(enqueue.at) })
+        return yield* new InvalidRequest({
+          field: "at",
+          limit: "absent when delay is given",
+          actual: String(enqueue.at)
+        })
       }
       const text = yield* codec.encodePayload(payload).pipe(
         Effect.mapError((error) => new PayloadInvalid({ task: name, issue: error.message }))
@@ -214,7 +218,9 @@ const failed = (
 const tagOf = (value: unknown): string =>
   typeof value === "object" && value !== null && "_tag" in value && typeof value._tag === "string"
     ? value._tag
-    : value instanceof Error ? value.name : typeof value
+    : value instanceof Error
+    ? value.name
+    : typeof value
 
 const messageOf = (value: unknown): string => value instanceof Error ? value.message : String(value)
 
@@ -226,7 +232,8 @@ const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
   const encodeWith = <A, I>(schema: Schema.Schema<A, I>) => {
     const encode = Schema.encode(schema)
     // `undefined` (a void payload or result) has no JSON text; null stands for it and decodes back below.
-    return (value: A) => Effect.map(encode(value), (encoded) => encoded === undefined ? "null" : JSON.stringify(encoded))
+    return (value: A) =>
+      Effect.map(encode(value), (encoded) => encoded === undefined ? "null" : JSON.stringify(encoded))
   }
   const decodeWith = <A, I>(schema: Schema.Schema<A, I>) => {
     const parse = Schema.decode(Schema.parseJson())
@@ -247,7 +254,12 @@ const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
           const size = Buffer.byteLength(result)
           return size <= resultBytesMax
             ? { _tag: "success", result }
-            : failed("unencodable", "ResultTooLarge", `the result is ${size} bytes, the limit is ${resultBytesMax}`, false)
+            : failed(
+              "unencodable",
+              "ResultTooLarge",
+              `the result is ${size} bytes, the limit is ${resultBytesMax}`,
+              false
+            )
         }),
         Effect.catchAllCause((cause) => Effect.succeed(failed("unencodable", "ParseError", Cause.pretty(cause), false)))
       )
@@ -256,7 +268,9 @@ const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
     const typed = Cause.failureOption(cause)
     if (Option.isSome(typed)) {
       return encodeError(typed.value).pipe(
-        Effect.map((error) => failed("failure", tagOf(typed.value), messageOf(typed.value), isRetryable(typed.value), error)),
+        Effect.map((error) =>
+          failed("failure", tagOf(typed.value), messageOf(typed.value), isRetryable(typed.value), error)
+        ),
         Effect.catchAllCause((problem) =>
           Effect.succeed(failed("unencodable", tagOf(typed.value), Cause.pretty(problem), false))
         )

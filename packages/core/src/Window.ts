@@ -91,7 +91,8 @@ export class Window<A> {
   }
 
   needsLoad(): boolean {
-    return !this.complete && !this.loading && this.size <= this.limits.runsMax / 2 && this.bytes <= this.limits.bytesMax / 2
+    return !this.complete && !this.loading && this.size <= this.limits.runsMax / 2 &&
+      this.bytes <= this.limits.bytesMax / 2
   }
 
   beginLoad(): LoadRequest {

@@ -39,7 +39,8 @@ export const settings = {
     unit: "ms",
     min: 0,
     max: hourMs,
-    doc: "After SIGTERM attempts may end by themselves for this long; then they are interrupted and start again elsewhere, uncounted."
+    doc:
+      "After SIGTERM attempts may end by themselves for this long; then they are interrupted and start again elsewhere, uncounted."
   })
 }
 

@@ -45,7 +45,10 @@ describe("NodeConfig", () => {
     Effect.gen(function*() {
       const failure = yield* Effect.flip(nodeFrom({ DATABASE_URL: url, ORRERY_HOST: "0.0.0.0" }))
 
-      assert.match(failure.message, /ORRERY_HOST \(host\) must be a loopback address.*until TLS exists, got "0\.0\.0\.0"/)
+      assert.match(
+        failure.message,
+        /ORRERY_HOST \(host\) must be a loopback address.*until TLS exists, got "0\.0\.0\.0"/
+      )
       for (const host of ["127.0.0.1", "127.1.2.3", "::1", "localhost"]) assert.isTrue(NodeConfig.isLoopback(host))
       for (const host of ["", "10.0.0.1", "127.0.0.1.example.org", "::"]) assert.isFalse(NodeConfig.isLoopback(host))
     }))
@@ -73,7 +76,10 @@ describe("NodeConfig", () => {
         )
       )
 
-      assert.match(failure.message, /ORRERY_EVENT_LOOP_LAG_MAX_MS \(3500\) must be below ORRERY_IDLE_SESSION_TIMEOUT_MS/)
+      assert.match(
+        failure.message,
+        /ORRERY_EVENT_LOOP_LAG_MAX_MS \(3500\) must be below ORRERY_IDLE_SESSION_TIMEOUT_MS/
+      )
     }))
 
   it.effect("gives the same values to a child process through its environment", () =>
@@ -101,7 +107,10 @@ describe("WorkerConfig", () => {
     Effect.gen(function*() {
       assert.match((yield* Effect.flip(workerFrom({}))).message, /ORRERY_NODES \(nodes\) is not set/)
       for (const nodes of ["", ",", "localhost", "localhost:0", "localhost:99999", "http://a:1"]) {
-        assert.match((yield* Effect.flip(workerFrom({ ORRERY_NODES: nodes }))).message, /ORRERY_NODES \(nodes\) must be/)
+        assert.match(
+          (yield* Effect.flip(workerFrom({ ORRERY_NODES: nodes }))).message,
+          /ORRERY_NODES \(nodes\) must be/
+        )
       }
     }))
 })

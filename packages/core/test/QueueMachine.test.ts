@@ -43,7 +43,8 @@ class History {
   private sent: Array<Write> | undefined
   private inserts: Array<StoredRun> = []
   private sentInserts: Array<StoredRun> = []
-  private reads: Array<{ readonly load: Load; readonly rows: ReadonlyArray<StoredRun>; readonly complete: boolean }> = []
+  private reads: Array<{ readonly load: Load; readonly rows: ReadonlyArray<StoredRun>; readonly complete: boolean }> =
+    []
   private free = new Map(workers.map((worker) => [worker, 3]))
 
   constructor(readonly seed: number) {
@@ -237,7 +238,11 @@ class History {
     const isTimer = load.task === undefined
     const keyOf = (run: StoredRun) => isTimer ? run.scheduledAt : run.orderKey
     const rows = [...this.stored.values()]
-      .filter((run) => isTimer ? run.state === "scheduled" || run.state === "retrying" : run.state === "ready" && run.task === load.task)
+      .filter((run) =>
+        isTimer
+          ? run.state === "scheduled" || run.state === "retrying"
+          : run.state === "ready" && run.task === load.task
+      )
       .filter((run) => keyOf(run) > load.afterKey || (keyOf(run) === load.afterKey && run.seq > load.afterSeq))
       .sort((a, b) => keyOf(a) - keyOf(b) || a.seq - b.seq)
     return { rows: rows.slice(0, load.limit), complete: rows.length <= load.limit }
@@ -287,10 +292,12 @@ describe("QueueMachine", () => {
       try {
         history.run()
       } catch (error) {
-        throw new Error(`history with SEED=${seed} failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+        throw new Error(`history with SEED=${seed} failed: ${error instanceof Error ? error.message : String(error)}`, {
+          cause: error
+        })
       }
     }
-  })
+  }, 60_000)
 
   const machineOf = (running: ReadonlyArray<StoredRun> = []) =>
     new QueueMachine(

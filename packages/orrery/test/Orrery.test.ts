@@ -40,20 +40,30 @@ describe("Orrery.layerMemory", () => {
       const tasks = Array.from({ length: 10 }, (_, queue) =>
         Task.make(`count-${queue}`, { payload: Schema.Number, success: Schema.Number, queue: `count-${queue}` }))
       const [first, ...rest] = tasks.map((task) =>
-        task.toLayer((n) => Effect.sync(() => {
-          seen.set(n, (seen.get(n) ?? 0) + 1)
-          return n
-        }))
+        task.toLayer((n) =>
+          Effect.sync(() => {
+            seen.set(n, (seen.get(n) ?? 0) + 1)
+            return n
+          })
+        )
       )
-      const layer = Orrery.layerMemory({ handlers: rest.reduce((all, each) => Layer.merge(all, each), first!), slots: 3 })
+      const layer = Orrery.layerMemory({
+        handlers: rest.reduce((all, each) =>
+          Layer.merge(all, each), first!),
+        slots: 3
+      })
       yield* Effect.gen(function*() {
         const runs = yield* Runs
         const ids = yield* Effect.forEach(tasks, (task, at) =>
-          task.enqueueMany(Array.from({ length: 500 }, (_, n) => at * 500 + n)))
-        yield* Effect.forEach(ids.flat(), (id) => runs.awaitFinal(id), { concurrency: 500 })
+          task.enqueueMany(Array.from({ length: 500 }, (_, n) =>
+            at * 500 + n)))
+        yield* Effect.forEach(ids.flat(), (id) =>
+          runs.awaitFinal(id), { concurrency: 500 })
       }).pipe(Effect.provide(layer))
       assert.strictEqual(seen.size, 5_000)
-      assert.isTrue([...seen.values()].every((times) => times === 1))
+      assert.isTrue([...seen.values()].every((times) =>
+        times === 1
+      ))
     }))
 
   it.scopedLive("lets a queue leave memory when it is idle, and brings it back", () =>

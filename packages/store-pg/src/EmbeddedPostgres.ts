@@ -200,7 +200,9 @@ const answers = (server: Server) =>
       while: (cause) => !refused.includes(codeOf(cause)),
       schedule: Schedule.spaced("50 millis")
     }),
-    Effect.mapError((cause) => notReady(server, `refused our login (${String(cause)}); the password file is not of this data`)),
+    Effect.mapError((cause) =>
+      notReady(server, `refused our login (${String(cause)}); the password file is not of this data`)
+    ),
     Effect.timeoutFail({
       duration: readyWithin,
       onTimeout: () => notReady(server, `did not answer within ${Duration.format(readyWithin)}; see its log`)
@@ -208,7 +210,11 @@ const answers = (server: Server) =>
   )
 
 const notReady = ({ folder: { dataDir }, port }: Server, what: string) =>
-  new EmbeddedPostgresFailed({ reason: "StartFailed", dataDir, detail: `the server on port ${port} ${what} (${dataDir}.log)` })
+  new EmbeddedPostgresFailed({
+    reason: "StartFailed",
+    dataDir,
+    detail: `the server on port ${port} ${what} (${dataDir}.log)`
+  })
 
 /** SQL states that waiting does not cure: wrong password, no such role. */
 const refused = ["28P01", "28000"]

@@ -117,7 +117,9 @@ const lane = (state: State, connection: JournalConnection) =>
 
 const drain = (line: JournalLine) =>
   Effect.sync(() => line.close()).pipe(
-    Effect.zipRight(Effect.iterate(undefined, { while: () => line.batchesPending > 0, body: () => Effect.sleep("5 millis") })),
+    Effect.zipRight(
+      Effect.iterate(undefined, { while: () => line.batchesPending > 0, body: () => Effect.sleep("5 millis") })
+    ),
     Effect.interruptible,
     Effect.timeoutOption(closeWithin),
     Effect.zipRight(Effect.sync(() => line.abandon(new Error("the journal was closed"))))
@@ -163,7 +165,9 @@ const commitAll = (state: State, connection: JournalConnection, taken: ReadonlyA
           failAll(cause)
           return refused === 0
             ? Effect.void
-            : Effect.logError(`a batch was refused: ${cause.message}`).pipe(Effect.annotateLogs({ module: "PgJournal" }))
+            : Effect.logError(`a batch was refused: ${cause.message}`).pipe(
+              Effect.annotateLogs({ module: "PgJournal" })
+            )
         })
       }
     }),
@@ -178,7 +182,10 @@ interface Answer {
   readonly now: number
 }
 
-const commitOnce = (connection: JournalConnection, taken: ReadonlyArray<Waiting>): Effect.Effect<Answer, NotCommitted> =>
+const commitOnce = (
+  connection: JournalConnection,
+  taken: ReadonlyArray<Waiting>
+): Effect.Effect<Answer, NotCommitted> =>
   Effect.gen(function*() {
     const statement = yield* Effect.try({
       try: () => commitStatement(taken.map((each) => each.batch)),

@@ -61,7 +61,10 @@ export const run: Effect.Effect<void, StoreUnavailable, SqlClient.SqlClient> = E
   Effect.retry({ while: (error) => error._tag === "Busy", schedule: waitForOthers }),
   Effect.mapError((error) =>
     error._tag === "Busy"
-      ? new StoreUnavailable({ operation: "migrate", cause: new Error("another node has been migrating for 2 minutes") })
+      ? new StoreUnavailable({
+        operation: "migrate",
+        cause: new Error("another node has been migrating for 2 minutes")
+      })
       : unavailable("migrate")(rootOf(error))
   ),
   Effect.withSpan("PgMigrations.run")

@@ -3,7 +3,13 @@
  * backlog. Named statements: each is prepared once per connection.
  */
 import type { StoreUnavailable } from "@orrery/core/Errors"
-import { type Page, type PageRequest, type PartitionName, PartitionStore, type Takeover } from "@orrery/core/PartitionStore"
+import {
+  type Page,
+  type PageRequest,
+  type PartitionName,
+  PartitionStore,
+  type Takeover
+} from "@orrery/core/PartitionStore"
 import { Effect, Layer } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
@@ -125,7 +131,12 @@ export const make = Effect.gen(function*() {
     ]).pipe(Effect.map(pageOf))
 
   const takeOver = Effect.fnUntraced(function*({ namespace, partition, queue }: PartitionName, owner: string) {
-    const [taken] = yield* query<{ id: number; epoch: number }>("takeOver", raiseEpoch, [namespace, queue, partition, owner])
+    const [taken] = yield* query<{ id: number; epoch: number }>("takeOver", raiseEpoch, [
+      namespace,
+      queue,
+      partition,
+      owner
+    ])
     const { epoch, id } = taken!
     // Later statements: their snapshots hold everything the old owner has committed.
     const running = yield* query<StoredRow>("takeOver", readRunning, [id])

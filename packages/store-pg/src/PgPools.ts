@@ -55,10 +55,14 @@ export const makePool = (options: PoolOptions): Effect.Effect<Pg.Pool, SqlError.
         return pool
       },
       // The error of the parser quotes the URL, password included.
-      catch: () => new SqlError.SqlError({ cause: undefined, message: `pool ${options.role}: the database URL cannot be used` })
+      catch: () =>
+        new SqlError.SqlError({ cause: undefined, message: `pool ${options.role}: the database URL cannot be used` })
     }),
     (pool) =>
-      Effect.promise(() => pool.end().catch(() => undefined)).pipe(Effect.interruptible, Effect.timeoutOption(endTimeout))
+      Effect.promise(() => pool.end().catch(() => undefined)).pipe(
+        Effect.interruptible,
+        Effect.timeoutOption(endTimeout)
+      )
   )
 
 const poolConfig = (options: PoolOptions): Pg.PoolConfig => {
@@ -87,8 +91,9 @@ const poolConfig = (options: PoolOptions): Pg.PoolConfig => {
 }
 
 const bigintOid = 20
-const getTypeParser = ((oid: number, format?: "text") =>
-  oid === bigintOid ? Number : Pg.types.getTypeParser(oid, format)) as typeof Pg.types.getTypeParser
+const getTypeParser =
+  ((oid: number, format?: "text") =>
+    oid === bigintOid ? Number : Pg.types.getTypeParser(oid, format)) as typeof Pg.types.getTypeParser
 
 export interface PoolsConfig {
   readonly url: Redacted.Redacted

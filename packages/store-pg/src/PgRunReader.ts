@@ -23,7 +23,7 @@ const hot = `${shared}, null::bigint as "finishedAt", null::text as result,
   r.state in (${codes.scheduled}, ${codes.retrying}) and r.scheduled_at <= ${now} as "isDue"`
 const past = `${shared}, r.finished_at as "finishedAt", r.result, false as "isDue"`
 
-type Row = Omit<Run, "state" | "failure"> & {
+type Row = Omit<Run, "state" | "failure" | "waitsFor"> & {
   readonly state: number
   readonly failure: string | null
   readonly isDue: boolean
@@ -40,7 +40,8 @@ const failureOf = (text: string): RunFailure =>
 const runOf = ({ bytesBefore: _, failure, isDue, state, ...row }: Row): Run => ({
   ...row,
   state: isDue ? "ready" : names[state]!,
-  failure: failure === null ? null : failureOf(failure)
+  failure: failure === null ? null : failureOf(failure),
+  waitsFor: null
 })
 
 /** The stored rows that are shown as `state`. */
@@ -78,9 +79,14 @@ const listStatement = (filter: RunFilter): Pg.QueryConfig => {
   const inPast = `(select ${past} from orrery.run_history r ${rest})`
   const from = filter.state === undefined ? `${inHot} union all ${inPast}` : isFinal(filter.state) ? inPast : inHot
   const bytes = "octet_length(payload) + coalesce(octet_length(result), 0)"
-  const page = `select *, sum(${bytes}) over (order by id desc rows between unbounded preceding and 1 preceding) as "bytesBefore"
+  const page =
+    `select *, sum(${bytes}) over (order by id desc rows between unbounded preceding and 1 preceding) as "bytesBefore"
     from (select * from (${from}) found order by id desc ${limit}) page`
-  return { text: `select * from (${page}) sized where "bytesBefore" is null or "bytesBefore" + ${bytes} <= ${listBytesMax} order by id desc`, values }
+  return {
+    text:
+      `select * from (${page}) sized where "bytesBefore" is null or "bytesBefore" + ${bytes} <= ${listBytesMax} order by id desc`,
+    values
+  }
 }
 
 const findText = `select ${hot} from orrery.runs r join orrery.partitions p on p.id = r.partition_id where r.id = $1

@@ -46,43 +46,51 @@ describe("EmbeddedPostgres", () => {
       }
     }))
 
-  it.scopedLive("answers on loopback with production settings and a private password file", () =>
-    Effect.gen(function*() {
-      const dataDir = yield* scratch
-      const server = yield* EmbeddedPostgres.start({ dataDir, settings: { work_mem: "8MB" } })
+  it.scopedLive(
+    "answers on loopback with production settings and a private password file",
+    () =>
+      Effect.gen(function*() {
+        const dataDir = yield* scratch
+        const server = yield* EmbeddedPostgres.start({ dataDir, settings: { work_mem: "8MB" } })
 
-      const rows = yield* query(
-        server.url,
-        `select current_database() as db, current_setting('fsync') as fsync, current_setting('work_mem') as work_mem,
+        const rows = yield* query(
+          server.url,
+          `select current_database() as db, current_setting('fsync') as fsync, current_setting('work_mem') as work_mem,
                 current_setting('synchronous_commit') as commit, current_setting('TimeZone') as zone,
                 current_setting('listen_addresses') as listens, current_setting('data_checksums') as checksums`
-      )
+        )
 
-      assert.deepStrictEqual(rows, [{
-        ...{ db: "orrery", fsync: "on", work_mem: "8MB", commit: "on", zone: "UTC", listens: "127.0.0.1" },
-        checksums: "on"
-      }])
-      assert.strictEqual(statSync(`${server.dataDir}.password`).mode & 0o777, 0o600)
-      assert.notInclude(String(server.url), readFileSync(`${server.dataDir}.password`, "utf8"))
-    }), 60_000)
+        assert.deepStrictEqual(rows, [{
+          ...{ db: "orrery", fsync: "on", work_mem: "8MB", commit: "on", zone: "UTC", listens: "127.0.0.1" },
+          checksums: "on"
+        }])
+        assert.strictEqual(statSync(`${server.dataDir}.password`).mode & 0o777, 0o600)
+        assert.notInclude(String(server.url), readFileSync(`${server.dataDir}.password`, "utf8"))
+      }),
+    60_000
+  )
 
-  it.scopedLive("runs two servers side by side, and refuses a second one on the same folder", () =>
-    Effect.gen(function*() {
-      const [here, there] = yield* Effect.all([scratch, scratch])
-      const first = yield* EmbeddedPostgres.start({ dataDir: here, durable: false })
-      const second = yield* EmbeddedPostgres.start({ dataDir: there, durable: false })
+  it.scopedLive(
+    "runs two servers side by side, and refuses a second one on the same folder",
+    () =>
+      Effect.gen(function*() {
+        const [here, there] = yield* Effect.all([scratch, scratch])
+        const first = yield* EmbeddedPostgres.start({ dataDir: here, durable: false })
+        const second = yield* EmbeddedPostgres.start({ dataDir: there, durable: false })
 
-      const again = yield* Effect.flip(EmbeddedPostgres.start({ dataDir: here, durable: false }))
-      const onTakenPort = yield* scratch.pipe(
-        Effect.flatMap((dataDir) => Effect.flip(EmbeddedPostgres.start({ dataDir, port: first.port })))
-      )
+        const again = yield* Effect.flip(EmbeddedPostgres.start({ dataDir: here, durable: false }))
+        const onTakenPort = yield* scratch.pipe(
+          Effect.flatMap((dataDir) => Effect.flip(EmbeddedPostgres.start({ dataDir, port: first.port })))
+        )
 
-      assert.notStrictEqual(first.port, second.port)
-      assert.deepStrictEqual(yield* query(first.url, "select 1 as one"), [{ one: 1 }])
-      assert.deepStrictEqual(yield* query(second.url, "select 1 as one"), [{ one: 1 }])
-      assert.strictEqual(again.reason, "InUse")
-      assert.strictEqual(onTakenPort.reason, "PortTaken")
-    }), 60_000)
+        assert.notStrictEqual(first.port, second.port)
+        assert.deepStrictEqual(yield* query(first.url, "select 1 as one"), [{ one: 1 }])
+        assert.deepStrictEqual(yield* query(second.url, "select 1 as one"), [{ one: 1 }])
+        assert.strictEqual(again.reason, "InUse")
+        assert.strictEqual(onTakenPort.reason, "PortTaken")
+      }),
+    60_000
+  )
 
   it.scopedLive("keeps data and port over restarts, a crash and a killed server", () =>
     Effect.gen(function*() {
@@ -148,20 +156,24 @@ describe("EmbeddedPostgres", () => {
       assert.deepStrictEqual(yield* query(next.url, "select 1 as one"), [{ one: 1 }])
     }), 60_000)
 
-  it.scopedLive("ends an orphaned server at the next start when its guard was killed too", () =>
-    Effect.gen(function*() {
-      const dataDir = yield* scratch
-      const doomed = yield* startElsewhere(dataDir, "guard")
-      yield* OsProcess.signal(doomed.guard, "SIGKILL")
-      yield* OsProcess.signal(doomed.parent, "SIGKILL")
-      yield* awaitGone(doomed.parent)
-      assert.isTrue(isAlive(doomed.server))
+  it.scopedLive(
+    "ends an orphaned server at the next start when its guard was killed too",
+    () =>
+      Effect.gen(function*() {
+        const dataDir = yield* scratch
+        const doomed = yield* startElsewhere(dataDir, "guard")
+        yield* OsProcess.signal(doomed.guard, "SIGKILL")
+        yield* OsProcess.signal(doomed.parent, "SIGKILL")
+        yield* awaitGone(doomed.parent)
+        assert.isTrue(isAlive(doomed.server))
 
-      const next = yield* EmbeddedPostgres.start({ dataDir })
+        const next = yield* EmbeddedPostgres.start({ dataDir })
 
-      assert.isFalse(isAlive(doomed.server))
-      assert.deepStrictEqual(yield* query(next.url, "select 1 as one"), [{ one: 1 }])
-    }), 60_000)
+        assert.isFalse(isAlive(doomed.server))
+        assert.deepStrictEqual(yield* query(next.url, "select 1 as one"), [{ one: 1 }])
+      }),
+    60_000
+  )
 
   it.scopedLive("gives tests fresh databases on one server", () =>
     Effect.gen(function*() {

@@ -104,7 +104,7 @@ describe("fence", () => {
 const writeUntilFenced = (owner: { readonly partitionId: number; readonly epoch: number }) =>
   Effect.gen(function*() {
     const acknowledged: Array<string> = []
-    for (let seq = 1; ; seq++) {
+    for (let seq = 1;; seq++) {
       const run = yield* sampleRun({ seq: owner.epoch * 1_000_000 + seq, state: "running", lease: owner.epoch })
       const exit = yield* Effect.exit(commit(owner, { inserts: [run] }))
       if (Exit.isFailure(exit)) return acknowledged
@@ -125,7 +125,9 @@ describe("lost connections", () => {
         const owner = yield* takePartition()
         let before: Array<StoredRun> = []
         for (let batch = 0; batch < batches; batch++) {
-          const runs = yield* Effect.all(Array.from({ length: perBatch }, (_, n) => sampleRun({ seq: batch * perBatch + n })))
+          const runs = yield* Effect.all(
+            Array.from({ length: perBatch }, (_, n) => sampleRun({ seq: batch * perBatch + n }))
+          )
           // The first half of the batch before ends with this one.
           const finishes = before.slice(0, perBatch / 2).map((run) => finishOf(run))
           const updates = before.slice(perBatch / 2).map((run) => updateOf(run, { attempt: batch }))

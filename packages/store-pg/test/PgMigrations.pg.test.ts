@@ -68,7 +68,10 @@ describe("PgMigrations", () => {
       const { now } = yield* journal.commit(batchOf(owner, { finishes: [finishOf(run)] }))
       const client = yield* TestStore.ownClient
 
-      const [row] = yield* TestStore.query(client, "select relname as name from orrery.run_history h join pg_class c on c.oid = h.tableoid")
+      const [row] = yield* TestStore.query(
+        client,
+        "select relname as name from orrery.run_history h join pg_class c on c.oid = h.tableoid"
+      )
 
       const day = new Date(now).toISOString().slice(0, 10).replaceAll("-", "")
       assert.deepStrictEqual(row, { name: `run_history_${day}` })

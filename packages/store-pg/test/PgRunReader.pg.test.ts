@@ -16,7 +16,9 @@ it.scopedLive("shows a run whose failure it cannot read", () =>
     const run = yield* sampleRun()
     yield* journal.commit(batchOf(owner, { inserts: [run] }))
 
-    yield* journal.commit(batchOf(owner, { finishes: [finishOf(run, { state: "failed", failure: "of another release" })] }))
+    yield* journal.commit(
+      batchOf(owner, { finishes: [finishOf(run, { state: "failed", failure: "of another release" })] })
+    )
 
     const found = yield* reader.find(run.id)
     assert.deepStrictEqual(found?.failure, { kind: "undecodable", tag: "RunFailure", message: "of another release" })

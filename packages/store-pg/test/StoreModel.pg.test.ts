@@ -39,51 +39,64 @@ type Step = typeof step extends FastCheck.Arbitrary<infer A> ? A : never
 type Services = Context.Context<Journal | PartitionStore | RunReader>
 
 /** Plays the steps and tells all that can be seen. */
-const play = Effect.fnUntraced(function*(services: Services, steps: ReadonlyArray<Step>, ids: ReadonlyArray<StoredRun>) {
-  const journal = Context.get(services, Journal)
-  const store = Context.get(services, PartitionStore)
-  const reader = Context.get(services, RunReader)
-  const names = Array.from({ length: partitions }, (_, partition) => samplePartition({ namespace: ids[0]!.id, partition }))
-  const owners = yield* Effect.forEach(names, (name) => store.takeOver(name, "model"))
-  const answers: Array<unknown> = []
-  let seq = 0
-  for (const { changes, partition, stale, takeOver, twice } of steps) {
-    if (takeOver) {
-      const taken = yield* store.takeOver(names[partition]!, "model")
-      answers.push([[...taken.readyTasks].sort(), taken.hasTimers, sorted(taken.running), taken.epoch])
-      owners[partition] = taken
+const play = Effect.fnUntraced(
+  function*(services: Services, steps: ReadonlyArray<Step>, ids: ReadonlyArray<StoredRun>) {
+    const journal = Context.get(services, Journal)
+    const store = Context.get(services, PartitionStore)
+    const reader = Context.get(services, RunReader)
+    const names = Array.from(
+      { length: partitions },
+      (_, partition) => samplePartition({ namespace: ids[0]!.id, partition })
+    )
+    const owners = yield* Effect.forEach(names, (name) => store.takeOver(name, "model"))
+    const answers: Array<unknown> = []
+    let seq = 0
+    for (const { changes, partition, stale, takeOver, twice } of steps) {
+      if (takeOver) {
+        const taken = yield* store.takeOver(names[partition]!, "model")
+        answers.push([[...taken.readyTasks].sort(), taken.hasTimers, sorted(taken.running), taken.epoch])
+        owners[partition] = taken
+      }
+      const owner = owners[partition]!
+      const runs = changes.map((each) => ({ ...runOf(ids[each.run]!, each), seq: seq++ }))
+      const those = (kind: Change["kind"]) =>
+        changes.flatMap((each, at) => each.kind === kind ? [{ each, run: runs[at]! }] : [])
+      const batch = batchOf({ partitionId: owner.partitionId, epoch: stale ? owner.epoch - 1 : owner.epoch }, {
+        inserts: those("insert").map(({ run }) => run),
+        updates: those("update").map(({ run }) => updateOf(run)),
+        finishes: those("finish").map(({ each, run }) =>
+          finishOf(run, {
+            state: each.final,
+            result: each.text,
+            attempt: each.attempt,
+            worker: null,
+            startedAt: each.at
+          })
+        )
+      })
+      for (let time = 0; time < (twice ? 2 : 1); time++) {
+        const answer = yield* Effect.either(journal.commit(batch))
+        answers.push(answer._tag === "Left" ? answer.left._tag : [...answer.right.duplicates].sort())
+      }
     }
-    const owner = owners[partition]!
-    const runs = changes.map((each) => ({ ...runOf(ids[each.run]!, each), seq: seq++ }))
-    const those = (kind: Change["kind"]) => changes.flatMap((each, at) => each.kind === kind ? [{ each, run: runs[at]! }] : [])
-    const batch = batchOf({ partitionId: owner.partitionId, epoch: stale ? owner.epoch - 1 : owner.epoch }, {
-      inserts: those("insert").map(({ run }) => run),
-      updates: those("update").map(({ run }) => updateOf(run)),
-      finishes: those("finish").map(({ each, run }) =>
-        finishOf(run, { state: each.final, result: each.text, attempt: each.attempt, worker: null, startedAt: each.at }))
-    })
-    for (let time = 0; time < (twice ? 2 : 1); time++) {
-      const answer = yield* Effect.either(journal.commit(batch))
-      answers.push(answer._tag === "Left" ? answer.left._tag : [...answer.right.duplicates].sort())
+    for (const { partitionId } of owners) {
+      const all = { partitionId, afterKey: -Infinity, afterSeq: -Infinity, limit: 100, bytesMax: 1e9 }
+      answers.push(yield* store.readReady({ ...all, task: "a" }), yield* store.readReady({ ...all, task: "b" }))
+      answers.push(yield* store.readTimers(all), yield* store.readReady({ ...all, task: "a", limit: 2 }))
+      answers.push(yield* Effect.forEach(ids, ({ id }) => store.findRun(partitionId, id)))
     }
+    const withoutEnd = <A extends { readonly finishedAt: number | null }>(run: A | undefined) =>
+      run && { ...run, finishedAt: run.finishedAt !== null }
+    answers.push(yield* Effect.forEach(ids, ({ id }) => Effect.map(reader.find(id), withoutEnd)))
+    for (const state of [undefined, ...RunState.literals]) {
+      const listed = yield* reader.list({ namespace: ids[0]!.id, limit: 5, ...(state === undefined ? {} : { state }) })
+      answers.push([state, listed.map(withoutEnd)])
+    }
+    const work = yield* store.listWithWork
+    answers.push(work.filter((each) => each.namespace === ids[0]!.id).map((each) => each.partition).sort())
+    return answers
   }
-  for (const { partitionId } of owners) {
-    const all = { partitionId, afterKey: -Infinity, afterSeq: -Infinity, limit: 100, bytesMax: 1e9 }
-    answers.push(yield* store.readReady({ ...all, task: "a" }), yield* store.readReady({ ...all, task: "b" }))
-    answers.push(yield* store.readTimers(all), yield* store.readReady({ ...all, task: "a", limit: 2 }))
-    answers.push(yield* Effect.forEach(ids, ({ id }) => store.findRun(partitionId, id)))
-  }
-  const withoutEnd = <A extends { readonly finishedAt: number | null }>(run: A | undefined) =>
-    run && { ...run, finishedAt: run.finishedAt !== null }
-  answers.push(yield* Effect.forEach(ids, ({ id }) => Effect.map(reader.find(id), withoutEnd)))
-  for (const state of [undefined, ...RunState.literals]) {
-    const listed = yield* reader.list({ namespace: ids[0]!.id, limit: 5, ...(state === undefined ? {} : { state }) })
-    answers.push([state, listed.map(withoutEnd)])
-  }
-  const work = yield* store.listWithWork
-  answers.push(work.filter((each) => each.namespace === ids[0]!.id).map((each) => each.partition).sort())
-  return answers
-})
+)
 
 const sorted = (runs: ReadonlyArray<StoredRun>) => [...runs].sort((a, b) => a.seq - b.seq)
 
@@ -115,7 +128,9 @@ it.scopedLive("answers like the store in memory, whatever the batches", () =>
             const expected = yield* play(MemoryStore.make(), steps, ids)
             const actual = yield* play(postgres, steps, ids)
 
-            actual.forEach((each, at) => assert.deepStrictEqual(each, expected[at], `answer ${at}`))
+            actual.forEach((each, at) =>
+              assert.deepStrictEqual(each, expected[at], `answer ${at}`)
+            )
           }))),
         { numRuns: 150 }
       )

@@ -120,7 +120,9 @@ export const start = (options: {
         )
         const ids = yield* Effect.forEach(cluster.nodes, (node) => Effect.map(node.lastReady, (ready) => ready?.nodeId))
         const at = ids.indexOf(rows[0]!.owner)
-        return at < 0 ? yield* Effect.dieMessage(`owner ${rows[0]!.owner} of ${queue} is not a node`) : cluster.nodes[at]!
+        return at < 0
+          ? yield* Effect.dieMessage(`owner ${rows[0]!.owner} of ${queue} is not a node`)
+          : cluster.nodes[at]!
       })
     return { cluster, client, query, ownerOf, load: startLoad(client, query) }
   }).pipe(Effect.orDie)

@@ -31,7 +31,13 @@ export const layer = layerWith({})
 /** A connection beside those of the stores, for looking and for disturbing. */
 export const ownClient: Effect.Effect<pg.PoolClient, never, TestDatabase | Scope.Scope> = Effect.gen(function*() {
   const { url } = yield* TestDatabase
-  const pool = yield* PgPools.makePool({ role: "test", url, max: 1, statementTimeoutMs: 60_000, queryTimeoutMs: 60_000 })
+  const pool = yield* PgPools.makePool({
+    role: "test",
+    url,
+    max: 1,
+    statementTimeoutMs: 60_000,
+    queryTimeoutMs: 60_000
+  })
   const client = yield* Effect.acquireRelease(
     Effect.promise(() => pool.connect()),
     (connected) => Effect.sync(() => connected.release(true))
@@ -45,4 +51,5 @@ export const query = <Row extends object = Record<string, unknown>>(
   client: pg.PoolClient,
   text: string,
   values: ReadonlyArray<unknown> = []
-): Effect.Effect<Array<Row>> => Effect.promise(() => client.query<Row>(text, [...values])).pipe(Effect.map((result) => result.rows))
+): Effect.Effect<Array<Row>> =>
+  Effect.promise(() => client.query<Row>(text, [...values])).pipe(Effect.map((result) => result.rows))

@@ -47,7 +47,11 @@ export const journalContract = (
       Effect.gen(function*() {
         const partition = samplePartition()
         const old = yield* takePartition(partition)
-        const [kept, added, ended] = yield* Effect.all([sampleRun({ seq: 1 }), sampleRun({ seq: 2 }), sampleRun({ seq: 3 })])
+        const [kept, added, ended] = yield* Effect.all([
+          sampleRun({ seq: 1 }),
+          sampleRun({ seq: 2 }),
+          sampleRun({ seq: 3 })
+        ])
         yield* commit(old, { inserts: [kept, ended] })
         const next = yield* takePartition(partition)
 

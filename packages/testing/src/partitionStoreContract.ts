@@ -10,7 +10,10 @@ const bytesMax = 1024 * 1024
 /** What every `PartitionStore` must do, for what the `Journal` of the same store has written. */
 export const partitionStoreContract = (name: string, store: Layer.Layer<Journal | PartitionStore, unknown>): void =>
   layer(store, { excludeTestServices: true, timeout: 60_000 })(`PartitionStore contract: ${name}`, (it) => {
-    const insert = (owner: { readonly partitionId: number; readonly epoch: number }, runs: ReadonlyArray<Partial<StoredRun>>) =>
+    const insert = (
+      owner: { readonly partitionId: number; readonly epoch: number },
+      runs: ReadonlyArray<Partial<StoredRun>>
+    ) =>
       Effect.gen(function*() {
         const journal = yield* Journal
         const stored = yield* Effect.all(runs.map((fields, at) => sampleRun({ seq: at + 1, ...fields })))
@@ -38,7 +41,9 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
       Effect.gen(function*() {
         const partition = samplePartition()
         const taken = yield* Effect.all(
-          [partition, { ...partition, partition: 1 }, { ...partition, queue: "other" }, samplePartition()].map(takePartition)
+          [partition, { ...partition, partition: 1 }, { ...partition, queue: "other" }, samplePartition()].map(
+            takePartition
+          )
         )
 
         assert.strictEqual(new Set(taken.map((each) => each.partitionId)).size, 4)
@@ -111,7 +116,13 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
         ])
 
         const page = yield* store.readTimers({ partitionId: owner.partitionId, limit: 10, bytesMax, ...from })
-        const after = yield* store.readTimers({ partitionId: owner.partitionId, limit: 10, bytesMax, afterKey: 5, afterSeq: 2 })
+        const after = yield* store.readTimers({
+          partitionId: owner.partitionId,
+          limit: 10,
+          bytesMax,
+          afterKey: 5,
+          afterSeq: 2
+        })
 
         assert.deepStrictEqual(page, { runs: [early!, retry!, late!], complete: true })
         assert.deepStrictEqual(idsOf(after.runs), idsOf([retry!, late!]))
@@ -160,7 +171,11 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
 
         const listed = yield* store.listWithWork
 
-        for (const partition of busy) assert.deepInclude(listed, partition)
-        assert.isFalse(listed.some((each) => each.namespace === done.namespace))
+        for (const partition of busy) {
+          assert.deepInclude(listed, partition)
+        }
+        assert.isFalse(listed.some((each) =>
+          each.namespace === done.namespace
+        ))
       }))
   })

@@ -31,7 +31,12 @@ export const runReaderContract = (
         const journal = yield* Journal
         const partition = samplePartition({ partition: 3 })
         const { owner, runs: [run] } = yield* insert(partition, [{ priority: 2 }])
-        const failure = { kind: "failure", tag: "Bounced", message: "no such box", error: `{"_tag":"Bounced"}` } as const
+        const failure = {
+          kind: "failure",
+          tag: "Bounced",
+          message: "no such box",
+          error: `{"_tag":"Bounced"}`
+        } as const
         const shown = {
           id: run!.id,
           ...partition,
@@ -39,7 +44,8 @@ export const runReaderContract = (
           priority: 2,
           createdAt: run!.createdAt,
           scheduledAt: run!.scheduledAt,
-          payload: run!.payload
+          payload: run!.payload,
+          waitsFor: null
         }
 
         const ready = yield* reader.find(run!.id)
@@ -56,7 +62,12 @@ export const runReaderContract = (
         assert.deepStrictEqual(running, { ...shown, ...open, ...started })
         assert.isNumber(failed?.finishedAt)
         assert.deepStrictEqual(failed, {
-          ...shown, ...started, state: "failed", finishedAt: failed!.finishedAt, result: null, failure
+          ...shown,
+          ...started,
+          state: "failed",
+          finishedAt: failed!.finishedAt,
+          result: null,
+          failure
         })
       }))
 
@@ -101,7 +112,10 @@ export const runReaderContract = (
         for (const state of ["ready", "scheduled", "retrying", "running"] as const) {
           const listed = yield* reader.list({ namespace, state, limit: 10 })
           const those = runs.filter((_, at) => expected[at] === state)
-          assert.deepStrictEqual(listed.map((run) => [run.id, run.state]), those.reverse().map((run) => [run.id, state]))
+          assert.deepStrictEqual(
+            listed.map((run) => [run.id, run.state]),
+            those.reverse().map((run) => [run.id, state])
+          )
         }
       }))
 
@@ -130,7 +144,12 @@ export const runReaderContract = (
         const { namespace } = partition
         const payload = (bytes: number) => ({ payload: JSON.stringify("x".repeat(bytes - 2)) })
         const half = listBytesMax / 2
-        const { runs } = yield* insert(partition, [payload(half), payload(half), payload(10), payload(listBytesMax + 1)])
+        const { runs } = yield* insert(partition, [
+          payload(half),
+          payload(half),
+          payload(10),
+          payload(listBytesMax + 1)
+        ])
         const [a, b, c, d] = runs.map((run) => run.id)
         const page = (before?: RunId) =>
           Effect.map(

@@ -55,9 +55,22 @@ describe("tidy", () => {
       "// TODO later"
     ].join("\n")
 
-    assert.deepStrictEqual(rulesOf({ "packages/core/src/A.ts": code }), [
-      "random", "environment", "timer", "clock", "console", "only", "skip", "flaky", "daemon", "unbounded", "todo"
-    ].map((rule, index) => `packages/core/src/A.ts:${index + 1} ${rule}`))
+    assert.deepStrictEqual(
+      rulesOf({ "packages/core/src/A.ts": code }),
+      [
+        "random",
+        "environment",
+        "timer",
+        "clock",
+        "console",
+        "only",
+        "skip",
+        "flaky",
+        "daemon",
+        "unbounded",
+        "todo"
+      ].map((rule, index) => `packages/core/src/A.ts:${index + 1} ${rule}`)
+    )
     assert.deepStrictEqual(rulesOf({ "packages/bench/src/A.ts": code.split("\n").slice(0, 5).join("\n") }), [])
   })
 

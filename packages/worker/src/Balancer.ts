@@ -41,12 +41,15 @@ export const round = (balancer: Balancer): Effect.Effect<void> =>
   Effect.gen(function*() {
     const { attempts } = balancer
     const open = [...balancer.bindings]
-    const wanted = targets(capacity(balancer), open.map((binding) => ({
-      credit: binding.credit,
-      running: binding.running,
-      hungry: binding.hungry,
-      leaving: !binding.isListed()
-    })))
+    const wanted = targets(
+      capacity(balancer),
+      open.map((binding) => ({
+        credit: binding.credit,
+        running: binding.running,
+        hungry: binding.hungry,
+        leaving: !binding.isListed()
+      }))
+    )
     const isBelow = (binding: Binding, index: number) => wanted[index]! < binding.credit
     // More may be counted than is out, when an attempt ended while its node answered: ask again.
     const isDoubtful = (binding: Binding) => binding.ceiling > binding.credit && binding.held.size < binding.ceiling

@@ -19,9 +19,9 @@ export interface RemoteLinksOptions {
   readonly nodes: ReadonlyArray<string>
 }
 
-/** How often the list of live nodes is read. A lost connection has it read at once. */
+/** How often the list of live nodes is read. A lost connection, or word of a change, has it read at once. */
 const refreshInterval = Duration.seconds(1)
-/** Pause after a loss or a failed reading: losses come in bursts, and the cluster needs a moment to notice. */
+/** Pause after a hint or a failed reading: losses come in bursts, and the cluster needs a moment to notice. */
 const refreshPause = Duration.millis(100)
 const listTimeout = Duration.seconds(2)
 /** Time until a node has confirmed an attachment. */
@@ -33,7 +33,7 @@ const make = (options: RemoteLinksOptions) =>
   Effect.gen(function*() {
     const live = yield* LiveNode.make(options.nodes)
     const watchers = new Set<(links: ReadonlyArray<NodeLink>) => void>()
-    const lost = yield* Effect.makeLatch(false)
+    const stale = yield* Effect.makeLatch(false)
     const links = new Map<string, NodeLink>()
 
     const apply = (nodes: ReadonlyArray<NodeAddress>): void => {
@@ -44,22 +44,22 @@ const make = (options: RemoteLinksOptions) =>
       }
       for (const [name, node] of names) {
         if (links.has(name)) continue
-        links.set(name, makeLink(name, node.address, lost))
+        links.set(name, makeLink(name, node.address, stale))
         isChanged = true
       }
-      if (isChanged) for (const changed of watchers) changed([...links.values()])
+      if (isChanged) { for (const changed of watchers) changed([...links.values()]) }
     }
     const refresh = Effect.suspend(() => {
-      lost.unsafeClose()
+      stale.unsafeClose()
       return live.connection
     }).pipe(
       Effect.timeout(listTimeout),
       Effect.flatMap((connection) => connection.call("Nodes", (client) => client.Nodes(), listTimeout)),
       Effect.map(apply),
-      Effect.catchAll(() => lost.open)
+      Effect.catchAll(() => stale.open)
     )
-    const afterLoss = Effect.zipRight(lost.await, Effect.sleep(refreshPause))
-    const wait = Effect.raceFirst(afterLoss, Effect.sleep(refreshInterval))
+    const afterHint = Effect.zipRight(stale.await, Effect.sleep(refreshPause))
+    const wait = Effect.raceFirst(afterHint, Effect.sleep(refreshInterval))
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(refresh, wait)))
 
     return NodeLinks.of({
@@ -77,8 +77,8 @@ const make = (options: RemoteLinksOptions) =>
 /** A node that restarts at the same address is another one: its id differs. */
 const nameOf = (node: NodeAddress): string => `${node.address}#${node.nodeId}`
 
-/** The link to one node. `lost` is opened when an attachment ends. */
-export const makeLink = (name: string, address: string, lost: Effect.Latch): NodeLink => ({
+/** The link to one node. `stale` is opened when the list of nodes may be of the past. */
+export const makeLink = (name: string, address: string, stale: Effect.Latch): NodeLink => ({
   node: name,
   attach: (hello, deliver) =>
     Effect.gen(function*() {
@@ -87,15 +87,17 @@ export const makeLink = (name: string, address: string, lost: Effect.Latch): Nod
       const attached = yield* Deferred.make<Attached, ClusterUnavailable>()
       yield* connection.client.Attach(hello).pipe(
         Stream.runForEach((frame) =>
-          Effect.flatMap(decodeToWorker(frame), (message) =>
-            message._tag === "attached" ? Deferred.succeed(attached, message) : Effect.sync(() => deliver(message)))
+          Effect.flatMap(decodeToWorker(frame), (message) => {
+            if (message._tag === "attached") return Deferred.succeed(attached, message)
+            return message._tag === "nodes" ? stale.open : Effect.sync(() => deliver(message))
+          })
         ),
         Effect.exit,
         Effect.flatMap((exit) => {
           const reason = exit._tag === "Failure" ? String(exit.cause) : "the node has ended the session"
           return Deferred.fail(attached, new ClusterUnavailable({ operation: `attach ${name}`, reason }))
         }),
-        Effect.ensuring(Effect.zipRight(Deferred.succeed(closed, undefined), lost.open)),
+        Effect.ensuring(Effect.zipRight(Deferred.succeed(closed, undefined), stale.open)),
         Effect.forkScoped
       )
       const { leaseMs, sessionId } = yield* Deferred.await(attached).pipe(Effect.timeoutFail({

@@ -105,10 +105,13 @@ const follow = (sessions: Session.Sessions) =>
     const fork = yield* FiberSet.makeRuntime<never, void, never>()
     const start = (node: Session.NodeState): void => {
       nodes.set(node.link.node, node)
-      fork(Effect.zipRight(Session.keep(sessions, node), Effect.sync(() => {
-        if (node.isListed) return start(node)
-        nodes.delete(node.link.node)
-      })))
+      fork(Effect.zipRight(
+        Session.keep(sessions, node),
+        Effect.sync(() => {
+          if (node.isListed) return start(node)
+          nodes.delete(node.link.node)
+        })
+      ))
     }
     return (links: ReadonlyArray<NodeLink>): void => {
       const listed = new Set(links.map((link) => link.node))

@@ -72,7 +72,8 @@ describe("Worker", { timeout: 30_000 }, () => {
             success(`${attempt.runId} ${attempt.attempt} ${attempt.fencingToken} ${attempt.idempotencyKey}`))
       }, [node])
 
-      yield* eventually("50 reports", () => node.reports.length === 50)
+      yield* eventually("50 reports", () =>
+        node.reports.length === 50)
 
       const results = node.reports.map((report) => report.outcome._tag === "success" ? report.outcome.result : "")
       assert.deepStrictEqual(results.sort(), expected.sort())
@@ -102,7 +103,9 @@ describe("Worker", { timeout: 30_000 }, () => {
       yield* eventually("6 reports", () => node.reports.length === 6)
 
       const told = node.reports.sort((a, b) => a.lease - b.lease).map(({ outcome }) =>
-        outcome._tag === "failure" ? `${outcome.failure.kind} ${outcome.failure.tag} ${outcome.retryable}` : outcome._tag
+        outcome._tag === "failure"
+          ? `${outcome.failure.kind} ${outcome.failure.tag} ${outcome.retryable}`
+          : outcome._tag
       )
       assert.deepStrictEqual(told, [
         "failure Bad false",
@@ -124,15 +127,19 @@ describe("Worker", { timeout: 30_000 }, () => {
         creditMax = Math.max(creditMax, nodes.reduce((sum, node) => sum + node.state.credit, 0))
       }
       const nodes = [FakeNode.make("a", { onCredit: look }), FakeNode.make("b", { onCredit: look })]
-      yield* start({
-        work: (payload) =>
-          Effect.gen(function*() {
-            runningMax = Math.max(runningMax, ++running)
-            yield* Effect.sleep(Number(payload))
-            running -= 1
-            return success("1")
-          })
-      }, nodes, { slots })
+      yield* start(
+        {
+          work: (payload) =>
+            Effect.gen(function*() {
+              runningMax = Math.max(runningMax, ++running)
+              yield* Effect.sleep(Number(payload))
+              running -= 1
+              return success("1")
+            })
+        },
+        nodes,
+        { slots }
+      )
       let sent = 0
       for (let burst = 0; burst < 40; burst++) {
         const node = nodes[yield* Random.nextIntBetween(0, 2)]!
@@ -239,9 +246,13 @@ describe("Worker", { timeout: 30_000 }, () => {
       let started = 0
       const run = assignment()
       node.waiting.push(run)
-      yield* start({
-        work: () => Effect.suspend(() => (started++, Effect.uninterruptible(Effect.as(gate.await, success("late")))))
-      }, [node], { slots: 2, cancelGrace: "50 millis" })
+      yield* start(
+        {
+          work: () => Effect.suspend(() => (started++, Effect.uninterruptible(Effect.as(gate.await, success("late")))))
+        },
+        [node],
+        { slots: 2, cancelGrace: "50 millis" }
+      )
       yield* eventually("a start", () => started === 1)
 
       node.say({ _tag: "cancel", attempts: [run] })

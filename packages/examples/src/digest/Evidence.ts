@@ -11,7 +11,13 @@ export class EvidenceUnavailable extends Data.TaggedError("EvidenceUnavailable")
 /** Everything about the runs of one namespace: each demo uses its own. */
 export const make = (url: Redacted.Redacted<string>, namespace: string) =>
   Effect.gen(function*() {
-    const pool = yield* PgPools.makePool({ role: "demo", url, max: 2, statementTimeoutMs: 20_000, queryTimeoutMs: 20_000 })
+    const pool = yield* PgPools.makePool({
+      role: "demo",
+      url,
+      max: 2,
+      statementTimeoutMs: 20_000,
+      queryTimeoutMs: 20_000
+    })
     const rows = <Row>(text: string, values: ReadonlyArray<unknown>) =>
       Effect.tryPromise({
         try: async () => (await pool.query(text, [...values])).rows as ReadonlyArray<Row>,

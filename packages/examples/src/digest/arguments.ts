@@ -15,7 +15,10 @@ const limitMax = 1_000_000
 
 const usage = "usage: npm start -- [--once] [--json] [--dir PATH] [--limit N]"
 
-export const readArguments = (args: ReadonlyArray<string>, directoryDefault: string): Effect.Effect<Flags, DemoFailed> =>
+export const readArguments = (
+  args: ReadonlyArray<string>,
+  directoryDefault: string
+): Effect.Effect<Flags, DemoFailed> =>
   Effect.try({
     try: () => {
       const { values } = parseArgs({

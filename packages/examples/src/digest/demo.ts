@@ -147,7 +147,9 @@ const enqueue = (state: State, files: ReadonlyArray<Found>) =>
           queue: `digest-${(at + index) % queues}`
         })))
       yield* runs.enqueueMany(requests)
-      for (const { id } of requests) state.enqueued.push(id)
+      for (const { id } of requests) {
+        state.enqueued.push(id)
+      }
     }
   })
 

@@ -18,10 +18,14 @@ const givenUrl = Config.redacted("DATABASE_URL").pipe(
   Effect.orDie
 )
 
-const database = Effect.flatMap(givenUrl, Option.match({
-  onSome: (url) => Effect.succeed(url),
-  onNone: () => Effect.map(EmbeddedPostgres.start({ dataDir: resolve(project, ".orrery/demo") }), (server) => server.url)
-}))
+const database = Effect.flatMap(
+  givenUrl,
+  Option.match({
+    onSome: (url) => Effect.succeed(url),
+    onNone: () =>
+      Effect.map(EmbeddedPostgres.start({ dataDir: resolve(project, ".orrery/demo") }), (server) => server.url)
+  })
+)
 
 const program = Effect.gen(function*() {
   const flags = yield* readArguments(process.argv.slice(2), resolve(project, "node_modules"))
@@ -33,7 +37,9 @@ const program = Effect.gen(function*() {
     const { cluster, verdict } = yield* Demo.run({ ...flags, databaseUrl, onLine }, progress)
     yield* progress.say(describe(verdict))
     if (!flags.once) {
-      yield* progress.say(`\nthe cluster stays up: npm run orrery -- runs list --nodes ${cluster.addresses[0]}\nCtrl-C stops it`)
+      yield* progress.say(
+        `\nthe cluster stays up: npm run orrery -- runs list --nodes ${cluster.addresses[0]}\nCtrl-C stops it`
+      )
       return yield* Effect.never
     }
     yield* progress.say("stopping")
@@ -54,5 +60,8 @@ NodeRuntime.runMain(
     }),
     Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)))
   ),
-  { disableErrorReporting: true, teardown: (exit, done) => done(Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause) ? 0 : 1) }
+  {
+    disableErrorReporting: true,
+    teardown: (exit, done) => done(Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause) ? 0 : 1)
+  }
 )

@@ -24,8 +24,12 @@ export const describe = (verdict: Verdict): string =>
     `mismatched          ${count(verdict.mismatched)}`,
     ...(verdict.changed === 0 ? [] : [`changed meanwhile   ${count(verdict.changed)} (not comparable)`]),
     `nodes killed        ${verdict.killedNodes}, back again ${verdict.restartedNodes}`,
-    `taken over          ${count(verdict.takeoverMs)} ms after the kill: then all queues of the dead node had other owners`,
+    `taken over          ${
+      count(verdict.takeoverMs)
+    } ms after the kill: then all queues of the dead node had other owners`,
     `longest gap         ${count(verdict.longestGapMs)} ms between two ends after the kill`,
-    `runs per second     ${count(verdict.runsPerSecond)}, from the first run made to the last one ended, the kill included`,
+    `runs per second     ${
+      count(verdict.runsPerSecond)
+    }, from the first run made to the last one ended, the kill included`,
     verdict.verified ? "VERIFIED" : "NOT VERIFIED"
   ].join("\n")

@@ -22,7 +22,12 @@ const codeOf = (cause: unknown): string =>
 export const fileFailure = (dataDir: string, doing: string) => (cause: unknown) => {
   const code = codeOf(cause)
   if (code === "ENOSPC") {
-    return new EmbeddedPostgresFailed({ reason: "NoSpace", dataDir, detail: `${doing}: the disk is full; free some space`, cause })
+    return new EmbeddedPostgresFailed({
+      reason: "NoSpace",
+      dataDir,
+      detail: `${doing}: the disk is full; free some space`,
+      cause
+    })
   }
   if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
     const detail = `${doing}: not permitted (${code}); choose a folder this user may write`
@@ -37,11 +42,21 @@ export const outputFailure = (dataDir: string, doing: string, output: string) =>
   const known: ReadonlyArray<readonly [RegExp, EmbeddedPostgresFailed["reason"], string]> = [
     [/No space left on device/, "NoSpace", "the disk is full; free some space"],
     [/Address already in use/, "PortTaken", "the port is taken; choose another one or leave it out"],
-    [/Permission denied|has wrong ownership|Operation not permitted/, "NotPermitted",
-      "not permitted; the folder must belong to the user that runs the server"],
-    [/incompatible with server/, "Unusable", "written by another PostgreSQL version; dump it with that one, or delete it"],
-    [/invalid primary checkpoint|could not locate a valid checkpoint|pg_control/, "Unusable",
-      "the data is damaged; restore a backup, or delete the folder"]
+    [
+      /Permission denied|has wrong ownership|Operation not permitted/,
+      "NotPermitted",
+      "not permitted; the folder must belong to the user that runs the server"
+    ],
+    [
+      /incompatible with server/,
+      "Unusable",
+      "written by another PostgreSQL version; dump it with that one, or delete it"
+    ],
+    [
+      /invalid primary checkpoint|could not locate a valid checkpoint|pg_control/,
+      "Unusable",
+      "the data is damaged; restore a backup, or delete the folder"
+    ]
   ]
   const match = known.find(([pattern]) => pattern.test(tail))
   return new EmbeddedPostgresFailed({

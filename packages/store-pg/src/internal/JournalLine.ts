@@ -44,13 +44,17 @@ export class JournalLine {
 
   add(batch: JournalBatch, answer: Waiting["answer"]): void {
     if (this.closed) {
-      return answer(Exit.fail(new StoreUnavailable({ operation: "commit", cause: new Error("the journal is closing") })))
+      return answer(
+        Exit.fail(new StoreUnavailable({ operation: "commit", cause: new Error("the journal is closing") }))
+      )
     }
     const rows = batch.inserts.length + batch.updates.length + batch.finishes.length
     const bytes = bytesOf(batch, rows)
     const limit = this.limits.pendingBytesMax
     if (this.bytesPending > 0 && this.bytesPending + bytes > limit) {
-      return answer(Exit.fail(new Overloaded({ what: "journal bytes", limit, actual: this.bytesPending, retryAfterMs })))
+      return answer(
+        Exit.fail(new Overloaded({ what: "journal bytes", limit, actual: this.bytesPending, retryAfterMs }))
+      )
     }
     this.bytesPending += bytes
     this.batchesPending += 1
@@ -134,7 +138,8 @@ export class JournalLine {
     let bytes = 0
     let full = false
     for (const each of this.waiting) {
-      const fits = taken.length === 0 || (rows + each.rows <= this.limits.rowsMax && bytes + each.bytes <= this.limits.bytesMax)
+      const fits = taken.length === 0 ||
+        (rows + each.rows <= this.limits.rowsMax && bytes + each.bytes <= this.limits.bytesMax)
       // Nobody is passed over because of its size: once one does not fit, the rest waits too.
       if (!fits) full = true
       if (full || this.underWay.has(each.batch.partitionId)) {

@@ -27,7 +27,9 @@ export interface CommitRow {
   readonly now: number
 }
 
-type Columns = ReadonlyArray<readonly [name: string, type: "uuid" | "integer" | "smallint" | "bigint" | "float8" | "text"]>
+type Columns = ReadonlyArray<
+  readonly [name: string, type: "uuid" | "integer" | "smallint" | "bigint" | "float8" | "text"]
+>
 
 const inserted = [
   ["id", "uuid"],
@@ -134,7 +136,9 @@ const build = (shape: number): string => {
     )
   }
   return `with ${parts.join(",\n  ")}
-    select (select array_agg(id) from fence) as open, ${withInserts ? "(select count(*) from made)" : "0"}::integer as made,
+    select (select array_agg(id) from fence) as open, ${
+    withInserts ? "(select count(*) from made)" : "0"
+  }::integer as made,
       (extract(epoch from clock_timestamp()) * 1000)::float8 as now`
 }
 
@@ -172,11 +176,41 @@ const addInserts = (values: Array<string | Buffer>, batches: ReadonlyArray<Journ
   if (!batches.some((batch) => batch.inserts.length > 0)) return 0
   const columns = columnsOf(inserted)
   const [
-    id, partition, seq, task, priority, created, payload, policy, state, scheduled, orderKey, attempt, crashes, lease,
-    worker, failure, started
+    id,
+    partition,
+    seq,
+    task,
+    priority,
+    created,
+    payload,
+    policy,
+    state,
+    scheduled,
+    orderKey,
+    attempt,
+    crashes,
+    lease,
+    worker,
+    failure,
+    started
   ] = columns as [
-    Column, Column, Column, Column, Column, Column, Column, Column, Column, Column, Column, Column, Column, Column,
-    Column, Column, Column
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column
   ]
   for (const { inserts, partitionId } of batches) {
     for (const { run } of inserts) {
@@ -207,7 +241,17 @@ const addUpdates = (values: Array<string | Buffer>, batches: ReadonlyArray<Journ
   if (!batches.some((batch) => batch.updates.length > 0)) return 0
   const columns = columnsOf(updated)
   const [id, partition, state, scheduled, orderKey, attempt, crashes, lease, worker, failure, started] = columns as [
-    Column, Column, Column, Column, Column, Column, Column, Column, Column, Column, Column
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column
   ]
   for (const { partitionId, updates } of batches) {
     for (const update of updates) {
@@ -232,7 +276,15 @@ const addFinishes = (values: Array<string | Buffer>, batches: ReadonlyArray<Jour
   if (!batches.some((batch) => batch.finishes.length > 0)) return 0
   const columns = columnsOf(finished)
   const [id, partition, state, attempt, crashes, worker, started, result, failure] = columns as [
-    Column, Column, Column, Column, Column, Column, Column, Column, Column
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column,
+    Column
   ]
   for (const { finishes, partitionId } of batches) {
     for (const finish of finishes) {

@@ -53,7 +53,9 @@ const reachable = Effect.fnUntraced(function*(wanted: string, user: Option.Optio
   if (Option.isNone(user) || OsProcess.canEnter(user.value, path.dirname(wanted))) return wanted
   const home = yield* ownFolder(wanted, wanted)
   const dataDir = path.join(home, path.basename(wanted))
-  yield* Effect.logWarning(`PostgreSQL cannot run as root and its user cannot enter ${wanted}: the data is in ${dataDir}`)
+  yield* Effect.logWarning(
+    `PostgreSQL cannot run as root and its user cannot enter ${wanted}: the data is in ${dataDir}`
+  )
   return dataDir
 })
 
@@ -81,8 +83,10 @@ const own = (dataDir: string): Effect.Effect<void, EmbeddedPostgresFailed> => {
   })
   const evict = Effect.gen(function*() {
     const owner = yield* ownerOf(dataDir)
-    const alive = Option.filter(owner, ({ pid, started }) =>
-      Option.exists(OsProcess.find(pid), (found) => found.started === started))
+    const alive = Option.filter(
+      owner,
+      ({ pid, started }) => Option.exists(OsProcess.find(pid), (found) => found.started === started)
+    )
     if (Option.isSome(alive)) {
       return yield* new EmbeddedPostgresFailed({
         reason: "InUse",
@@ -92,8 +96,12 @@ const own = (dataDir: string): Effect.Effect<void, EmbeddedPostgresFailed> => {
     }
     yield* Effect.tryPromise(() => fs.rm(file, { force: true })).pipe(Effect.ignore)
   })
-  return take.pipe(Effect.catchAll(() => Effect.zipRight(evict, take)), Effect.mapError((cause) =>
-    cause instanceof EmbeddedPostgresFailed ? cause : fileFailure(dataDir, `writing ${file}`)(cause)))
+  return take.pipe(
+    Effect.catchAll(() => Effect.zipRight(evict, take)),
+    Effect.mapError((cause) =>
+      cause instanceof EmbeddedPostgresFailed ? cause : fileFailure(dataDir, `writing ${file}`)(cause)
+    )
+  )
 }
 
 const disown = (dataDir: string) => Effect.promise(() => fs.rm(`${dataDir}.owner`, { force: true }))
@@ -145,9 +153,7 @@ export const initialise = Effect.fn("postgresFolder.initialise")(
   function*({ dataDir, user }: PostgresFolder, binaries: PostgresBinaries) {
     const passwordFile = `${dataDir}.password`
     const read = Effect.promise(() => fs.readFile(passwordFile, "utf8").then((text) => text.trim(), () => ""))
-    const initialised = yield* Effect.promise(() =>
-      fs.readdir(dataDir).then((names) => names.length > 0, () => false)
-    )
+    const initialised = yield* Effect.promise(() => fs.readdir(dataDir).then((names) => names.length > 0, () => false))
     const known = yield* read
     if (initialised && known !== "") return known
     if (initialised) {

@@ -13,4 +13,6 @@ export const names: ReadonlyArray<RunState> = [
   "expired"
 ]
 
-export const codes = Object.fromEntries(names.map((name, code) => [name, code])) as { readonly [State in RunState]: number }
+export const codes = Object.fromEntries(names.map((name, code) => [name, code])) as {
+  readonly [State in RunState]: number
+}
