@@ -31,7 +31,7 @@ export interface KnownRunner {
 export class LockStorage extends Context.Tag("@orrery/cluster/LockStorage")<LockStorage, {
   /** Runners with a fresh heartbeat, as of the last poll. */
   readonly runners: () => ReadonlyArray<KnownRunner>
-  /** Monotonic ms since the locks were last confirmed by the database. */
+  /** Monotonic ms since the database was last asked about the locks and confirmed them. */
   readonly confirmedMsAgo: () => number
   /** Calls back when shards were acquired. Answers how to stop. */
   readonly onAcquired: (callback: () => void) => () => void
@@ -41,8 +41,9 @@ export class LockStorage extends Context.Tag("@orrery/cluster/LockStorage")<Lock
   readonly endSessions: (nodeId: string) => Effect.Effect<void>
   /** From now on Sharding, on this node only, sees it as unhealthy and lets go of its shards. */
   readonly leave: () => void
-  /** Shards whose locks this node has. */
+  /** Shards whose locks this node has, as of the last answer of the database. */
   readonly heldCount: () => number
+  readonly holds: (shard: ShardId.ShardId) => boolean
 }>() {}
 
 /** Nodes that start at once race to create the tables; the losers find them made: 100 ms apart, 50 times. */
@@ -68,18 +69,26 @@ export const layer: Layer.Layer<
     let confirmedAt = performance.now()
     const acquiredCallbacks = new Set<() => void>()
     const runnersCallbacks = new Set<() => void>()
-    const confirmed = Effect.sync(() => {
-      confirmedAt = performance.now()
-    })
+    /** What is true when the answer is made may be long past when it is read: the time of the question counts. */
+    const confirmedBy = <A, E>(ask: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      Effect.suspend(() => {
+        const askedAt = performance.now()
+        return Effect.tap(ask, () => {
+          confirmedAt = Math.max(confirmedAt, askedAt)
+        })
+      })
     const watched = RunnerStorage.RunnerStorage.of({
       ...storage,
       acquire: (address, shards) =>
-        Effect.tap(storage.acquire(address, shards), (acquired: ReadonlyArray<ShardId.ShardId>) => {
-          confirmedAt = performance.now()
+        Effect.tap(confirmedBy(storage.acquire(address, shards)), (acquired: ReadonlyArray<ShardId.ShardId>) => {
           for (const shard of acquired) held.add(shard.toString())
           if (acquired.length > 0) { for (const callback of acquiredCallbacks) callback() }
         }),
-      refresh: (address, shards) => Effect.zipLeft(storage.refresh(address, shards), confirmed),
+      refresh: (address, shards) =>
+        Effect.tap(confirmedBy(storage.refresh(address, shards)), (refreshed) => {
+          const kept = new Set(refreshed.map(String))
+          for (const shard of shards) if (!kept.has(shard.toString())) held.delete(shard.toString())
+        }),
       release: (address, shard) =>
         Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString())),
       releaseAll: (address) => Effect.tap(storage.releaseAll(address), () => held.clear()),
@@ -127,7 +136,8 @@ export const layer: Layer.Layer<
           leave: () => {
             isLeaving = true
           },
-          heldCount: () => held.size
+          heldCount: () => held.size,
+          holds: (shard) => held.has(shard.toString())
         })
       )
     )

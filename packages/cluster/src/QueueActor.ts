@@ -20,6 +20,7 @@ import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
 import type { CancelAnswer } from "@orrery/core/Runs"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
+import { groupByWorker } from "./groupByWorker.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
 
 /** Runs of one commit of one actor. */
@@ -335,14 +336,14 @@ export class QueueActor {
     if (out.assignments.length > 0) {
       const assignments = out.assignments
       out.assignments = []
-      for (const [worker, list] of groupBy(assignments, (each) => each.assignment)) {
+      for (const [worker, list] of groupByWorker(assignments, (each) => each.assignment)) {
         this.host.workers.assign(worker, list)
       }
     }
     if (out.cancels.length > 0) {
       const cancels = out.cancels
       out.cancels = []
-      for (const [worker, list] of groupBy(cancels, (each) => each.attempt)) this.host.workers.interrupt(worker, list)
+      for (const [worker, list] of groupByWorker(cancels, (each) => each.attempt)) this.host.workers.interrupt(worker, list)
     }
     if (out.loads.length > 0) {
       const loads = out.loads
@@ -487,17 +488,4 @@ export class QueueActor {
     for (const id of [...this.watchers.keys()]) this.notify(id)
     Deferred.unsafeDone(this.stoppedSignal, Effect.succeed(reason))
   }
-}
-
-const groupBy = <A extends { readonly worker: string }, B>(
-  list: ReadonlyArray<A>,
-  pick: (each: A) => B
-): Map<string, Array<B>> => {
-  const groups = new Map<string, Array<B>>()
-  for (const each of list) {
-    const group = groups.get(each.worker)
-    if (group === undefined) groups.set(each.worker, [pick(each)])
-    else group.push(pick(each))
-  }
-  return groups
 }

@@ -7,6 +7,7 @@ import { Rpc } from "@effect/rpc"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import type { PartitionName } from "@orrery/core/PartitionStore"
 import { Effect, Schema } from "effect"
+import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import { Residents } from "./Residents.js"
 
@@ -36,11 +37,12 @@ export const layer = QueueEntity.toLayer(
     const { entityId } = yield* Entity.CurrentAddress
     const residents = yield* Residents
     const self = yield* NodeIdentity
+    const locks = yield* LockStorage
     const { passivateAfterMs } = yield* NodeConfig
     const sharding: Sharding.Sharding["Type"] = yield* ShardingService.Sharding
     const name = parse(entityId)
     const shard = sharding.getShardId(entityId, shardGroup)
-    yield* residents.host(name, () => sharding.hasShardId(shard))
+    yield* residents.host(name, () => sharding.hasShardId(shard) && locks.holds(shard))
 
     let idleSince = performance.now()
     const isNeeded = () => {

@@ -84,11 +84,11 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     Effect.forkScoped
   )
 
-  const residency = Effect.fnUntraced(function*(name: PartitionName) {
+  const residency = Effect.fnUntraced(function*(name: PartitionName, mayOwn: () => boolean) {
     const key = partitionKey(name)
     const taken = yield* store.takeOver(name, options.nodeId).pipe(
       Effect.tapError((error) => Effect.logWarning(`cannot take ${key} over: ${error.message}`)),
-      Effect.retry(takeOverRetry)
+      Effect.retry({ schedule: takeOverRetry, while: mayOwn })
     )
     const actor = new QueueActor(name, taken, host)
     yield* Effect.acquireUseRelease(
@@ -138,7 +138,12 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
         })
       }).pipe(Effect.timeoutOption(ms), Effect.map((found) => found._tag === "Some" ? found.value : undefined)),
     host: (name, mayOwn) =>
-      Effect.suspend(() => (mayOwn() && options.mayTakeOver() ? residency(name) : Effect.void)).pipe(
+      Effect.suspend(() => {
+        const may = () => mayOwn() && options.mayTakeOver()
+        return may() ? residency(name, may) : Effect.void
+      }).pipe(
+        // Told when it happened; a node that may no longer try has nothing to add.
+        Effect.catchTag("StoreUnavailable", () => Effect.void),
         Effect.catchAllCause((cause) => Effect.logError("queue actor failed", cause)),
         Effect.zipRight(Effect.sleep(restartPause)),
         Effect.forever,
