@@ -139,7 +139,7 @@ const isToWorkerBody = (frame: ReadonlyArray<unknown>) => {
     case "cancel":
       return frame.length === 3 && isRows(frame[2], isAttemptRow)
     case "owned":
-      return frame.length === 3 && isCount(frame[2])
+      return frame.length === 4 && isCount(frame[2]) && isCount(frame[3])
     case "hungry":
       return frame.length === 3 && isBit(frame[2])
     case "nodes":
@@ -205,7 +205,7 @@ interface Body {
     | readonly ["attached", leaseMs: number, sessionId: number]
     | readonly ["assign", ReadonlyArray<AssignmentRow>]
     | readonly ["cancel", ReadonlyArray<AttemptRow>]
-    | readonly ["owned", partitionId: number]
+    | readonly ["owned", partitionId: number, expects: number]
     | readonly ["hungry", Bit]
     | readonly ["nodes"]
 }
@@ -278,7 +278,7 @@ export const encodeToWorker = (message: Attached | NodesChanged | ToWorker): ToW
     case "cancel":
       return frameOf<"toWorker">("cancel", message.attempts.map(attemptRow))
     case "owned":
-      return frameOf<"toWorker">("owned", message.partitionId)
+      return frameOf<"toWorker">("owned", message.partitionId, message.expects)
     case "hungry":
       return frameOf<"toWorker">("hungry", bit(message.hungry))
     case "nodes":
@@ -295,7 +295,7 @@ export const decodeToWorker = decoder<"toWorker", Attached | NodesChanged | ToWo
     case "cancel":
       return { _tag: "cancel", attempts: body[1].map(attemptOf) }
     case "owned":
-      return { _tag: "owned", partitionId: body[1] }
+      return { _tag: "owned", partitionId: body[1], expects: body[2] }
     case "hungry":
       return { _tag: "hungry", hungry: body[1] === 1 }
     case "nodes":

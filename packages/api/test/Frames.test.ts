@@ -55,7 +55,7 @@ const toWorker: fc.Arbitrary<Frames.Attached | Frames.NodesChanged | ToWorker> =
   fc.record({ _tag: fc.constant("attached" as const), leaseMs: fc.integer({ min: 1, max: 1e9 }), sessionId: count }),
   fc.record({ _tag: fc.constant("assign" as const), assignments: fc.array(assignment) }),
   fc.record({ _tag: fc.constant("cancel" as const), attempts: fc.array(ref) }),
-  fc.record({ _tag: fc.constant("owned" as const), partitionId: count }),
+  fc.record({ _tag: fc.constant("owned" as const), partitionId: count, expects: count }),
   fc.record({ _tag: fc.constant("hungry" as const), hungry: fc.boolean() }),
   fc.record({ _tag: fc.constant("nodes" as const) })
 )

@@ -78,7 +78,7 @@ export class WorkerHub {
     this.recount(worker)
     for (const [partitionId, actor] of this.actors) {
       actor.doubt(worker.id, this.options.lostGraceMs)
-      deliver({ _tag: "owned", partitionId })
+      deliver({ _tag: "owned", partitionId, expects: actor.machine.heldBy(worker.id) })
     }
     this.wake(worker)
     const isLive = () => this.attached.get(worker.id) === worker
@@ -123,7 +123,11 @@ export class WorkerHub {
     this.actors.set(actor.partitionId, actor)
     for (const worker of this.attached.values()) {
       this.recount(worker)
-      worker.deliver({ _tag: "owned", partitionId: actor.partitionId })
+      worker.deliver({
+        _tag: "owned",
+        partitionId: actor.partitionId,
+        expects: actor.machine.heldBy(worker.id)
+      })
     }
   }
 

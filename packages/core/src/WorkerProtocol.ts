@@ -42,8 +42,11 @@ export type ToWorker =
   | { readonly _tag: "assign"; readonly assignments: ReadonlyArray<Assignment> }
   /** Interrupt these; their end is reported as an outcome. */
   | { readonly _tag: "cancel"; readonly attempts: ReadonlyArray<AttemptRef> }
-  /** The node now owns this partition: announce what you hold of it. */
-  | { readonly _tag: "owned"; readonly partitionId: number }
+  /**
+   * The node now owns this partition: announce what you hold of it. `expects`: attempts that its books say you hold; when
+   * there are any, it must hear also that you hold none.
+   */
+  | { readonly _tag: "owned"; readonly partitionId: number; readonly expects: number }
   /** Whether runs wait at the node for more credit of this worker. */
   | { readonly _tag: "hungry"; readonly hungry: boolean }
 

@@ -16,6 +16,8 @@ export interface Sessions {
   readonly workerId: string
   readonly attempts: Attempts.Attempts
   readonly balancer: Balancer
+  /** The session over which a partition was last said to be owned. */
+  readonly owners: Map<number, Binding>
   /** Outlives the sessions: for watches on attempts whose session is lost. */
   readonly scope: Scope.Scope
 }
@@ -68,6 +70,7 @@ const attachOnce = (sessions: Sessions, node: NodeState): Effect.Effect<void, Cl
       () =>
         Effect.sync(() => {
           binding.isOpen = false
+          for (const [partitionId, owner] of sessions.owners) if (owner === binding) sessions.owners.delete(partitionId)
           balancer.bindings.delete(binding)
           balancer.wake.unsafeOpen()
         })
@@ -106,7 +109,7 @@ const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): E
  */
 const makeInbox = (sessions: Sessions) =>
   Effect.sync(() => {
-    const { attempts } = sessions
+    const { attempts, owners } = sessions
     const early: Array<ToWorker> = []
     const owned = new Set<number>()
     const wake = Effect.unsafeMakeLatch(false)
@@ -117,8 +120,18 @@ const makeInbox = (sessions: Sessions) =>
     }
     const receive = (to: Binding, message: ToWorker): void => {
       if (!to.isOpen) return
-      if (message._tag !== "owned") return Attempts.receive(attempts, to, message)
-      if (Attempts.heldOf(attempts, message.partitionId).length > 0) announce(message.partitionId)
+      if (message._tag === "owned") {
+        owners.set(message.partitionId, to)
+        if (message.expects > 0 || Attempts.heldOf(attempts, message.partitionId).length > 0) {
+          announce(message.partitionId)
+        }
+        return
+      }
+      if (message._tag !== "assign") return Attempts.receive(attempts, to, message)
+      // Of an owner that has been replaced meanwhile: the new one has been told that nothing of it is held here.
+      const isCurrent = (partitionId: number) => (owners.get(partitionId) ?? to) === to
+      const assignments = message.assignments.filter((each) => isCurrent(each.partitionId))
+      Attempts.receive(attempts, to, { _tag: "assign", assignments })
     }
     const announceNext = (to: Binding) =>
       Effect.suspend(() => {
@@ -162,12 +175,12 @@ const announceHeld = (sessions: Sessions, binding: Binding, partitionId: number)
   Effect.suspend(() => {
     const { attempts } = sessions
     const moved = Attempts.heldOf(attempts, partitionId)
-    if (moved.length === 0) return Effect.succeed(true)
     const sentAt = performance.now()
     return binding.session.announce(partitionId, moved.map(refOf)).pipe(
       Effect.either,
       Effect.map((answer) => {
-        if (Either.isLeft(answer)) return false
+        // Once somebody else has said that it is theirs, they are told.
+        if (Either.isLeft(answer)) return sessions.owners.get(partitionId) !== binding
         binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
         const lost = new Set(answer.right.map(Attempts.keyOf))
         for (const held of moved) {

@@ -50,7 +50,7 @@ const make = (options: WorkerOptions) =>
     const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const balancer = yield* makeBalancer(options, handlers)
     const workerId = options.workerId ?? `worker-${randomUUID()}`
-    const sessions: Session.Sessions = { workerId, attempts: balancer.attempts, balancer, scope }
+    const sessions: Session.Sessions = { workerId, attempts: balancer.attempts, balancer, owners: new Map(), scope }
     const background = Effect.gen(function*() {
       yield* Effect.forkScoped(Balancer.run(balancer))
       yield* Effect.forkScoped(Effect.forever(Effect.delay(dropHomeless(balancer.attempts), homelessSweep)))

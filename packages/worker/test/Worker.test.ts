@@ -291,10 +291,10 @@ describe("Worker", { timeout: 30_000 }, () => {
       yield* eventually("refusals", () => before.reports.length === 3)
       after.state.givenUp = (held) => held.filter((each) => each.lease === 2)
 
-      after.say({ _tag: "owned", partitionId: 1 })
+      after.say({ _tag: "owned", partitionId: 1, expects: 0 })
       yield* eventually("the report", () => after.reports.length === 1)
-      after.say({ _tag: "owned", partitionId: 1 })
-      after.say({ _tag: "owned", partitionId: 2 })
+      after.say({ _tag: "owned", partitionId: 1, expects: 0 })
+      after.say({ _tag: "owned", partitionId: 2, expects: 0 })
       yield* eventually("the other", () => after.reports.length === 2)
 
       assert.deepStrictEqual(after.reports.map((report) => report.runId), [runs[0]!.runId, runs[2]!.runId])
@@ -322,7 +322,7 @@ describe("Worker", { timeout: 30_000 }, () => {
 
       before.state.isDown = true
       before.cut()
-      after.say({ _tag: "owned", partitionId: 1 })
+      after.say({ _tag: "owned", partitionId: 1, expects: 0 })
       yield* eventually("an interruption", () => interrupted.length === 1)
       yield* gate.open
       yield* eventually("a report", () => after.reports.length === 1)
@@ -349,6 +349,26 @@ describe("Worker", { timeout: 30_000 }, () => {
       assert.strictEqual(node.announced.length, 1)
     }))
 
+  it.scopedLive("tells a new owner that it holds nothing, and starts nothing of the one before", () =>
+    Effect.gen(function*() {
+      const before = FakeNode.make("before")
+      const after = FakeNode.make("after")
+      const late = assignment()
+      let started = 0
+      yield* start({ work: () => Effect.sync(() => (started++, success("1"))) }, [before, after])
+      yield* eventually("sessions", () => before.state.credit > 0 && after.state.credit > 0)
+
+      before.say({ _tag: "owned", partitionId: 1, expects: 0 })
+      after.say({ _tag: "owned", partitionId: 1, expects: 1 })
+      yield* eventually("the word", () => after.announced.length === 1)
+      before.say({ _tag: "assign", assignments: [late] })
+      after.say({ _tag: "assign", assignments: [assignment()] })
+      yield* eventually("a report", () => after.reports.length === 1)
+
+      assert.deepStrictEqual(after.announced, [{ partitionId: 1, held: [] }])
+      assert.deepStrictEqual([before.announced.length, before.reports.length, started], [0, 0, 1])
+    }))
+
   it.scopedLive("starts nothing new while too many outcomes wait for an answer", () =>
     Effect.gen(function*() {
       const node = FakeNode.make("a")
@@ -368,7 +388,9 @@ describe("Worker", { timeout: 30_000 }, () => {
       node.state.answer = () => "accepted"
       // A node that loses a partition has none of its attempts out any more.
       node.out.clear()
-      other.say({ _tag: "owned", partitionId: 1 })
+      other.say({ _tag: "owned", partitionId: 1, expects: 0 })
+      yield* eventually("the reports that waited", () => other.reports.length >= atPause)
+      node.say({ _tag: "owned", partitionId: 1, expects: 0 })
       yield* eventually("the rest", () => started === 100 && node.reports.length + other.reports.length >= 100)
 
       assert.isBelow(atPause, 100)
@@ -395,7 +417,7 @@ describe("Worker", { timeout: 30_000 }, () => {
       silent.state.isDown = true
       const before = performance.now()
       const at = yield* Deferred.await(interruptedAt).pipe(Effect.timeout("5 seconds"))
-      other.say({ _tag: "owned", partitionId: 1 })
+      other.say({ _tag: "owned", partitionId: 1, expects: 0 })
       yield* eventually("a report", () => other.reports.length === 1)
 
       assert.isBelow(at - before, leaseMs)
