@@ -343,7 +343,9 @@ export class QueueActor {
     if (out.cancels.length > 0) {
       const cancels = out.cancels
       out.cancels = []
-      for (const [worker, list] of groupByWorker(cancels, (each) => each.attempt)) this.host.workers.interrupt(worker, list)
+      for (const [worker, list] of groupByWorker(cancels, (each) => each.attempt)) {
+        this.host.workers.interrupt(worker, list)
+      }
     }
     if (out.loads.length > 0) {
       const loads = out.loads

@@ -2,7 +2,7 @@
  * When a failed attempt is tried again. A policy is data: it is stored with the run, so that the owner
  * of the queue can decide without the code of the task.
  */
-import { Duration, Schedule, Schema } from "effect"
+import { Duration, Option, Schedule, Schema } from "effect"
 
 /** Longest delay a policy may ask for: 30 days. */
 export const retryDelayMax = Duration.days(30)
@@ -36,7 +36,12 @@ interface Common {
   readonly jitter?: number
 }
 
-const millis = (input: Duration.DurationInput) => Math.round(Duration.toMillis(input))
+/** NaN for what is no duration: the schema then refuses it by its field. */
+const millis = (input: Duration.DurationInput) =>
+  Option.match(Duration.decodeUnknown(input), {
+    onNone: () => Number.NaN,
+    onSome: (duration) => Math.round(Duration.toMillis(duration))
+  })
 const decode = Schema.decodeUnknownSync(RetryPolicy)
 const shared = (options: Common) => ({
   maxAttempts: options.maxAttempts ?? 5,

@@ -2,7 +2,7 @@
  * A task: a named, typed definition of work. Enqueuing one makes a run; a handler, given where the work shall
  * be done, executes it.
  */
-import { Cause, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
+import { Cause, Data, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import { type Attempt, Handlers } from "./Handlers.js"
 import { namePattern } from "./Name.js"
@@ -108,9 +108,12 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
       throw new InvalidRequest({ field, limit: "1 to 200 characters of A-Z a-z 0-9 _ . : / -", actual: value })
     }
   }
-  const timeoutMs = options.timeout === undefined ? 0 : Math.round(Duration.toMillis(options.timeout))
+  const timeout = options.timeout === undefined
+    ? Duration.zero
+    : Option.getOrUndefined(Duration.decodeUnknown(options.timeout))
+  const timeoutMs = timeout === undefined ? Number.NaN : Math.round(Duration.toMillis(timeout))
   if (!(timeoutMs >= 0 && timeoutMs <= timeoutMsMax)) {
-    throw new InvalidRequest({ field: "timeout", limit: `0 to ${timeoutMsMax} ms`, actual: `${timeoutMs} ms` })
+    throw new InvalidRequest({ field: "timeout", limit: `0 to ${timeoutMsMax} ms`, actual: String(options.timeout) })
   }
   const retry = options.retry ?? standard
   const policy = JSON.stringify({ retry, timeoutMs })
@@ -128,6 +131,12 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
           actual: String(enqueue.at)
         })
       }
+      const delay = enqueue.delay === undefined
+        ? Duration.zero
+        : Option.getOrUndefined(Duration.decodeUnknown(enqueue.delay))
+      if (delay === undefined) {
+        return yield* new InvalidRequest({ field: "delay", limit: "a duration", actual: String(enqueue.delay) })
+      }
       const text = yield* codec.encodePayload(payload).pipe(
         Effect.mapError((error) => new PayloadInvalid({ task: name, issue: error.message }))
       )
@@ -140,7 +149,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
         payload: text,
         priority: enqueue.priority ?? defaultPriority,
         when: enqueue.at === undefined
-          ? { _tag: "delay", ms: enqueue.delay === undefined ? 0 : Duration.toMillis(enqueue.delay) }
+          ? { _tag: "delay", ms: Duration.toMillis(delay) }
           : { _tag: "at", ms: enqueue.at.getTime() },
         policy,
         resend: false
@@ -224,6 +233,12 @@ const tagOf = (value: unknown): string =>
 
 const messageOf = (value: unknown): string => value instanceof Error ? value.message : String(value)
 
+class NotJson extends Data.TaggedError("NotJson")<{ readonly reason: string }> {
+  override get message() {
+    return `it has no JSON form: ${this.reason}`
+  }
+}
+
 const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
   readonly payload: Schema.Schema<P, PI>
   readonly success: Schema.Schema<S, SI>
@@ -233,7 +248,12 @@ const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
     const encode = Schema.encode(schema)
     // `undefined` (a void payload or result) has no JSON text; null stands for it and decodes back below.
     return (value: A) =>
-      Effect.map(encode(value), (encoded) => encoded === undefined ? "null" : JSON.stringify(encoded))
+      Effect.flatMap(encode(value), (encoded) =>
+        Effect.try({
+          try: () => encoded === undefined ? "null" : JSON.stringify(encoded),
+          // A bigint or a circle: the schema lets through what JSON cannot say.
+          catch: (cause) => new NotJson({ reason: cause instanceof Error ? cause.message : String(cause) })
+        }))
   }
   const decodeWith = <A, I>(schema: Schema.Schema<A, I>) => {
     const parse = Schema.decode(Schema.parseJson())
