@@ -24,7 +24,7 @@ import { groupByWorker } from "./groupByWorker.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
 
 /** Runs of one commit of one actor. */
-const batchRowsMax = 2_000
+const batchRowsMax = 1_000
 /** Payload bytes of one commit of one actor: 4 MiB. */
 const batchBytesMax = 4 * 1024 * 1024
 /** Enqueued runs that wait for their commit; beyond, `Overloaded`. */
@@ -32,7 +32,7 @@ export const pendingRunsMax = 20_000
 /** Bytes of the same: 32 MiB. */
 export const pendingBytesMax = 32 * 1024 * 1024
 /** Unwritten changes at which nothing new is started: the database is not keeping up. */
-const pendingWritesMax = 5_000
+const pendingWritesMax = 2_000
 const retryAfterMs = 200
 /** Pause after a page could not be read, or the journal was full. */
 const pause = Duration.millis(200)

@@ -18,21 +18,27 @@ export class Attempt extends Context.Tag("@orrery/core/Attempt")<Attempt, {
 /** Runs one attempt from encoded payload to outcome. Never fails; an interruption of it is the worker's to report. */
 export type Handler = (payload: string) => Effect.Effect<Outcome, never, Attempt>
 
+/** A handler and the services it was given besides `Attempt`. */
+export interface Registered {
+  readonly handler: Handler
+  readonly services: Context.Context<never>
+}
+
 /** The tasks this process can run, by name. Filled by `Task.toLayer` while layers are built. */
 export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
   /** Dies when the name is taken: two handlers for one task are a mistake in the program. */
-  readonly register: (task: string, handler: Handler) => Effect.Effect<void>
-  readonly find: (task: string) => Handler | undefined
+  readonly register: (task: string, handler: Handler, services?: Context.Context<never>) => Effect.Effect<void>
+  readonly find: (task: string) => Registered | undefined
   readonly names: () => ReadonlyArray<string>
 }>() {}
 
 export const layer: Layer.Layer<Handlers> = Layer.sync(Handlers, () => {
-  const handlers = new Map<string, Handler>()
+  const handlers = new Map<string, Registered>()
   return Handlers.of({
-    register: (task, handler) =>
+    register: (task, handler, services = Context.empty()) =>
       Effect.suspend(() => {
         if (handlers.has(task)) return Effect.dieMessage(`task ${task} has two handlers in this process`)
-        handlers.set(task, handler)
+        handlers.set(task, { handler, services })
         return Effect.void
       }),
     find: (task) => handlers.get(task),

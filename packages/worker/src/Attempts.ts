@@ -5,10 +5,11 @@
  * in root fibers of their own, neither children of the fiber that delivered the assignment nor of the session: a lost
  * node must not interrupt user code.
  */
-import { Attempt, type Handlers } from "@orrery/core/Handlers"
+import type { Attempt, Handler, Handlers } from "@orrery/core/Handlers"
 import type { Outcome } from "@orrery/core/Run"
 import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
-import { Cause, Effect, type Exit, type Fiber, FiberId, Runtime } from "effect"
+import { Cause, Effect, Exit, type Fiber, FiberId, Runtime } from "effect"
+import { attemptContext } from "./attemptContext.js"
 
 /** Why the worker interrupts a handler. */
 type StopReason =
@@ -22,15 +23,16 @@ type StopReason =
   | "abandon"
 
 export interface Held {
+  readonly key: string
   readonly assignment: Assignment
   /** Where the outcome goes. A closed one: nowhere, until a node says `owned`. */
   binding: Binding
   /** The binding's node has refused it as not its own: wait for `owned`. */
   isHomeless: boolean
-  fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
+  fiber: Fiber.RuntimeFiber<Outcome> | undefined
   /** Runs on though its owner no longer counts it: it takes a slot from all nodes. */
   isAstray: boolean
-  timers: Array<Fiber.RuntimeFiber<unknown>>
+  timers: Array<Fiber.RuntimeFiber<unknown>> | undefined
   stopReason: StopReason | undefined
   outcome: Outcome | undefined
   /** Monotonic, ms: when the outcome became known. */
@@ -80,7 +82,8 @@ export interface Attempts {
   changed: () => void
 }
 
-export const keyOf = (ref: AttemptRef): string => `${ref.runId}/${ref.attempt}/${ref.lease}/${ref.partitionId}`
+/** A run has each lease once. */
+export const keyOf = (ref: AttemptRef): string => ref.runId + ref.lease
 
 const fork = <A>(attempts: Attempts, effect: Effect.Effect<A>): Fiber.RuntimeFiber<A> =>
   Runtime.runFork(attempts.runtime, effect, { immediate: false })
@@ -90,39 +93,53 @@ export const start = (attempts: Attempts, binding: Binding, assignment: Assignme
   const key = keyOf(assignment)
   if (attempts.held.has(key)) return
   const held: Held = {
+    key,
     assignment,
     binding,
     isHomeless: false,
     fiber: undefined,
     isAstray: false,
-    timers: [],
+    timers: undefined,
     stopReason: undefined,
     outcome: undefined,
     endedAt: 0
   }
   attempts.held.set(key, held)
   binding.held.add(held)
-  const handler = attempts.handlers.find(assignment.task)
-  if (handler === undefined || attempts.isStopping) return finish(attempts, held, { _tag: "interrupted" })
+  const known = attempts.handlers.find(assignment.task)
+  if (known === undefined || attempts.isStopping) return finish(attempts, held, { _tag: "interrupted" })
   const { attempt, lease, payload, runId, timeoutMs } = assignment
+  const services = attemptContext(known.services, {
+    runId,
+    attempt,
+    fencingToken: `${lease}.${attempt}`,
+    idempotencyKey: runId,
+    timeoutMs
+  })
+  const effect = begin(known.handler, payload)
+  // A handler that had nothing to wait for has ended already: no fiber.
+  if (Exit.isExit(effect)) return finish(attempts, held, outcomeOf(held, effect as Exit.Exit<Outcome>))
   attempts.running += 1
   binding.running += 1
-  const fiber = fork(
-    attempts,
-    Effect.provideService(Effect.suspend(() => handler(payload)), Attempt, {
-      runId,
-      attempt,
-      fencingToken: `${lease}.${attempt}`,
-      idempotencyKey: runId,
-      timeoutMs
-    })
-  )
+  const { fiberRefs, runtimeFlags } = attempts.runtime
+  const fiber = Runtime.runFork(Runtime.make({ context: services, fiberRefs, runtimeFlags }), effect)
+  const exit = fiber.unsafePoll()
+  if (exit !== null) return ended(attempts, held, exit)
   held.fiber = fiber
   fiber.addObserver((exit) => ended(attempts, held, exit))
   if (timeoutMs > 0) later(attempts, held, timeoutMs, () => stop(attempts, held, "timeout"))
 }
 
+const begin = (handler: Handler, payload: string): Effect.Effect<Outcome, never, Attempt> => {
+  try {
+    return handler(payload)
+  } catch (defect) {
+    return Effect.die(defect)
+  }
+}
+
 const later = (attempts: Attempts, held: Held, delayMs: number, run: () => void): void => {
+  held.timers ??= []
   held.timers.push(fork(attempts, Effect.delay(Effect.sync(run), delayMs)))
 }
 
@@ -157,15 +174,20 @@ const leave = (binding: Binding): void => {
   if (binding.ceiling > binding.credit) binding.ceiling -= 1
 }
 
-const ended = (attempts: Attempts, held: Held, exit: Exit.Exit<unknown, unknown>): void => {
+const ended = (attempts: Attempts, held: Held, exit: Exit.Exit<Outcome>): void => {
   held.fiber = undefined
-  for (const timer of held.timers) timer.unsafeInterruptAsFork(FiberId.none)
-  held.timers = []
+  if (held.timers !== undefined) {
+    for (const timer of held.timers) timer.unsafeInterruptAsFork(FiberId.none)
+    held.timers = undefined
+  }
   attempts.running -= 1
   if (held.isAstray) return attempts.changed()
   leave(held.binding)
-  finish(attempts, held, exit._tag === "Success" ? exit.value as Outcome : outcomeOfCause(held, exit.cause))
+  finish(attempts, held, outcomeOf(held, exit))
 }
+
+const outcomeOf = (held: Held, exit: Exit.Exit<Outcome>): Outcome =>
+  Exit.isSuccess(exit) ? exit.value : outcomeOfCause(held, exit.cause)
 
 const outcomeOfStop = (held: Held): Outcome => {
   if (held.stopReason === "cancel") return { _tag: "cancelled" }
@@ -216,7 +238,7 @@ export const post = (held: Held): void => {
 
 /** The worker holds the attempt no longer: answered, or given up. */
 export const drop = (attempts: Attempts, held: Held): void => {
-  if (!attempts.held.delete(keyOf(held.assignment))) return
+  if (!attempts.held.delete(held.key)) return
   held.binding.held.delete(held)
   held.binding.outbox.delete(held)
   if (held.outcome !== undefined) {

@@ -76,6 +76,12 @@ export const round = (balancer: Balancer): Effect.Effect<void> =>
     if (open.some(isQuiet)) Runtime.runFork(attempts.runtime, Effect.delay(balancer.wake.open, quietTime))
   })
 
+/** Asked after each attempt: no copy of the set. */
+export const isAnyHungry = ({ bindings }: Balancer): boolean => {
+  for (const binding of bindings) if (binding.hungry) return true
+  return false
+}
+
 /** Slots for attempts of attached nodes: others may still be occupied by attempts whose node is gone. */
 const capacity = ({ attempts, bindings, isPaused, slots }: Balancer): number => {
   if (isPaused || attempts.isStopping) return 0

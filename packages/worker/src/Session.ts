@@ -32,6 +32,8 @@ const sessionPause = Duration.millis(20)
 const attachTimeout = Duration.seconds(5)
 /** Pause before a report or an announcement that failed is repeated. */
 const repeatPause = Duration.millis(50)
+/** Under way at once, per session. */
+const reportsInFlightMax = 16
 const reportRowsMax = 1_000
 const reportCharsMax = 4 * 1024 * 1024
 /** Heartbeats per lease. */
@@ -184,8 +186,8 @@ const announceHeld = (sessions: Sessions, binding: Binding, partitionId: number)
         binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
         const lost = new Set(answer.right.map(Attempts.keyOf))
         for (const held of moved) {
-          if (!attempts.held.has(Attempts.keyOf(held.assignment))) continue
-          if (lost.has(Attempts.keyOf(held.assignment))) {
+          if (!attempts.held.has(held.key)) continue
+          if (lost.has(held.key)) {
             Attempts.stop(attempts, held, "abandon")
           } else {
             Attempts.rebind(held, binding)
@@ -205,25 +207,36 @@ const refOf = ({ assignment }: Held): AttemptRef => ({
   lease: assignment.lease
 })
 
-/** One report in flight; the next gathers meanwhile. */
-const reportAll = (sessions: Sessions, binding: Binding): Effect.Effect<never> =>
-  binding.wake.await.pipe(
-    // The fibers that are ready to run now may end more attempts.
-    Effect.zipRight(Effect.yieldNow()),
-    Effect.zipRight(Effect.suspend(() => {
-      const batch = takeBatch(binding)
-      if (batch.length === 0) return Effect.void
-      const sentAt = performance.now()
-      const reports = batch.map((held) => ({ ...refOf(held), outcome: held.outcome! }))
-      return Effect.flatMap(Effect.either(binding.session.report(reports)), (answer) => {
-        if (Either.isLeft(answer)) return repeat(batch, binding)
-        binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
-        batch.forEach((held, index) => settle(sessions, binding, held, answer.right[index]))
-        return Effect.void
-      })
-    })),
-    Effect.forever
-  )
+/**
+ * Several reports in flight: an owner answers after its commit, and work must not wait for that. What ends while all of
+ * them are under way goes with the next.
+ */
+const reportAll = (sessions: Sessions, binding: Binding): Effect.Effect<never, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const permits = yield* Effect.makeSemaphore(reportsInFlightMax)
+    return yield* binding.wake.await.pipe(
+      Effect.zipRight(permits.take(1)),
+      // The fibers that are ready to run now may end more attempts.
+      Effect.zipRight(Effect.yieldNow()),
+      Effect.zipRight(Effect.suspend(() => {
+        const batch = takeBatch(binding)
+        const sent = batch.length === 0 ? Effect.void : reportOnce(sessions, binding, batch)
+        return Effect.forkScoped(Effect.ensuring(sent, permits.release(1)))
+      })),
+      Effect.forever
+    )
+  })
+
+const reportOnce = (sessions: Sessions, binding: Binding, batch: ReadonlyArray<Held>): Effect.Effect<void> => {
+  const sentAt = performance.now()
+  const reports = batch.map((held) => ({ ...refOf(held), outcome: held.outcome! }))
+  return Effect.flatMap(Effect.either(binding.session.report(reports)), (answer) => {
+    if (Either.isLeft(answer)) return repeat(batch, binding)
+    binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
+    batch.forEach((held, index) => settle(sessions, binding, held, answer.right[index]))
+    return Effect.void
+  })
+}
 
 const repeat = (batch: ReadonlyArray<Held>, binding: Binding): Effect.Effect<void> =>
   Effect.suspend(() => {

@@ -93,7 +93,7 @@ const makeBalancer = (options: WorkerOptions, handlers: Handlers["Type"]) =>
       const isPaused = unacked > unackedMax * part || unackedChars > unackedCharsMax * part
       const mayMove = balancer.isWanting || isPaused !== balancer.isPaused
       balancer.isPaused = isPaused
-      if (mayMove || [...balancer.bindings].some((binding) => binding.hungry)) balancer.wake.unsafeOpen()
+      if (mayMove || Balancer.isAnyHungry(balancer)) balancer.wake.unsafeOpen()
     }
     return balancer
   })
