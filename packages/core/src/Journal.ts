@@ -54,6 +54,8 @@ export interface RunFinish {
   readonly startedAt: number | null
   readonly result: string | null
   readonly failure: string | null
+  /** False: the run leaves nothing behind. */
+  readonly keep: boolean
 }
 
 /** What one actor wants written together. At most one change per run in a batch. */

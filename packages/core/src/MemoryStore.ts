@@ -95,7 +95,9 @@ const end = (state: State, partition: Partition, finish: RunFinish, now: number)
   const run = partition.runs.get(finish.id)!
   partition.runs.delete(finish.id)
   state.home.delete(finish.id)
-  const final = { ...run, ...finish }
+  if (!finish.keep) return
+  const { keep: _, ...end } = finish
+  const final = { ...run, ...end }
   state.history.set(finish.id, shown(partition, final, { finishedAt: now, result: finish.result }))
   if (state.history.size > state.historyRunsMax) state.history.delete(state.history.keys().next().value!)
 }

@@ -554,7 +554,8 @@ export class QueueMachine {
         worker: entry.worker,
         startedAt: entry.startedAt,
         result,
-        failure
+        failure,
+        keep: state !== "succeeded" || policyOf(entry).retention !== "none"
       }
     })
   }

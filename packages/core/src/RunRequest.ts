@@ -13,11 +13,21 @@ export const timeoutMsMax = 30 * 24 * 3600 * 1000
 /** Default bound of an encoded payload and of a result: 256 KiB. */
 export const payloadBytesMaxDefault = 256 * 1024
 
+/**
+ * What stays of a run that has succeeded. `keep`: run and result stay readable until the history of that day is dropped.
+ * `none`: nothing, at once; its result cannot be awaited, and an enqueue that a broken connection makes the client repeat
+ * after the run has ended runs once more. A run that failed or was cancelled is kept in any case.
+ */
+export const Retention = Schema.Literal("keep", "none")
+export type Retention = typeof Retention.Type
+
 /** Stored with the run as JSON text: what the owner needs to decide on it without the task's code. */
 export const RunPolicy = Schema.Struct({
   retry: RetryPolicy,
   /** Start-to-close, ms. 0: none. */
-  timeoutMs: Schema.Int.pipe(Schema.between(0, timeoutMsMax))
+  timeoutMs: Schema.Int.pipe(Schema.between(0, timeoutMsMax)),
+  /** Default "keep". */
+  retention: Schema.optionalWith(Retention, { exact: true })
 })
 export type RunPolicy = typeof RunPolicy.Type
 

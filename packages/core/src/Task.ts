@@ -2,14 +2,14 @@
  * A task: a named, typed definition of work. Enqueuing one makes a run; a handler, given where the work shall
  * be done, executes it.
  */
-import { Cause, type Context, Data, Duration, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
+import { Cause, Data, Duration, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import { type Attempt, Handlers } from "./Handlers.js"
 import { namePattern } from "./Name.js"
 import { type RetryPolicy, standard } from "./RetryPolicy.js"
 import { defaultPriority, type Outcome, type Run, type RunFailure } from "./Run.js"
 import { makeRunId, type RunId } from "./RunId.js"
-import { type RunRequest, timeoutMsMax } from "./RunRequest.js"
+import { type Retention, type RunPolicy, type RunRequest, timeoutMsMax } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
@@ -99,6 +99,8 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
     readonly retry?: RetryPolicy
     readonly timeout?: Duration.DurationInput
     readonly isRetryable?: (error: E) => boolean
+    /** What stays of a run that has succeeded. Default "keep". "none" is a third faster; see `Retention` for its price. */
+    readonly retention?: Retention
   }
 ): Task<Name, P, PI, S, SI, E, EI> => {
   const queue = options.queue ?? "default"
@@ -116,7 +118,9 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
     throw new InvalidRequest({ field: "timeout", limit: `0 to ${timeoutMsMax} ms`, actual: String(options.timeout) })
   }
   const retry = options.retry ?? standard
-  const policy = JSON.stringify({ retry, timeoutMs })
+  // The default is left out: nearly all tasks then share one text.
+  const retention = options.retention === "none" ? { retention: options.retention } : {}
+  const policy = JSON.stringify({ retry, timeoutMs, ...retention } satisfies RunPolicy)
   const payloadSchema = options.payload
   const successSchema = (options.success ?? Schema.Void) as Schema.Schema<S, SI>
   const errorSchema = (options.error ?? Schema.Never) as Schema.Schema<E, EI>
@@ -212,7 +216,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
                 ? run(exit.value)
                 : Effect.matchEffect(payload, { onFailure: undecodable, onSuccess: run })
             },
-            context as Context.Context<never>
+            context
           )
         })
       )
@@ -284,7 +288,9 @@ const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
     const encode = ParseResult.encode(schema)
     const issueOf = (issue: ParseResult.ParseIssue) => ParseResult.parseError(issue)
     return (value: A): Effect.Effect<string, ParseResult.ParseError | NotJson> => {
-      const encoded = encode(value) as Either.Either<I, ParseResult.ParseIssue> | Effect.Effect<I, ParseResult.ParseIssue>
+      const encoded = encode(value) as
+        | Either.Either<I, ParseResult.ParseIssue>
+        | Effect.Effect<I, ParseResult.ParseIssue>
       if (!Either.isEither(encoded)) return Effect.flatMap(Effect.mapError(encoded, issueOf), toJson)
       return Either.isRight(encoded) ? toJson(encoded.right) : Effect.fail(issueOf(encoded.left))
     }

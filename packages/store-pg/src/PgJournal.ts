@@ -18,7 +18,7 @@
 import { Fenced, StoreUnavailable } from "@orrery/core/Errors"
 import { Journal, type JournalBatch } from "@orrery/core/Journal"
 import type { RunId } from "@orrery/core/RunId"
-import { Context, Duration, Effect, Exit, Layer, Schedule } from "effect"
+import { Context, Data, Duration, Effect, Exit, Layer, Schedule } from "effect"
 import { type CommitRow, commitStatement, type Statement, whoseRows } from "./internal/commitStatement.js"
 import { JournalConnection } from "./internal/JournalConnection.js"
 import { JournalLine, type Waiting } from "./internal/JournalLine.js"
@@ -125,9 +125,13 @@ const drain = (line: JournalLine) =>
     Effect.zipRight(Effect.sync(() => line.abandon(new Error("the journal was closed"))))
   )
 
-class NotCommitted {
-  constructor(readonly verdict: Verdict, readonly cause: Error) {}
-}
+class NotCommitted extends Data.TaggedError("NotCommitted")<{
+  readonly verdict: Verdict
+  readonly cause: Error
+}> {}
+
+/** `exists` cannot come from a statement that lets rows be there already; if it does, that batch is to blame. */
+const isFinalVerdict = (verdict: Verdict): boolean => verdict === "refused" || verdict === "exists"
 
 /** Settles every batch it is given, whatever happens. */
 const commitAll = (state: State, connection: JournalConnection, taken: ReadonlyArray<Waiting>): Effect.Effect<void> => {
@@ -138,7 +142,7 @@ const commitAll = (state: State, connection: JournalConnection, taken: ReadonlyA
   }
   const giveUpLate = ({ cause, verdict }: NotCommitted) =>
     Effect.sync(() => {
-      if (verdict === "refused") return
+      if (isFinalVerdict(verdict)) return
       state.counts.retries += 1
       const now = performance.now()
       const late = left.filter((each) => each.deadline <= now)
@@ -148,11 +152,11 @@ const commitAll = (state: State, connection: JournalConnection, taken: ReadonlyA
     })
   return Effect.suspend(() => commitOnce(connection, left)).pipe(
     Effect.tapError(giveUpLate),
-    Effect.retry({ schedule: resend, while: ({ verdict }) => verdict !== "refused" && left.length > 0 }),
+    Effect.retry({ schedule: resend, while: ({ verdict }) => !isFinalVerdict(verdict) && left.length > 0 }),
     Effect.matchEffect({
       onSuccess: (answer) => Effect.sync(() => answerAll(state, left, answer)),
       onFailure: ({ cause, verdict }) => {
-        if (verdict === "refused" && left.length > 1) {
+        if (isFinalVerdict(verdict) && left.length > 1) {
           const half = Math.ceil(left.length / 2)
           return Effect.zipRight(
             commitAll(state, connection, left.slice(0, half)),
@@ -182,16 +186,23 @@ interface Answer {
   readonly now: number
 }
 
+/** New runs are first taken for new; one that is there already has the whole sent again, row by row. */
 const commitOnce = (
   connection: JournalConnection,
-  taken: ReadonlyArray<Waiting>
+  taken: ReadonlyArray<Waiting>,
+  mayExist = false
 ): Effect.Effect<Answer, NotCommitted> =>
   Effect.gen(function*() {
     const statement = yield* Effect.try({
-      try: () => commitStatement(taken.map((each) => each.batch)),
-      catch: (error) => new NotCommitted("refused", withoutValues(error))
+      try: () => commitStatement(taken.map((each) => each.batch), mayExist),
+      catch: (error) => new NotCommitted({ verdict: "refused", cause: withoutValues(error) })
     })
-    const [row] = yield* send<CommitRow>(connection, statement)
+    const sent = yield* Effect.either(send<CommitRow>(connection, statement))
+    if (sent._tag === "Left") {
+      if (mayExist || sent.left.verdict !== "exists") return yield* sent.left
+      return yield* commitOnce(connection, taken, true)
+    }
+    const [row] = sent.right
     const open = new Set(row!.open)
     const inserts = taken.filter(({ batch }) => open.has(batch.partitionId)).flatMap(({ batch }) => batch.inserts)
     const duplicates = row!.made === inserts.length
@@ -203,7 +214,7 @@ const commitOnce = (
 const send = <Row extends object>(connection: JournalConnection, statement: Statement) =>
   Effect.tryPromise({
     try: () => connection.query<Row>(statement),
-    catch: (error) => new NotCommitted(verdictOf(error), withoutValues(error))
+    catch: (error) => new NotCommitted({ verdict: verdictOf(error), cause: withoutValues(error) })
   })
 
 interface OwnRow {

@@ -83,5 +83,6 @@ export const finishOf = (run: StoredRun, fields: Partial<RunFinish> = {}): RunFi
   startedAt: 1_700_000_000_500,
   result: `"done"`,
   failure: null,
+  keep: true,
   ...fields
 })

@@ -13,19 +13,23 @@ export class NotConnected extends Error {
 /**
  * - `lost`: the connection is useless and the statement may have happened, or may still happen
  * - `again`: the server rolled it back, and it may succeed later
+ * - `exists`: the server rolled it back since a row with that key is there
  * - `refused`: the server rolled it back and would do so every time: the statement or its values are wrong
  */
-export type Verdict = "lost" | "again" | "refused"
+export type Verdict = "lost" | "again" | "exists" | "refused"
 
 /** Server is going down or coming up, or is a primary no more: another connection may reach a better one. */
 const lostCodes = /^(08...|57P0.|25006)$/
 /** Serialisation, deadlock, lock timeout, cancelled by `statement_timeout`, out of resources, disk or I/O trouble. */
 const againCodes = /^(40...|55P03|57014|53...|58...)$/
 
+const uniqueViolation = "23505"
+
 export const verdictOf = (error: unknown): Verdict => {
   if (!(error instanceof pg.DatabaseError)) return "lost"
   const code = error.code ?? ""
   if (lostCodes.test(code)) return "lost"
+  if (code === uniqueViolation) return "exists"
   return againCodes.test(code) ? "again" : "refused"
 }
 

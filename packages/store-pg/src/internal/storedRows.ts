@@ -1,5 +1,6 @@
 /** Rows of `orrery.runs` as the actors want them. */
 import type { StoredRun } from "@orrery/core/Journal"
+import { policyText } from "./policyCodes.js"
 import { names } from "./states.js"
 
 export const storedColumns = `id, seq, task, priority, created_at as "createdAt", payload, policy, state,
@@ -16,7 +17,7 @@ export const storedOf = (row: StoredRow): StoredRun => ({
   priority: row.priority,
   createdAt: row.createdAt,
   payload: row.payload,
-  policy: row.policy,
+  policy: policyText(row.policy),
   state: names[row.state] as StoredRun["state"],
   scheduledAt: row.scheduledAt,
   orderKey: row.orderKey,

@@ -1,0 +1,316 @@
+/**
+ * A real Redis as a child process, for measurements that need settings of their own. `REDIS_URL` is for users; this
+ * server is ours alone:
+ *
+ *   program     `redis-server` of the PATH; on Debian and its kin else the distribution's package, unpacked into
+ *               `.orrery/redis` and not installed: no service is started or enabled, no user is made
+ *   private     listens on 127.0.0.1 only, on a free port; generated password, handed over on standard input
+ *   no orphans  the server and its folder go with the scope; when this process is killed, a guard process ends both
+ */
+import { Data, Deferred, Effect, Option, Redacted, Schedule, type Scope } from "effect"
+import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import { accessSync, closeSync, constants, openSync } from "node:fs"
+import * as fs from "node:fs/promises"
+import { connect, createServer } from "node:net"
+import * as path from "node:path"
+
+/** Read by a person at a terminal: `detail` says what happened and what to do. */
+export class RedisServerFailed extends Data.TaggedError("RedisServerFailed")<{
+  readonly reason: "NoProgram" | "StartFailed"
+  readonly detail: string
+  readonly cause?: unknown
+}> {
+  override get message() {
+    return `Redis: ${this.detail}`
+  }
+}
+
+export interface RedisServerOptions {
+  /**
+   * What an acknowledged write survives: `always` a crash of the machine, `everysec` one of the process and all but about
+   * the last second of one of the machine. Absent: nothing is written, and nothing survives.
+   */
+  readonly appendfsync?: "everysec" | "always" | undefined
+}
+
+export interface RedisServer {
+  readonly url: Redacted.Redacted<string>
+  readonly port: number
+  readonly version: string
+  readonly pid: number
+  /** Before the scope closes. `SIGKILL` acts like a crash; 5 s after `SIGTERM` it follows by itself. Idempotent. */
+  readonly stop: (signal: "SIGTERM" | "SIGKILL") => Effect.Effect<void>
+}
+
+const host = "127.0.0.1"
+const readyWithin = "10 seconds"
+const stopWithin = "5 seconds"
+/** Another process may take the port between its choice and its use. */
+const portTries = 3
+
+/** On the disk of the databases it is compared with: `/tmp` may be memory. */
+const home = path.resolve(import.meta.dirname, "../../../.orrery/redis")
+
+/** Starts the server and waits until it answers. It is stopped, and its files removed, when the scope closes. */
+export const start: (
+  options: RedisServerOptions
+) => Effect.Effect<RedisServer, RedisServerFailed, Scope.Scope> = Effect.fn("RedisServer.start")(function*(options) {
+  const program = yield* locate
+  const folder = yield* Effect.acquireRelease(
+    attempt("making its folder", async () => {
+      await fs.mkdir(home, { recursive: true })
+      return fs.mkdtemp(path.join(home, "run-"))
+    }),
+    (made) => Effect.promise(() => fs.rm(made, { recursive: true, force: true }))
+  )
+  const password = randomBytes(24).toString("base64url")
+  const launched = yield* launch(program, folder, password, options).pipe(Effect.retry({ times: portTries - 1 }))
+  return {
+    url: urlOf(password, launched.port),
+    port: launched.port,
+    version: program.version,
+    pid: launched.child.pid ?? 0,
+    stop: (signal) => stop(launched, signal)
+  }
+})
+
+/** One command on a connection of its own. Gives the reply as Redis sent it, and fails with its error. */
+export const execute = (
+  url: Redacted.Redacted<string>,
+  ...words: ReadonlyArray<string>
+): Effect.Effect<string, unknown> =>
+  Effect.async<string, unknown>((resume) => {
+    const { hostname, password, port } = new URL(Redacted.value(url))
+    const login = password === "" ? [] : [["AUTH", password]]
+    const socket = connect({ host: hostname, port: Number(port) })
+    let answer = ""
+    socket.setEncoding("utf8")
+    socket.once("error", (error) => resume(Effect.fail(error)))
+    socket.on("data", (text: string) => {
+      answer += text
+    })
+    // It hangs up after QUIT, so that the end of the reply needs no parsing.
+    socket.once("end", () => {
+      const reply = answer.slice(login.length * "+OK\r\n".length, -"+OK\r\n".length).replace(/\r\n$/, "")
+      const error = /^-(.*)$/m.exec(answer)
+      resume(error === null ? Effect.succeed(reply) : Effect.fail(new Error(error[1])))
+    })
+    for (const command of [...login, words, ["QUIT"]]) {
+      socket.write(
+        `*${command.length}\r\n${command.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join("")}`
+      )
+    }
+    return Effect.sync(() => socket.destroy())
+  })
+
+const urlOf = (password: string, port: number) => Redacted.make(`redis://:${password}@${host}:${port}`)
+
+const attempt = <A>(doing: string, run: () => Promise<A> | A): Effect.Effect<A, RedisServerFailed> =>
+  Effect.tryPromise({
+    try: async () => run(),
+    catch: (cause) => new RedisServerFailed({ reason: "StartFailed", detail: `${doing}: ${String(cause)}`, cause })
+  })
+
+interface Program {
+  readonly file: string
+  /** Of the libraries that came with it. */
+  readonly libraries: string
+  readonly version: string
+}
+
+interface Launched {
+  readonly child: ChildProcess
+  readonly guard: ChildProcess
+  readonly port: number
+  readonly exited: Deferred.Deferred<void>
+}
+
+const launch = Effect.fnUntraced(
+  function*(program: Program, folder: string, password: string, options: RedisServerOptions) {
+    const port = yield* freePort
+    const logFile = path.join(folder, "redis.log")
+    const launched = yield* Effect.acquireRelease(
+      spawnServer(program, folder, logFile, port, configOf(folder, port, password, options)),
+      (running) => stop(running, "SIGTERM")
+    )
+    const ended = Deferred.await(launched.exited).pipe(
+      Effect.zipRight(attempt("reading its log", () => fs.readFile(logFile, "utf8"))),
+      Effect.flatMap((log) =>
+        new RedisServerFailed({ reason: "StartFailed", detail: `it ended: ${log.slice(-2_000)}` })
+      )
+    )
+    yield* execute(urlOf(password, port), "PING").pipe(
+      Effect.retry(Schedule.spaced("20 millis")),
+      Effect.timeoutFail({
+        duration: readyWithin,
+        onTimeout: () => new RedisServerFailed({ reason: "StartFailed", detail: `no answer within ${readyWithin}` })
+      }),
+      Effect.raceFirst(ended),
+      Effect.mapError((cause) =>
+        cause instanceof RedisServerFailed
+          ? cause
+          : new RedisServerFailed({ reason: "StartFailed", detail: String(cause), cause })
+      )
+    )
+    return launched
+  }
+)
+
+const configOf = (folder: string, port: number, password: string, { appendfsync }: RedisServerOptions) =>
+  [
+    `bind ${host}`,
+    `port ${port}`,
+    `requirepass ${password}`,
+    `dir "${folder}"`,
+    `pidfile "${path.join(folder, "redis.pid")}"`,
+    "daemonize no",
+    "save \"\"",
+    appendfsync === undefined ? "appendonly no" : `appendonly yes\nappendfsync ${appendfsync}`
+  ].join("\n")
+
+/**
+ * Outlives us on purpose: waits until our end of its standard input closes, however we end. The pid file is asked
+ * first, as the pid may by then belong to another process; the pause lets a server write it that has just begun.
+ */
+const guardScript = `read -r _
+sleep 1
+if [ "$(head -n 1 "$2/redis.pid" 2>/dev/null)" = "$1" ]; then
+  kill -TERM "$1"
+  for second in 1 2 3 4 5; do kill -0 "$1" 2>/dev/null || break; sleep 1; done
+  kill -KILL "$1" 2>/dev/null
+fi
+rm -rf "$2"`
+
+/** Nothing of our environment reaches the server. Its own session, so that Ctrl-C reaches us and not the server. */
+const plainSpawn = (libraries: string) => ({
+  cwd: "/",
+  env: { PATH: "/usr/local/bin:/usr/bin:/bin", LC_ALL: "C", LD_LIBRARY_PATH: libraries },
+  detached: true
+})
+
+const spawnServer = Effect.fnUntraced(
+  function*(program: Program, folder: string, logFile: string, port: number, config: string) {
+    const exited = yield* Deferred.make<void>()
+    const child = yield* attempt("starting it", () => {
+      const log = openSync(logFile, "a", 0o600)
+      try {
+        return spawn(program.file, ["-"], { ...plainSpawn(program.libraries), stdio: ["pipe", log, log] })
+      } finally {
+        closeSync(log)
+      }
+    })
+    child.once("error", () => Deferred.unsafeDone(exited, Effect.void))
+    child.once("exit", () => Deferred.unsafeDone(exited, Effect.void))
+    child.stdin?.once("error", () => undefined)
+    child.stdin?.end(config)
+    const guard = spawn("/bin/sh", ["-c", guardScript, "orrery-redis-guard", String(child.pid ?? 0), folder], {
+      ...plainSpawn(""),
+      stdio: ["pipe", "ignore", "ignore"]
+    })
+    guard.once("error", () => undefined)
+    guard.stdin.once("error", () => undefined)
+    guard.unref()
+    return { child, guard, port, exited } satisfies Launched
+  }
+)
+
+const stop = Effect.fn("RedisServer.stop")(function*({ child, exited, guard }: Launched, first: "SIGTERM" | "SIGKILL") {
+  for (const signal of [first, "SIGKILL"] as const) {
+    if (yield* Deferred.isDone(exited)) break
+    child.kill(signal)
+    yield* Deferred.await(exited).pipe(Effect.timeoutOption(stopWithin))
+  }
+  guard.kill("SIGKILL")
+})
+
+const freePort = Effect.async<number, RedisServerFailed>((resume) => {
+  const probe = createServer()
+  probe.once(
+    "error",
+    (cause) => resume(new RedisServerFailed({ reason: "StartFailed", detail: `no free port on ${host}`, cause }))
+  )
+  probe.listen(0, host, () => {
+    const address = probe.address()
+    const port = typeof address === "object" && address !== null ? address.port : 0
+    probe.close(() => resume(Effect.succeed(port)))
+  })
+})
+
+/** The end of what a program said, whichever way it ended. */
+const run = (file: string, args: ReadonlyArray<string>, libraries = "") =>
+  Effect.async<{ readonly failed: boolean; readonly output: string }>((resume) => {
+    const child = execFile(file, args, { ...plainSpawn(libraries), maxBuffer: 16 * 1024 * 1024 }, (error, out, err) => {
+      resume(Effect.succeed({ failed: error !== null, output: `${out}${err}`.slice(-2_000) }))
+    })
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+const isProgram = (file: string) => {
+  try {
+    accessSync(file, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const locate = Effect.gen(function*() {
+  const onPath = (process.env["PATH"] ?? "").split(path.delimiter).map((folder) => path.join(folder, "redis-server"))
+  const file = onPath.find(isProgram)
+  const found = file === undefined ? yield* unpacked : { file, libraries: "" }
+  const { output } = yield* run(found.file, ["--version"], found.libraries)
+  const version = Option.fromNullable(/v=(\S+)/.exec(output)?.[1])
+  if (Option.isSome(version)) return { ...found, version: version.value } satisfies Program
+  return yield* new RedisServerFailed({ reason: "NoProgram", detail: `${found.file} does not run: ${output}` })
+})
+
+/** The package of the distribution, taken apart once. What it depends on comes with it, unless the system has it. */
+const unpacked = Effect.gen(function*() {
+  const folder = path.join(home, "program")
+  const file = path.join(folder, "usr/bin/redis-server")
+  if (!isProgram(file)) yield* download(folder)
+  const libraries = yield* attempt("reading its libraries", async () => {
+    const below = await fs.readdir(path.join(folder, "usr/lib")).catch(() => [])
+    return below.map((name) => path.join(folder, "usr/lib", name)).join(":")
+  })
+  return { file, libraries }
+})
+
+const download = Effect.fnUntraced(function*(folder: string) {
+  const draft = `${folder}.${process.pid}.${randomBytes(4).toString("hex")}`
+  const archives = path.join(draft, "archives")
+  yield* attempt("making its folder", () => fs.mkdir(path.join(archives, "partial"), { recursive: true }))
+  // Takes no lock, as nothing is installed: another installation may be under way.
+  const options = [
+    "-o",
+    "Debug::NoLocking=true",
+    "-o",
+    `Dir::Cache::archives=${archives}/`,
+    "-o",
+    "APT::Sandbox::User="
+  ]
+  const fetch = run("apt-get", [
+    ...options,
+    "install",
+    "--download-only",
+    "--no-install-recommends",
+    "-y",
+    "redis-server"
+  ])
+  const first = yield* fetch
+  const { failed, output } = first.failed ? yield* Effect.zipRight(run("apt-get", ["update"]), fetch) : first
+  const packages = yield* attempt("looking for what came", () => fs.readdir(archives))
+  for (const name of packages.filter((each) => each.endsWith(".deb"))) {
+    yield* run("dpkg-deb", ["-x", path.join(archives, name), path.join(draft, "program")])
+  }
+  // Fails when another process was faster, whose files are as good.
+  yield* Effect.promise(() => fs.rename(path.join(draft, "program"), folder).catch(() => undefined))
+  yield* Effect.promise(() => fs.rm(draft, { recursive: true, force: true }))
+  if (isProgram(path.join(folder, "usr/bin/redis-server"))) return
+  return yield* new RedisServerFailed({
+    reason: "NoProgram",
+    detail: "no redis-server on the PATH; install it (Debian: apt-get install redis-server, macOS: brew install redis, "
+      + `Fedora: dnf install redis)${failed ? `; apt-get said: ${output}` : ""}`
+  })
+})
