@@ -11,9 +11,9 @@
  */
 import type { Fenced, StoreUnavailable } from "@orrery/core/Errors"
 import { Overloaded } from "@orrery/core/Errors"
-import type { Committed, StoredRun } from "@orrery/core/Journal"
+import type { Committed, RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
 import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
-import type { Entry, Load, WorkerPool, Write } from "@orrery/core/Entry"
+import type { Entry, Load, Waiter, WorkerPool } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
 import type { RunId } from "@orrery/core/RunId"
 import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
@@ -45,9 +45,30 @@ interface Insert {
   readonly answered: Array<(answer: RowAnswer | NotOwner) => void>
 }
 
-interface Pending {
-  write: Write
-  readonly acks: Array<(answer: "committed" | NotOwner) => void>
+/** The answers to one report, as they come. An object per report and run, not a closure: this runs once per run. */
+class Answers {
+  readonly answers: Array<OutcomeAnswer>
+  private left: number
+  constructor(count: number, private readonly done: (answers: ReadonlyArray<OutcomeAnswer>) => void) {
+    this.answers = new Array<OutcomeAnswer>(count)
+    this.left = count
+  }
+  set(at: number, answer: OutcomeAnswer): void {
+    this.answers[at] = answer
+    if (--this.left === 0) this.done(this.answers)
+  }
+}
+
+class ReportWaiter implements Waiter {
+  next: Waiter | undefined
+  constructor(private readonly to: Answers, private readonly at: number) {}
+  told(answer: "committed" | NotOwner): void {
+    this.to.set(this.at, answer === "committed" ? "accepted" : answer)
+  }
+}
+
+const tell = (first: Waiter | undefined, answer: "committed" | NotOwner): void => {
+  for (let waiter = first; waiter !== undefined; waiter = waiter.next) waiter.told(answer)
 }
 
 export class QueueActor {
@@ -57,8 +78,11 @@ export class QueueActor {
   private inserts: Array<Insert> = []
   private readonly unwritten = new Map<RunId, Insert>()
   private insertBytes = 0
-  private writes = new Map<RunId, Pending>()
-  private sent = new Map<RunId, Pending>()
+  /** Entries with something unwritten, oldest first; and those of the commit under way. */
+  private writes: Array<Entry> = []
+  private sent: Array<Entry> = []
+  /** Made known after this turn's commit is on its way: handlers that need no fiber run at once. */
+  private assignments: QueueMachine["out"]["assignments"] = []
   private inFlight = false
   private pumping = false
   private closing = false
@@ -175,33 +199,37 @@ export class QueueActor {
   report(reports: ReadonlyArray<OutcomeReport>): Effect.Effect<ReadonlyArray<OutcomeAnswer>> {
     return Effect.async((resume) => {
       if (this.stopReason !== undefined) return resume(Effect.succeed(reports.map(() => notOwner)))
-      const answers: Array<OutcomeAnswer> = new Array(reports.length)
-      let left = reports.length
-      if (left === 0) return resume(Effect.succeed(answers))
+      if (reports.length === 0) return resume(Effect.succeed([]))
+      const answers = new Answers(reports.length, (all) => resume(Effect.succeed(all)))
       const now = this.host.clock.now()
       this.lastActive = now
-      reports.forEach((report, at) => {
-        const settle = (answer: OutcomeAnswer) => {
-          answers[at] = answer
-          if (--left === 0) resume(Effect.succeed(answers))
-        }
-        const ack = (answer: "committed" | NotOwner) => settle(answer === "committed" ? "accepted" : answer)
-        const entry = this.machine.outcome(report, report.outcome, now)
-        if (entry !== undefined) {
-          this.collect()
-          this.writes.get(entry.id)!.acks.push(ack)
-          return
-        }
-        // Told before, over a connection that broke: wait for the same commit.
-        const pending = this.writes.get(report.runId) ?? this.sent.get(report.runId)
-        if (
-          pending !== undefined && pending.write.entry.lease === report.lease && pending.write.entry.place !== "running"
-        ) {
-          pending.acks.push(ack)
-        } else settle("stale")
-      })
+      for (let at = 0; at < reports.length; at++) {
+        const report = reports[at]!
+        const entry = this.machine.outcome(report, report.outcome, now) ?? this.toldBefore(report)
+        if (entry === undefined) answers.set(at, "stale")
+        else this.wait(entry, new ReportWaiter(answers, at))
+      }
+      this.collect()
       this.schedule()
     })
+  }
+
+  /** The run of an outcome that came over a connection that broke, and whose commit is still to come. */
+  private toldBefore(report: OutcomeReport): Entry | undefined {
+    const entry = this.machine.find(report.runId)
+    const isSame = entry !== undefined && entry.lease === report.lease && entry.place !== "running"
+    return isSame && (entry.unwritten !== undefined || entry.sent !== undefined) ? entry : undefined
+  }
+
+  /** The waiter is told when the last known change of the run is committed. */
+  private wait(entry: Entry, waiter: Waiter): void {
+    if (entry.unwritten !== undefined) {
+      waiter.next = entry.waiters
+      entry.waiters = waiter
+    } else if (entry.sent !== undefined) {
+      waiter.next = entry.sentWaiters
+      entry.sentWaiters = waiter
+    } else waiter.told("committed")
   }
 
   /** Those the worker must drop; `undefined` when this actor has ended. */
@@ -246,12 +274,11 @@ export class QueueActor {
       }
       const cancelled = entry
       return yield* Effect.async<CancelAnswer, NotOwner>((resume) => {
+        this.wait(cancelled, {
+          next: undefined,
+          told: (answer) => resume(answer === notOwner ? Effect.fail(notOwner) : Effect.succeed("cancelled"))
+        })
         this.collect()
-        const pending = this.writes.get(cancelled.id) ?? this.sent.get(cancelled.id)
-        const ack = (answer: "committed" | NotOwner) =>
-          resume(answer === notOwner ? Effect.fail(notOwner) : Effect.succeed("cancelled"))
-        if (pending === undefined) ack("committed")
-        else pending.acks.push(ack)
         this.schedule()
       })
     })
@@ -277,7 +304,7 @@ export class QueueActor {
 
   /** Nothing waits, runs, or is on its way to the database. */
   get isIdle(): boolean {
-    return this.inserts.length === 0 && this.writes.size === 0 && !this.inFlight && this.watchers.size === 0 &&
+    return this.inserts.length === 0 && this.writes.length === 0 && !this.inFlight && this.watchers.size === 0 &&
       this.machine.isIdle
   }
 
@@ -286,7 +313,8 @@ export class QueueActor {
     this.closing = true
     this.flush()
     return Effect.iterate(undefined, {
-      while: () => this.stopReason === undefined && (this.inFlight || this.writes.size > 0 || this.inserts.length > 0),
+      while: () =>
+        this.stopReason === undefined && (this.inFlight || this.writes.length > 0 || this.inserts.length > 0),
       body: () => Effect.sleep("5 millis")
     }).pipe(
       Effect.timeoutOption(closeDeadline),
@@ -308,10 +336,11 @@ export class QueueActor {
     if (this.stopReason !== undefined) return
     const now = this.host.clock.now()
     this.machine.tick(now)
-    const mayStart = !this.closing && this.writes.size < pendingWritesMax
+    const mayStart = !this.closing && this.writes.length < pendingWritesMax
     if (mayStart) this.machine.dispatch(now, this.pool)
     this.collect()
     this.flush()
+    this.assign()
     this.host.workers.wanting(this, mayStart)
     this.alarm.set(this.machine.nextTick())
   }
@@ -320,13 +349,8 @@ export class QueueActor {
   private collect(): void {
     const out = this.machine.out
     if (out.writes.length > 0) {
-      const writes = out.writes
+      for (const entry of out.writes) this.writes.push(entry)
       out.writes = []
-      for (const write of writes) {
-        const pending = this.writes.get(write.entry.id)
-        if (pending === undefined) this.writes.set(write.entry.id, { write, acks: [] })
-        else pending.write = write
-      }
     }
     if (out.freed.length > 0) {
       const freed = out.freed
@@ -334,11 +358,8 @@ export class QueueActor {
       this.host.workers.freed(freed)
     }
     if (out.assignments.length > 0) {
-      const assignments = out.assignments
+      this.assignments = this.assignments.length === 0 ? out.assignments : this.assignments.concat(out.assignments)
       out.assignments = []
-      for (const [worker, list] of groupByWorker(assignments, (each) => each.assignment)) {
-        this.host.workers.assign(worker, list)
-      }
     }
     if (out.cancels.length > 0) {
       const cancels = out.cancels
@@ -354,19 +375,26 @@ export class QueueActor {
     }
   }
 
+  private assign(): void {
+    const assignments = this.assignments
+    if (assignments.length === 0) return
+    this.assignments = []
+    for (const [worker, list] of groupByWorker(assignments, (each) => each.assignment)) {
+      this.host.workers.assign(worker, list)
+    }
+  }
+
   private flush(): void {
-    if (this.inFlight || (this.inserts.length === 0 && this.writes.size === 0)) return
+    if (this.inFlight || (this.inserts.length === 0 && this.writes.length === 0)) return
     this.inFlight = true
     const inserts = this.takeInserts()
-    const updates: Array<Extract<Write, { _tag: "update" }>["update"]> = []
-    const finishes: Array<Extract<Write, { _tag: "finish" }>["finish"]> = []
-    const sent = this.sent
-    for (const [id, pending] of this.writes) {
-      if (sent.size >= batchRowsMax) break
-      sent.set(id, pending)
-      this.writes.delete(id)
-      if (pending.write._tag === "update") updates.push(pending.write.update)
-      else finishes.push(pending.write.finish)
+    const updates: Array<RunUpdate> = []
+    const finishes: Array<RunFinish> = []
+    this.sent = this.writes.splice(0, batchRowsMax)
+    for (const entry of this.sent) {
+      this.machine.send(entry, updates, finishes)
+      entry.sentWaiters = entry.waiters
+      entry.waiters = undefined
     }
     const commit = this.host.journal.commit({
       partitionId: this.partitionId,
@@ -399,20 +427,20 @@ export class QueueActor {
     if (this.stopReason !== undefined) return
     this.host.clock.observe(committed.now)
     const sent = this.sent
-    this.sent = new Map()
+    this.sent = []
     this.inFlight = false
     for (const { answered, run } of inserts) {
       this.unwritten.delete(run.id)
       if (!committed.duplicates.has(run.id)) this.machine.admitNew(run)
       for (const answer of answered) answer("stored")
     }
-    for (const [id, { acks, write }] of sent) {
-      const entry = write.entry
-      if (write._tag === "finish") {
-        this.machine.finished(entry)
-        this.notify(id)
-      } else if (entry.place === "settling" && !this.writes.has(id)) this.machine.admit(entry)
-      for (const ack of acks) ack("committed")
+    for (const entry of sent) {
+      const hasEnded = entry.sent === "finish"
+      this.machine.committed(entry)
+      if (hasEnded && this.watchers.size > 0) this.notify(entry.id)
+      const waiters = entry.sentWaiters
+      entry.sentWaiters = undefined
+      tell(waiters, "committed")
     }
     if (this.machine.isExhausted) return this.stop("exhausted")
     this.schedule()
@@ -433,12 +461,19 @@ export class QueueActor {
       this.unwritten.delete(run.id)
       for (const answer of answered) answer(failure)
     }
-    for (const [id, pending] of this.sent) {
-      const newer = this.writes.get(id)
-      if (newer === undefined) this.writes.set(id, pending)
-      else newer.acks.push(...pending.acks)
+    for (const entry of this.sent) {
+      this.machine.notSent(entry)
+      const waiters = entry.sentWaiters
+      entry.sentWaiters = undefined
+      // Whatever is written of it next, these waited for it too.
+      for (let waiter = waiters; waiter !== undefined;) {
+        const { next } = waiter
+        this.wait(entry, waiter)
+        waiter = next
+      }
     }
-    this.sent = new Map()
+    this.sent = []
+    this.collect()
     this.host.fork(
       Effect.sleep(pause).pipe(Effect.zipRight(Effect.sync(() => {
         this.inFlight = false
@@ -484,9 +519,15 @@ export class QueueActor {
     for (const { answered } of this.unwritten.values()) for (const answer of answered) answer(notOwner)
     this.unwritten.clear()
     this.inserts = []
-    for (const { acks } of [...this.writes.values(), ...this.sent.values()]) for (const ack of acks) ack(notOwner)
-    this.writes.clear()
-    this.sent.clear()
+    for (const entry of [...this.writes, ...this.sent]) {
+      tell(entry.waiters, notOwner)
+      tell(entry.sentWaiters, notOwner)
+      entry.waiters = undefined
+      entry.sentWaiters = undefined
+    }
+    this.writes = []
+    this.sent = []
+    this.assignments = []
     for (const id of [...this.watchers.keys()]) this.notify(id)
     Deferred.unsafeDone(this.stoppedSignal, Effect.succeed(reason))
   }

@@ -35,11 +35,24 @@ export interface Entry {
   inStoredLine: boolean
   cancelRequested: boolean
   seat: Seat<Entry> | undefined
+  /** How it ended, once it has. */
+  end: Pick<RunFinish, "state" | "result" | "keep"> | undefined
+  /** What the journal has not been given yet. A later change replaces an earlier one: the last is written. */
+  unwritten: Change | undefined
+  /** What the journal is writing. */
+  sent: Change | undefined
+  /** Who waits for `unwritten`, and for `sent`, to be committed. */
+  waiters: Waiter | undefined
+  sentWaiters: Waiter | undefined
 }
 
-export type Write =
-  | { readonly _tag: "update"; readonly entry: Entry; readonly update: RunUpdate }
-  | { readonly _tag: "finish"; readonly entry: Entry; readonly finish: RunFinish }
+type Change = "update" | "finish"
+
+/** Somebody who waits for a change of a run to be committed; a list, the last to come first. */
+export interface Waiter {
+  readonly told: (answer: "committed" | "not-owner") => void
+  next: Waiter | undefined
+}
 
 export interface Load {
   /** `undefined`: the line of runs that wait for their time. */
@@ -50,7 +63,8 @@ export interface Load {
 }
 
 export interface Out {
-  writes: Array<Write>
+  /** Entries with something unwritten, each once. */
+  writes: Array<Entry>
   assignments: Array<{ readonly worker: string; readonly assignment: Assignment }>
   cancels: Array<{ readonly worker: string; readonly attempt: AttemptRef }>
   loads: Array<Load>
@@ -100,7 +114,12 @@ export const entryOf = (run: StoredRun): Entry => ({
   place: "out",
   inStoredLine: true,
   cancelRequested: false,
-  seat: undefined
+  seat: undefined,
+  end: undefined,
+  unwritten: undefined,
+  sent: undefined,
+  waiters: undefined,
+  sentWaiters: undefined
 })
 
 export const updateOf = (entry: Entry): RunUpdate => ({
@@ -114,4 +133,14 @@ export const updateOf = (entry: Entry): RunUpdate => ({
   worker: entry.worker,
   failure: entry.failure,
   startedAt: entry.startedAt
+})
+
+export const finishOf = (entry: Entry): RunFinish => ({
+  id: entry.id,
+  attempt: entry.attempt,
+  crashes: entry.crashes,
+  worker: entry.worker,
+  startedAt: entry.startedAt,
+  failure: entry.failure,
+  ...entry.end!
 })

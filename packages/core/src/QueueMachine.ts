@@ -2,8 +2,8 @@
  * The heart: one partition of a queue as a state machine without effects. Commands come with the time (the
  * owner's estimate of the database clock); what follows is gathered in `out` for the shell to carry out:
  *
- * - `writes`: changes for the journal. A run that shall wait again is out of line (`settling`) until the shell says
- *   that the change is committed (`admit`); so nothing is assigned on state that could still be lost.
+ * - `writes`: runs with changes for the journal. One that shall wait again is out of line (`settling`) until the shell
+ *   says that the change is committed; so nothing is assigned on state that could still be lost.
  * - `assignments`, `cancels`: messages to workers, to be sent at once: what they rest on is committed.
  * - `loads`: pages of windows to be read.
  *
@@ -18,6 +18,7 @@ import {
   type Entry,
   entryOf,
   failureText,
+  finishOf,
   fraction,
   numbersPerEpoch,
   type Out,
@@ -25,7 +26,7 @@ import {
   updateOf,
   type WorkerPool
 } from "./Entry.js"
-import type { StoredRun } from "./Journal.js"
+import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
 import * as RetryPolicy from "./RetryPolicy.js"
 import type { Outcome } from "./Run.js"
 import type { RunId } from "./RunId.js"
@@ -137,6 +138,10 @@ export class QueueMachine {
     return this.entries.has(id)
   }
 
+  find(id: RunId): Entry | undefined {
+    return this.entries.get(id)
+  }
+
   hasReady(task: string): boolean {
     const window = this.ready.get(task)
     return window !== undefined && (window.size > 0 || !window.complete)
@@ -157,17 +162,38 @@ export class QueueMachine {
     this.admit(entry)
   }
 
-  /** The waiting state of a settling run is committed: it takes its place in line. */
-  admit(entry: Entry): void {
-    if (entry.place !== "settling") return
+  /**
+   * What is to be written of an entry of `out.writes`, now: added to one of the lists. Later changes of it are another
+   * write. Answer with `committed`, or with `notSent`.
+   */
+  send(entry: Entry, updates: Array<RunUpdate>, finishes: Array<RunFinish>): void {
+    if (entry.unwritten === "finish") finishes.push(finishOf(entry))
+    else updates.push(updateOf(entry))
+    entry.sent = entry.unwritten
+    entry.unwritten = undefined
+  }
+
+  /** What was sent is committed: a run that was to wait takes its place in line, one that has ended is forgotten. */
+  committed(entry: Entry): void {
+    const { sent } = entry
+    entry.sent = undefined
+    if (sent === "finish") this.forget(entry)
+    else if (entry.place === "settling" && entry.unwritten === undefined) this.admit(entry)
+  }
+
+  /** Nothing of what was sent was written: it is in `out.writes` again. */
+  notSent(entry: Entry): void {
+    if (entry.unwritten === undefined) {
+      entry.unwritten = entry.sent
+      this.out.writes.push(entry)
+    }
+    entry.sent = undefined
+  }
+
+  private admit(entry: Entry): void {
     entry.inStoredLine = true
     const inLine = entry.state === "ready" ? this.enterReady(entry) : this.enterTimers(entry)
     if (!inLine) this.forget(entry)
-  }
-
-  /** The end of a run is committed. */
-  finished(entry: Entry): void {
-    if (entry.place === "finishing") this.forget(entry)
   }
 
   /** Moves what is due, notices what has run out, and asks for pages. */
@@ -543,29 +569,14 @@ export class QueueMachine {
   private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {
     entry.place = "finishing"
     entry.seat = undefined
-    this.out.writes.push({
-      _tag: "finish",
-      entry,
-      finish: {
-        id: entry.id,
-        state,
-        attempt: entry.attempt,
-        crashes: entry.crashes,
-        worker: entry.worker,
-        startedAt: entry.startedAt,
-        result,
-        failure,
-        keep: state !== "succeeded" || policyOf(entry).retention !== "none"
-      }
-    })
+    entry.failure = failure
+    entry.end = { state, result, keep: state !== "succeeded" || policyOf(entry).retention !== "none" }
+    this.write(entry, "finish")
   }
 
-  private write(entry: Entry): void {
-    this.out.writes.push({
-      _tag: "update",
-      entry,
-      update: updateOf(entry)
-    })
+  private write(entry: Entry, change: "update" | "finish" = "update"): void {
+    if (entry.unwritten === undefined) this.out.writes.push(entry)
+    entry.unwritten = change
   }
 
   private forget(entry: Entry): void {

@@ -5,7 +5,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import type { RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
-import type { Entry, Load, Write } from "@orrery/core/Entry"
+import type { Entry, Load } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
@@ -39,8 +39,8 @@ class History {
   private epoch = 1
   private now = 1_000
   private readonly random: () => number
-  private pending = new Map<RunId, Write>()
-  private sent: Array<Write> | undefined
+  private pending = new Map<RunId, Entry>()
+  private sent: Array<Entry> | undefined
   private inserts: Array<StoredRun> = []
   private sentInserts: Array<StoredRun> = []
   private reads: Array<{ readonly load: Load; readonly rows: ReadonlyArray<StoredRun>; readonly complete: boolean }> =
@@ -130,7 +130,10 @@ class History {
 
   private collect() {
     const { out } = this.machine
-    for (const write of out.writes.splice(0)) this.pending.set(write.entry.id, write)
+    for (const entry of out.writes.splice(0)) {
+      assert.isFalse(this.pending.has(entry.id), `seed ${this.seed}: in line to be written twice`)
+      this.pending.set(entry.id, entry)
+    }
     for (const worker of out.freed.splice(0)) this.free.set(worker, Math.min(3, this.free.get(worker)! + 1))
     for (const { assignment, worker } of out.assignments.splice(0)) this.started(worker, assignment)
     for (const { attempt, worker } of out.cancels.splice(0)) {
@@ -153,7 +156,7 @@ class History {
       const isAhead = other.task === assignment.task && other.state === "ready" && other.id !== id
         && (other.orderKey < run.orderKey || (other.orderKey === run.orderKey && other.seq < run.seq))
       if (!isAhead || this.executing.has(other.id) || this.pending.has(other.id)) continue
-      if (this.sent?.some((write) => write.entry.id === other.id) === true || this.sentInserts.includes(other)) continue
+      if (this.sent?.some((entry) => entry.id === other.id) === true || this.sentInserts.includes(other)) continue
       assert.fail(`seed ${this.seed}: ${id} was started before ${other.id}`)
     }
     this.executing.set(id, { worker, assignment })
@@ -209,29 +212,31 @@ class History {
       this.pending = new Map()
       this.sentInserts = this.inserts.splice(0)
       for (const run of this.sentInserts) this.stored.set(run.id, run)
-      for (const write of this.sent) this.apply(write)
+      for (const entry of this.sent) this.apply(entry)
       return
     }
     const { sent, sentInserts } = this
     this.sent = undefined
     this.sentInserts = []
     for (const run of sentInserts) this.machine.admitNew(run)
-    for (const write of sent) {
-      if (write._tag === "finish") this.machine.finished(write.entry)
-      else if (write.entry.place === "settling" && !this.pending.has(write.entry.id)) this.machine.admit(write.entry)
-    }
+    for (const entry of sent) this.machine.committed(entry)
     this.turn()
   }
 
-  private apply(write: Write) {
-    const before = this.stored.get(write.entry.id)
+  private apply(entry: Entry) {
+    const before = this.stored.get(entry.id)
     assert.isDefined(before, `seed ${this.seed}: wrote a run that is gone`)
-    if (write._tag === "finish") {
-      assert.isFalse(this.final.has(write.finish.id), `seed ${this.seed}: two final states`)
-      if (write.finish.state === "cancelled") assert.isTrue(this.cancelAsked.has(write.finish.id))
-      this.final.set(write.finish.id, write.finish)
-      this.stored.delete(write.finish.id)
-    } else this.stored.set(write.update.id, { ...before, ...(write.update satisfies RunUpdate) })
+    const updates: Array<RunUpdate> = []
+    const finishes: Array<RunFinish> = []
+    this.machine.send(entry, updates, finishes)
+    assert.strictEqual(updates.length + finishes.length, 1)
+    for (const finish of finishes) {
+      assert.isFalse(this.final.has(finish.id), `seed ${this.seed}: two final states`)
+      if (finish.state === "cancelled") assert.isTrue(this.cancelAsked.has(finish.id))
+      this.final.set(finish.id, finish)
+      this.stored.delete(finish.id)
+    }
+    for (const update of updates) this.stored.set(update.id, { ...before, ...update })
   }
 
   private snapshot(load: Load) {
@@ -324,11 +329,14 @@ describe("QueueMachine", () => {
     ...change
   })
   const one = { take: () => "w" }
-  const settleAll = (machine: QueueMachine) => {
-    for (const write of machine.out.writes.splice(0)) {
-      if (write._tag === "finish") machine.finished(write.entry)
-      else machine.admit(write.entry)
+  /** Commits all that waits; answers the ends. */
+  const settleAll = (machine: QueueMachine): ReadonlyArray<RunFinish> => {
+    const finishes: Array<RunFinish> = []
+    for (const entry of machine.out.writes.splice(0)) {
+      machine.send(entry, [], finishes)
+      machine.committed(entry)
     }
+    return finishes
   }
   const firstAssignment = (machine: QueueMachine) => machine.out.assignments.splice(0)[0]!.assignment
 
@@ -350,18 +358,16 @@ describe("QueueMachine", () => {
   it("quarantines a run whose workers keep dying", () => {
     const machine = machineOf()
     machine.admitNew(stored(machine))
-    let finish: Write | undefined
+    let ends: ReadonlyArray<RunFinish> = []
     for (let n = 0; n < 3; n++) {
       machine.dispatch(n, one)
       machine.doubt("w", n)
       machine.tick(n)
-      finish = machine.out.writes[machine.out.writes.length - 1]
-      settleAll(machine)
+      ends = settleAll(machine)
     }
 
-    assert.strictEqual(finish?._tag, "finish")
-    assert.strictEqual((finish as Extract<Write, { _tag: "finish" }>).finish.state, "failed")
-    assert.include((finish as Extract<Write, { _tag: "finish" }>).finish.failure, "crashed")
+    assert.deepStrictEqual(ends.map((end) => end.state), ["failed"])
+    assert.include(ends[0]!.failure, "crashed")
   })
 
   it("keeps the attempts that a worker announces after a take-over, and gives up the others", () => {
@@ -398,8 +404,44 @@ describe("QueueMachine", () => {
 
     assert.isFalse(machine.holds(attempt))
     assert.strictEqual(machine.out.cancels.length, 1)
-    const last = machine.out.writes[machine.out.writes.length - 1]
-    assert.strictEqual(last?._tag, "finish")
+    assert.deepStrictEqual(settleAll(machine).map((end) => [end.state, end.keep]), [["failed", true]])
+  })
+
+  it("keeps nothing of a success where the task wants no history, but all of a failure", () => {
+    const machine = machineOf()
+    const gone = JSON.stringify({ retry: RetryPolicy.none, timeoutMs: 0, retention: "none" })
+    for (let n = 0; n < 2; n++) machine.admitNew(stored(machine, { policy: gone }))
+    machine.dispatch(0, one)
+    const [first, second] = machine.out.assignments.splice(0).map((each) => each.assignment)
+    machine.outcome(first!, { _tag: "success", result: "1" }, 1)
+    machine.outcome(second!, { _tag: "cancelled" }, 1)
+    machine.outcome(
+      second!,
+      { _tag: "failure", failure: { kind: "defect", tag: "E", message: "" }, retryable: true },
+      1
+    )
+
+    assert.deepStrictEqual(settleAll(machine).map((end) => [end.state, end.keep]), [["succeeded", false]])
+    machine.dispatch(2, one)
+    const [again] = machine.out.assignments.splice(0).map((each) => each.assignment)
+    machine.outcome(again!, { _tag: "failure", failure: { kind: "defect", tag: "E", message: "" }, retryable: true }, 3)
+    assert.deepStrictEqual(settleAll(machine).map((end) => [end.state, end.keep]), [["failed", true]])
+  })
+
+  it("writes once what changes twice before it is sent, and again what changes afterwards", () => {
+    const machine = machineOf()
+    machine.admitNew(stored(machine))
+    machine.dispatch(1, one)
+    const attempt = firstAssignment(machine)
+    const updates: Array<RunUpdate> = []
+    const [entry] = machine.out.writes.splice(0)
+    machine.send(entry!, updates, [])
+    assert.deepStrictEqual(updates.map((each) => each.state), ["running"])
+    machine.notSent(entry!)
+    machine.outcome(attempt, { _tag: "success", result: "1" }, 2)
+    assert.deepStrictEqual(machine.out.writes, [entry!])
+    assert.deepStrictEqual(settleAll(machine).map((end) => end.state), ["succeeded"])
+    assert.isTrue(machine.isIdle)
   })
 
   it.effect("answers a cancel of a running run with a request, and of a waiting one with the end", () =>
