@@ -2,16 +2,16 @@
  * The shell of one partition: takes what comes, feeds the `QueueMachine`, hands what it decides to the journal, and
  * lets answers out only after the commit they rest on (P10).
  *
- * One batch is in flight at the journal; what is decided meanwhile gathers in `writes`, one per run: a later change
- * of a run replaces an earlier one that was not sent. Everything happens in `pump`, on the node's event loop, without
+ * One batch of changes is in flight at the journal; what is decided meanwhile gathers in `writes`, one per run: a later
+ * change of a run replaces an earlier one that was not sent. New runs travel beside it, in at most two batches. Everything happens in `pump`, on the node's event loop, without
  * fibers: fibers carry only commits and page reads.
  *
  * An actor ends by being closed (its shard moves, or it is idle), or by itself when it is fenced or cannot know what
  * became of a commit. Then its memory is worthless: what waits on it is told to ask the owner anew.
  */
-import type { Fenced, StoreUnavailable } from "@orrery/core/Errors"
+import type { StoreUnavailable } from "@orrery/core/Errors"
 import { Overloaded } from "@orrery/core/Errors"
-import type { Committed, RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
+import type { Committed, JournalBatch, RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
 import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
 import type { Entry, Load, Waiter, WorkerPool } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
@@ -20,6 +20,7 @@ import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
 import type { CancelAnswer } from "@orrery/core/Runs"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
+import { type Place, ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
 import { groupByWorker } from "./groupByWorker.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
 
@@ -27,6 +28,8 @@ import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReaso
 const batchRowsMax = 1_000
 /** Payload bytes of one commit of one actor: 4 MiB. */
 const batchBytesMax = 4 * 1024 * 1024
+/** Batches of new runs under way: the second is made while the database works on the first. */
+const insertsInFlightMax = 2
 /** Enqueued runs that wait for their commit; beyond, `Overloaded`. */
 export const pendingRunsMax = 20_000
 /** Bytes of the same: 32 MiB. */
@@ -38,37 +41,18 @@ const retryAfterMs = 200
 const pause = Duration.millis(200)
 const closeDeadline = Duration.seconds(5)
 
+/** A new run on its way to the journal. */
 interface Insert {
   readonly run: StoredRun
   readonly resend: boolean
-  /** More than one when the same request came again before the commit. */
-  readonly answered: Array<(answer: RowAnswer | NotOwner) => void>
+  readonly place: Place
+  /** The same request came again before the commit. */
+  others: Array<Place> | undefined
 }
 
-/** The answers to one report, as they come. An object per report and run, not a closure: this runs once per run. */
-class Answers {
-  readonly answers: Array<OutcomeAnswer>
-  private left: number
-  constructor(count: number, private readonly done: (answers: ReadonlyArray<OutcomeAnswer>) => void) {
-    this.answers = new Array<OutcomeAnswer>(count)
-    this.left = count
-  }
-  set(at: number, answer: OutcomeAnswer): void {
-    this.answers[at] = answer
-    if (--this.left === 0) this.done(this.answers)
-  }
-}
-
-class ReportWaiter implements Waiter {
-  next: Waiter | undefined
-  constructor(private readonly to: Answers, private readonly at: number) {}
-  told(answer: "committed" | NotOwner): void {
-    this.to.set(this.at, answer === "committed" ? "accepted" : answer)
-  }
-}
-
-const tell = (first: Waiter | undefined, answer: "committed" | NotOwner): void => {
-  for (let waiter = first; waiter !== undefined; waiter = waiter.next) waiter.told(answer)
+const answerInsert = ({ others, place }: Insert, answer: RowAnswer | NotOwner): void => {
+  place.to.set(place.at, answer)
+  if (others !== undefined) { for (const other of others) other.to.set(other.at, answer) }
 }
 
 export class QueueActor {
@@ -83,7 +67,8 @@ export class QueueActor {
   private sent: Array<Entry> = []
   /** Made known after this turn's commit is on its way: handlers that need no fiber run at once. */
   private assignments: QueueMachine["out"]["assignments"] = []
-  private inFlight = false
+  private insertsInFlight = 0
+  private isWriting = false
   private pumping = false
   private closing = false
   private readonly watchers = new Map<RunId, Set<() => void>>()
@@ -126,48 +111,44 @@ export class QueueActor {
   enqueue(requests: ReadonlyArray<RunRequest>): Effect.Effect<ReadonlyArray<RowAnswer>, NotOwner> {
     return Effect.async<ReadonlyArray<RowAnswer>, NotOwner>((resume) => {
       if (!this.isOpen) return resume(Effect.fail(notOwner))
-      const answers: Array<RowAnswer> = new Array(requests.length)
-      let left = requests.length
-      let lost = false
-      const answer = (at: number, each: RowAnswer | NotOwner) => {
-        if (each === notOwner) lost = true
-        else answers[at] = each
-        if (--left === 0) resume(lost ? Effect.fail(notOwner) : Effect.succeed(answers))
-      }
-      if (left === 0) return resume(Effect.succeed(answers))
+      if (requests.length === 0) return resume(Effect.succeed([]))
+      const answers = new RowAnswers(requests.length, resume)
       const now = this.host.clock.now()
       this.lastActive = now
-      requests.forEach((request, at) => this.accept(request, now, (each) => answer(at, each)))
+      for (let at = 0; at < requests.length; at++) this.accept(requests[at]!, now, answers, at)
       this.schedule()
     })
   }
 
-  private accept(request: RunRequest, now: number, answered: (answer: RowAnswer | NotOwner) => void): void {
+  private accept(request: RunRequest, now: number, to: RowAnswers, at: number): void {
     const problem = requestProblem(request, this.host.payloadBytesMax)
-    if (problem !== undefined) return answered(problem)
+    if (problem !== undefined) return to.set(at, problem)
     // Stored already, by an earlier sending of the same request.
-    if (this.machine.knows(request.id)) return answered("stored")
+    if (this.machine.knows(request.id)) return to.set(at, "stored")
     const twin = this.unwritten.get(request.id)
     if (twin !== undefined) {
-      twin.answered.push(answered)
+      twin.others ??= []
+      twin.others.push({ to, at })
       return
     }
     if (this.inserts.length >= pendingRunsMax) {
       const actual = this.inserts.length
-      return answered(
+      return to.set(
+        at,
         new Overloaded({ what: "runs waiting to be written", limit: pendingRunsMax, actual, retryAfterMs })
       )
     }
     if (this.insertBytes + request.payload.length > pendingBytesMax) {
       const actual = this.insertBytes
-      return answered(
+      return to.set(
+        at,
         new Overloaded({ what: "bytes waiting to be written", limit: pendingBytesMax, actual, retryAfterMs })
       )
     }
     // Whole milliseconds: `ceil`, so that no run is early by a fraction.
     const scheduledAt = Math.ceil(request.when._tag === "delay" ? now + request.when.ms : Math.max(request.when.ms, 0))
     const due = request.when._tag === "delay" ? request.when.ms === 0 : scheduledAt <= now
-    const at = due ? Math.floor(now) : scheduledAt
+    const dueAt = due ? Math.floor(now) : scheduledAt
     this.insertBytes += request.payload.length
     const insert: Insert = {
       run: {
@@ -179,8 +160,8 @@ export class QueueActor {
         payload: request.payload,
         policy: request.policy,
         state: due ? "ready" : "scheduled",
-        scheduledAt: at,
-        orderKey: this.machine.orderKeyOf(at, request.priority),
+        scheduledAt: dueAt,
+        orderKey: this.machine.orderKeyOf(dueAt, request.priority),
         attempt: 0,
         crashes: 0,
         lease: 0,
@@ -189,7 +170,8 @@ export class QueueActor {
         startedAt: null
       },
       resend: request.resend,
-      answered: [answered]
+      place: { to, at },
+      others: undefined
     }
     this.unwritten.set(request.id, insert)
     this.inserts.push(insert)
@@ -200,7 +182,7 @@ export class QueueActor {
     return Effect.async((resume) => {
       if (this.stopReason !== undefined) return resume(Effect.succeed(reports.map(() => notOwner)))
       if (reports.length === 0) return resume(Effect.succeed([]))
-      const answers = new Answers(reports.length, (all) => resume(Effect.succeed(all)))
+      const answers = new ReportAnswers(reports.length, (all) => resume(Effect.succeed(all)))
       const now = this.host.clock.now()
       this.lastActive = now
       for (let at = 0; at < reports.length; at++) {
@@ -304,7 +286,8 @@ export class QueueActor {
 
   /** Nothing waits, runs, or is on its way to the database. */
   get isIdle(): boolean {
-    return this.inserts.length === 0 && this.writes.length === 0 && !this.inFlight && this.watchers.size === 0 &&
+    return this.inserts.length === 0 && this.writes.length === 0 && this.insertsInFlight === 0 && !this.isWriting &&
+      this.watchers.size === 0 &&
       this.machine.isIdle
   }
 
@@ -314,7 +297,8 @@ export class QueueActor {
     this.flush()
     return Effect.iterate(undefined, {
       while: () =>
-        this.stopReason === undefined && (this.inFlight || this.writes.length > 0 || this.inserts.length > 0),
+        this.stopReason === undefined &&
+        (this.insertsInFlight > 0 || this.isWriting || this.writes.length > 0 || this.inserts.length > 0),
       body: () => Effect.sleep("5 millis")
     }).pipe(
       Effect.timeoutOption(closeDeadline),
@@ -385,9 +369,34 @@ export class QueueActor {
   }
 
   private flush(): void {
-    if (this.inFlight || (this.inserts.length === 0 && this.writes.length === 0)) return
-    this.inFlight = true
+    // A second batch beside the first only when it is full: half of one would rather grow.
+    while (
+      this.inserts.length > 0
+      && (this.insertsInFlight === 0 ||
+        (this.insertsInFlight < insertsInFlightMax && this.inserts.length >= batchRowsMax))
+    ) this.flushInserts()
+    if (!this.isWriting && this.writes.length > 0) this.flushWrites()
+  }
+
+  private flushInserts(): void {
+    this.insertsInFlight += 1
     const inserts = this.takeInserts()
+    this.commit(
+      { inserts, updates: [], finishes: [] },
+      (committed) => this.inserted(inserts, committed),
+      (overloaded) => {
+        // Nothing was written: callers are told.
+        this.insertsInFlight -= 1
+        for (const insert of inserts) {
+          this.unwritten.delete(insert.run.id)
+          answerInsert(insert, overloaded)
+        }
+      }
+    )
+  }
+
+  private flushWrites(): void {
+    this.isWriting = true
     const updates: Array<RunUpdate> = []
     const finishes: Array<RunFinish> = []
     this.sent = this.writes.splice(0, batchRowsMax)
@@ -396,17 +405,31 @@ export class QueueActor {
       entry.sentWaiters = entry.waiters
       entry.waiters = undefined
     }
-    const commit = this.host.journal.commit({
-      partitionId: this.partitionId,
-      epoch: this.epoch,
-      inserts,
-      updates,
-      finishes
-    })
+    this.commit({ inserts: [], updates, finishes }, () => this.written(), () => this.notWritten())
+  }
+
+  private commit(
+    changes: Pick<JournalBatch, "inserts" | "updates" | "finishes">,
+    onCommitted: (committed: Committed) => void,
+    onOverloaded: (overloaded: Overloaded) => void
+  ): void {
+    const batch = { partitionId: this.partitionId, epoch: this.epoch, ...changes }
     this.host.fork(
-      Effect.matchCause(commit, {
-        onSuccess: (committed) => this.committed(inserts, committed),
-        onFailure: (cause) => this.notCommitted(inserts, cause)
+      Effect.matchCause(this.host.journal.commit(batch), {
+        onSuccess: (committed) => {
+          if (this.stopReason !== undefined) return
+          this.host.clock.observe(committed.now)
+          onCommitted(committed)
+          if (this.machine.isExhausted) return this.stop("exhausted")
+          this.schedule()
+        },
+        onFailure: (cause) => {
+          if (this.stopReason !== undefined) return
+          const failure = Option.getOrUndefined(Cause.failureOption(cause))
+          if (failure?._tag === "Overloaded") return onOverloaded(failure)
+          // Fenced, or the fate of the batch is unknown: this memory may be wrong.
+          this.stop(failure?._tag === "Fenced" ? "fenced" : "unavailable")
+        }
       })
     )
   }
@@ -423,17 +446,20 @@ export class QueueActor {
     return this.inserts.splice(0, count)
   }
 
-  private committed(inserts: ReadonlyArray<Insert>, committed: Committed): void {
-    if (this.stopReason !== undefined) return
-    this.host.clock.observe(committed.now)
+  private inserted(inserts: ReadonlyArray<Insert>, { duplicates }: Committed): void {
+    this.insertsInFlight -= 1
+    for (const insert of inserts) {
+      const { run } = insert
+      this.unwritten.delete(run.id)
+      if (!duplicates.has(run.id)) this.machine.admitNew(run)
+      answerInsert(insert, "stored")
+    }
+  }
+
+  private written(): void {
     const sent = this.sent
     this.sent = []
-    this.inFlight = false
-    for (const { answered, run } of inserts) {
-      this.unwritten.delete(run.id)
-      if (!committed.duplicates.has(run.id)) this.machine.admitNew(run)
-      for (const answer of answered) answer("stored")
-    }
+    this.isWriting = false
     for (const entry of sent) {
       const hasEnded = entry.sent === "finish"
       this.machine.committed(entry)
@@ -442,25 +468,10 @@ export class QueueActor {
       entry.sentWaiters = undefined
       tell(waiters, "committed")
     }
-    if (this.machine.isExhausted) return this.stop("exhausted")
-    this.schedule()
   }
 
-  private notCommitted(
-    inserts: ReadonlyArray<Insert>,
-    cause: Cause.Cause<Fenced | Overloaded | StoreUnavailable>
-  ): void {
-    if (this.stopReason !== undefined) return
-    const failure = Option.getOrUndefined(Cause.failureOption(cause))
-    if (failure?._tag !== "Overloaded") {
-      // Fenced, or the fate of the batch is unknown: this memory may be wrong.
-      return this.stop(failure?._tag === "Fenced" ? "fenced" : "unavailable")
-    }
-    // Nothing was written: callers are told, decisions are kept and offered again.
-    for (const { answered, run } of inserts) {
-      this.unwritten.delete(run.id)
-      for (const answer of answered) answer(failure)
-    }
+  /** The journal is full: what was decided is kept and offered again. */
+  private notWritten(): void {
     for (const entry of this.sent) {
       this.machine.notSent(entry)
       const waiters = entry.sentWaiters
@@ -476,7 +487,7 @@ export class QueueActor {
     this.collect()
     this.host.fork(
       Effect.sleep(pause).pipe(Effect.zipRight(Effect.sync(() => {
-        this.inFlight = false
+        this.isWriting = false
         this.schedule()
       })))
     )
@@ -516,7 +527,7 @@ export class QueueActor {
     if (this.stopReason !== undefined) return
     this.stopReason = reason
     this.alarm.stop()
-    for (const { answered } of this.unwritten.values()) for (const answer of answered) answer(notOwner)
+    for (const insert of this.unwritten.values()) answerInsert(insert, notOwner)
     this.unwritten.clear()
     this.inserts = []
     for (const entry of [...this.writes, ...this.sent]) {

@@ -155,11 +155,17 @@ export class QueueMachine {
 
   /** A run whose insert is committed. */
   admitNew(run: StoredRun): void {
-    if (this.entries.has(run.id)) return
+    if (this.entries.has(run.id) || !this.wouldHold(run)) return
     const entry = entryOf(run)
     this.entries.set(entry.id, entry)
     entry.place = "settling"
     this.admit(entry)
+  }
+
+  /** Beyond the edge of its window the store has it, and that is all: no entry is made of most of a backlog. */
+  private wouldHold(run: StoredRun): boolean {
+    if (run.state !== "ready") return this.timers.accepts(run.scheduledAt, run.seq)
+    return this.ready.get(run.task)?.accepts(run.orderKey, run.seq) ?? true
   }
 
   /**

@@ -72,6 +72,11 @@ export class Window<A> {
     return seat
   }
 
+  /** Whether `offer` would take it. An arrival that it would not take need not be offered. */
+  accepts(key: number, seq: number): boolean {
+    return this.loading || this.isInside({ key, seq })
+  }
+
   /** The first member. */
   peek(): Seat<A> | undefined {
     const heap = this.heap

@@ -1,8 +1,8 @@
 /**
  * The journal on PostgreSQL: group commit with a fence.
  *
- * Batches of actors wait in one line. Each journal connection, when free, takes as many as fit (never two of one
- * partition) and commits them in one statement; while it is under way the next gather. There is no timer: at low load
+ * Batches of actors wait in one line. Each journal connection, when free, takes as many as fit (never two that
+ * change runs of one partition) and commits them in one statement; while it is under way the next gather. There is no timer: at low load
  * a batch is committed at once, at high load batches grow.
  *
  *   answer lost   the commit is in doubt. The lost session is ended first (`JournalConnection` says why), then the same

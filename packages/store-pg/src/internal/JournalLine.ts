@@ -1,8 +1,8 @@
 /**
  * The line of batches before the journal's connections: bounded by bytes, taken in bulk.
  *
- * Two batches of one partition are never under way at once: in one statement the second would not see what the first
- * did, on two connections it could overtake it.
+ * Two batches that change runs of one partition are never under way at once: in one statement the second would not see
+ * what the first did, on two connections it could overtake it. Batches of new runs only have nothing to overtake.
  */
 import { Overloaded, StoreUnavailable } from "@orrery/core/Errors"
 import type { Fenced } from "@orrery/core/Errors"
@@ -21,6 +21,8 @@ export interface Waiting {
   readonly batch: JournalBatch
   readonly rows: number
   readonly bytes: number
+  /** Changes runs that are there already. */
+  readonly isChange: boolean
   /** `performance.now()` after which it is given up. */
   readonly deadline: number
   readonly answer: (exit: Exit.Exit<Committed, Fenced | Overloaded | StoreUnavailable>) => void
@@ -58,7 +60,9 @@ export class JournalLine {
     }
     this.bytesPending += bytes
     this.batchesPending += 1
-    this.waiting.push({ batch, rows, bytes, deadline: performance.now() + this.resolveForMs, answer, settled: false })
+    const isChange = rows > batch.inserts.length
+    const deadline = performance.now() + this.resolveForMs
+    this.waiting.push({ batch, rows, bytes, isChange, deadline, answer, settled: false })
     this.serveSoon()
   }
 
@@ -78,7 +82,7 @@ export class JournalLine {
   settle(each: Waiting, exit: Parameters<Waiting["answer"]>[0]): void {
     if (each.settled) return
     each.settled = true
-    this.underWay.delete(each.batch.partitionId)
+    if (each.isChange) this.underWay.delete(each.batch.partitionId)
     this.release(each)
     each.answer(exit)
     // One that had to wait for its partition.
@@ -137,17 +141,22 @@ export class JournalLine {
     let rows = 0
     let bytes = 0
     let full = false
+    // The statement tells partitions apart, not epochs: an old owner's batch must not pass as the new one's.
+    const epochs = new Map<number, number>()
     for (const each of this.waiting) {
+      const { epoch, partitionId } = each.batch
       const fits = taken.length === 0 ||
         (rows + each.rows <= this.limits.rowsMax && bytes + each.bytes <= this.limits.bytesMax)
       // Nobody is passed over because of its size: once one does not fit, the rest waits too.
       if (!fits) full = true
-      if (full || this.underWay.has(each.batch.partitionId)) {
+      const isOtherOwner = (epochs.get(partitionId) ?? epoch) !== epoch
+      if (full || isOtherOwner || (each.isChange && this.underWay.has(partitionId))) {
         left.push(each)
         continue
       }
       taken.push(each)
-      this.underWay.add(each.batch.partitionId)
+      epochs.set(partitionId, epoch)
+      if (each.isChange) this.underWay.add(partitionId)
       rows += each.rows
       bytes += each.bytes
     }

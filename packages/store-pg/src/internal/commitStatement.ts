@@ -202,7 +202,7 @@ const isFresh = ({ resend, run }: Insert): boolean =>
   !resend && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null && run.failure === null
   && run.startedAt === null
 
-/** The batches must be of different partitions. `mayExist`: some of the new runs may be there already. */
+/** Batches of one partition must be of one epoch, and at most one of them may change runs. `mayExist`: some of the new runs may be there already. */
 export const commitStatement = (batches: ReadonlyArray<JournalBatch>, mayExist = false): Statement => {
   const values: Array<string | Buffer> = [
     plainArray(batches.map((batch) => batch.partitionId)),
