@@ -16,6 +16,7 @@ const cell = (text: string) => text.replaceAll("|", "\\|")
 const shown = (setting: Setting<unknown>): string => {
   if (setting.default === undefined) return "none, must be given"
   const text = setting.print(setting.default)
+  if (text === "") return "empty"
   return setting.unit === "bytes" && Number(text) % 1024 === 0 ? `${text} (${binary(Number(text))})` : text
 }
 

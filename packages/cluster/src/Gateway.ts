@@ -7,8 +7,10 @@ import { Sharding } from "@effect/cluster"
 import { encodeRequests } from "@orrery/api/Frames"
 import type { Client } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner } from "@orrery/api/NodeRpcs"
+import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
+import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
@@ -69,12 +71,12 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
 
 type Owner = { readonly actor: QueueActor } | { readonly address: string }
 
-/** Queues have one partition until they are told otherwise. */
-const partitionOf = (request: RunRequest): PartitionName => ({
-  namespace: request.namespace,
-  queue: request.queue,
-  partition: 0
-})
+/** Requests of one partition, and where in their batch they stand. */
+interface Group {
+  readonly name: PartitionName
+  readonly requests: Array<RunRequest>
+  readonly places: Array<number>
+}
 
 const make = Effect.gen(function*() {
   const residents = yield* Residents
@@ -84,6 +86,7 @@ const make = Effect.gen(function*() {
   const reader = yield* RunReader
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
+  const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
   const owners = new Map<string, string>()
   const addresses = () => new Set(directory.live().map((node) => node.dataAddress))
   let live = addresses()
@@ -234,17 +237,20 @@ const make = Effect.gen(function*() {
     })
 
   const enqueue: Gateway["Type"]["enqueue"] = (requests) => {
-    const groups = new Map<
-      string,
-      { readonly name: PartitionName; readonly requests: Array<RunRequest>; readonly places: Array<number> }
-    >()
+    const groups = new Map<string, Group>()
+    let group: Group | undefined
     requests.forEach((request, at) => {
-      const name = partitionOf(request)
-      const key = partitionKey(name)
-      let group = groups.get(key)
-      if (group === undefined) {
-        group = { name, requests: [], places: [] }
-        groups.set(key, group)
+      const { namespace, queue } = request
+      const partition = QueuePartitions.partitionOf(partitions, request)
+      // Most batches are of one partition: its key is made once.
+      if (group?.name.queue !== queue || group.name.namespace !== namespace || group.name.partition !== partition) {
+        const name = { namespace, queue, partition }
+        const key = partitionKey(name)
+        group = groups.get(key)
+        if (group === undefined) {
+          group = { name, requests: [], places: [] }
+          groups.set(key, group)
+        }
       }
       group.requests.push(request)
       group.places.push(at)

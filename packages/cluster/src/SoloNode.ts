@@ -9,6 +9,7 @@ import type { Handlers } from "@orrery/core/Handlers"
 import type { Journal } from "@orrery/core/Journal"
 import * as NodeConfig from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import type { Run } from "@orrery/core/Run"
 import { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
@@ -54,6 +55,7 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
     const store = yield* PartitionStore
     const reader = yield* RunReader
     const parent = yield* Effect.scope
+    const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
     const homes = new Map<string, Home>()
 
     const settle = (name: PartitionName) =>
@@ -130,7 +132,8 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
         Effect.gen(function*() {
           const groups = new Map<string, { readonly name: PartitionName; readonly requests: Array<RunRequest> }>()
           for (const request of requests) {
-            const name = { namespace: request.namespace, queue: request.queue, partition: 0 }
+            const { namespace, queue } = request
+            const name = { namespace, queue, partition: QueuePartitions.partitionOf(partitions, request) }
             const key = partitionKey(name)
             const group = groups.get(key)
             if (group === undefined) groups.set(key, { name, requests: [request] })

@@ -4,6 +4,7 @@
  */
 import { Context, Effect, Layer } from "effect"
 import { payloadBytesMaxDefault } from "./RunRequest.js"
+import * as QueuePartitions from "./QueuePartitions.js"
 import * as Setting from "./Setting.js"
 
 /** 60 shards: even over 2 to 6 nodes, and few enough that taking all of one node takes one round trip. */
@@ -39,6 +40,16 @@ export const settings = {
     max: 10_000,
     doc: "Number of hash buckets that queue partitions are spread over, and that move between nodes. "
       + "Fixed for the life of a cluster. At least a few times the number of nodes, or the spread is uneven."
+  }),
+  queuePartitions: Setting.text({
+    env: "QUEUE_PARTITIONS",
+    default: "",
+    unit: "list",
+    accepts: QueuePartitions.accepts,
+    doc:
+      "Queues with more than one partition. Each partition has an owner and an order of its own, so a hot queue can use "
+      + "several nodes; order and limits are then kept per partition. Empty: every queue has one.",
+    check: (value) => QueuePartitions.parse(value) !== undefined
   }),
   agingStepMs: Setting.integer({
     env: "AGING_STEP_MS",

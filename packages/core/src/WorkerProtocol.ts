@@ -1,9 +1,16 @@
 /**
  * What workers and the owners of queues say to each other. The same in process and over the wire.
  *
- * Credit: a worker with S slots gives each node it is attached to a share, S in sum. A node has at most its
- * share of attempts out at the worker at any moment, so an assignment always finds a free slot. `hungry` tells
- * the worker that a node could use more.
+ * Credit: a worker with S slots gives each node it is attached to a share, S in sum, and starts no more attempts of
+ * a node at once than its share. A node that has no more than its share out finds a slot free for each of them.
+ * `hungry` tells the worker that a node could use more; it is told when it has stayed so, not at every turn.
+ *
+ * Ahead: a worker whose attempts are short lets a node have a few more out than its share. They wait at the worker
+ * and start as slots become free, so that assignments and outcomes travel many to a message. Such an attempt is
+ * assigned (its lease runs) but not started: start-to-close counts from its start; it goes back uncounted
+ * (`interrupted`) when the worker stops, its session ends, or it has waited for some 200 ms. So nothing is hoarded:
+ * what may wait is what the worker's recent attempts get through in about 100 ms, and nothing when they take longer
+ * (docs/decisions/0006).
  *
  * Lease: an attempt is the worker's as long as its session lives. A session that closes without goodbye is
  * lost after a short grace, a silent one after `leaseMs`. The worker counts the same time from its last
@@ -70,6 +77,8 @@ export interface Hello {
 export interface WorkerSession {
   /** Lease of this node for silent workers, ms. */
   readonly leaseMs: number
+  /** How long an outcome may wait for others to travel with it, ms; 0 where a message costs next to nothing. */
+  readonly gatherMs: number
   /** Answers in the order of the reports, after the commit. */
   readonly report: (
     reports: ReadonlyArray<OutcomeReport>
@@ -79,8 +88,11 @@ export interface WorkerSession {
     partitionId: number,
     held: ReadonlyArray<AttemptRef>
   ) => Effect.Effect<ReadonlyArray<AttemptRef>, ClusterUnavailable>
-  /** Sets the node's share of slots; answers how many attempts it has out at that moment (may be more). */
-  readonly setCredit: (credit: number) => Effect.Effect<number, ClusterUnavailable>
+  /**
+   * Sets the node's share of slots, and how many attempts it may have out beyond it; answers how many it has out at
+   * that moment (may be more).
+   */
+  readonly setCredit: (credit: number, ahead: number) => Effect.Effect<number, ClusterUnavailable>
   readonly heartbeat: Effect.Effect<void, ClusterUnavailable>
   /** Ends with the session, for whatever reason. */
   readonly closed: Effect.Effect<void>

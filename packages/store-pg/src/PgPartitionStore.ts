@@ -57,19 +57,19 @@ const readLines: Statement = {
 }
 
 /**
- * The head of a line, cut where its payloads pass the bound; its first row comes in any case. One row more is looked at,
- * to know whether any follows. `octet_length` does not fetch a payload that is stored apart, so rows that are cut off
- * cost little.
+ * The head of a line, cut where its payloads pass the bound; its first row comes in any case. `more` tells whether any
+ * follows. `octet_length` does not fetch a payload that is stored apart, so rows that are cut off cost little.
  */
 const page = (name: string, where: string, order: string): Statement => ({
   name,
-  text: `select * from (
-      select ${storedColumns}, count(*) over () as found, row_number() over (order by ${order}) as place,
-        sum(octet_length(payload)) over (order by ${order} rows unbounded preceding) as bytes
-      from (select * from orrery.runs where partition_id = $1 and ${where} order by ${order} limit $4 + 1) head
-    ) measured
-    where place <= $4 and (place = 1 or bytes <= $5)
-    order by place`
+  text: `select ${storedColumns}, more is true as more from (
+      select *, lead(true) over line as more, octet_length(payload) as bytes,
+        sum(octet_length(payload)) over (line rows unbounded preceding) as total
+      from orrery.runs where partition_id = $1 and ${where}
+      window line as (order by ${order}) order by ${order} limit $4
+    ) head
+    where total <= $5 or total = bytes
+    order by ${order}`
 })
 
 const readyPage = page(
@@ -97,11 +97,11 @@ const listPartitions: Statement = {
       or (select 1 from orrery.runs r where r.partition_id = p.id and r.${isRunning} limit 1) is not null`
 }
 
-type PageRow = StoredRow & { readonly found: number }
+type PageRow = StoredRow & { readonly more: boolean }
 
 const pageOf = (rows: ReadonlyArray<PageRow>): Page => ({
   runs: rows.map(storedOf),
-  complete: rows.length === (rows[0]?.found ?? 0)
+  complete: rows[rows.length - 1]?.more !== true
 })
 
 /** A window that has read nothing yet asks for what follows -Infinity, which `bigint` does not know. */
