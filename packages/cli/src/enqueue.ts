@@ -1,5 +1,6 @@
 /** `orrery enqueue`: makes runs without the code of the task. */
 import { Args, Command, Options } from "@effect/cli"
+import type { InvalidRequest } from "@orrery/core/Errors"
 import * as Task from "@orrery/core/Task"
 import type { RunId } from "@orrery/core/RunId"
 import { Console, Data, Duration, Effect, Option, Schema } from "effect"
@@ -48,7 +49,7 @@ const define = (name: string, inQueue: string) =>
   Effect.try({
     try: () => Task.make(name, { payload: Schema.Unknown, queue: inQueue }),
     // `Task.make` throws `InvalidRequest`, which names the field.
-    catch: (problem) => problem as Error
+    catch: (problem) => problem as InvalidRequest
   })
 
 const parse = (text: string): Effect.Effect<unknown, PayloadNotJson> =>

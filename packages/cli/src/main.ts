@@ -1,7 +1,7 @@
 /** The `orrery` command. Exit codes: `ExitCode.ts`. */
 import { Command, ValidationError } from "@effect/cli"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
-import { Cause, Effect, Exit, Logger, Option } from "effect"
+import { Cause, Effect, Exit, Layer, Logger, Option } from "effect"
 import { exitCode, ofFailure } from "./ExitCode.js"
 import * as enqueue from "./enqueue.js"
 import * as migrate from "./migrate.js"
@@ -37,8 +37,12 @@ Command.run(orrery, { name: "orrery", version: "0.1.0" })(process.argv).pipe(
     Cause.isInterruptedOnly(cause) ? Effect.void : Effect.sync(() => process.stderr.write(explain(cause)))
   ),
   // Standard output is for results and ready lines.
-  Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))),
-  Effect.provide(NodeContext.layer),
+  Effect.provide(
+    Layer.merge(
+      Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)),
+      NodeContext.layer
+    )
+  ),
   (program) =>
     NodeRuntime.runMain(program, {
       disableErrorReporting: true,

@@ -9,7 +9,7 @@
  *
  * Files next to the data folder: see `internal/postgresFolder.ts`.
  */
-import { Array, Deferred, Duration, Effect, Option, Redacted, Ref, Schedule, type Scope } from "effect"
+import { Array, Data, Deferred, Duration, Effect, Option, Redacted, Ref, Schedule, type Scope } from "effect"
 import { createServer } from "node:net"
 import * as path from "node:path"
 import pg from "pg"
@@ -113,12 +113,12 @@ export const createDatabase = (
   name: string
 ): Effect.Effect<Redacted.Redacted<string>, EmbeddedPostgresFailed> =>
   execute(server.url, `create database ${pg.escapeIdentifier(name)}`).pipe(
-    Effect.mapError((cause) =>
+    Effect.mapError((failed) =>
       new EmbeddedPostgresFailed({
         reason: "StartFailed",
         dataDir: new URL(Redacted.value(server.url)).host,
-        detail: `database ${name} could not be created: ${String(cause)}`,
-        cause
+        detail: `database ${name} could not be created: ${failed.message}`,
+        cause: failed.cause
       })
     ),
     Effect.map(() => urlOfDatabase(server.url, name))
@@ -131,11 +131,18 @@ export const urlOfDatabase = (url: Redacted.Redacted<string>, name: string): Red
   return Redacted.make(other.href)
 }
 
-/** One statement on a connection of its own: for administration, outside of any pool. Fails with what `pg` threw. */
+/** `cause` is what `pg` threw. */
+export class StatementFailed extends Data.TaggedError("StatementFailed")<{ readonly cause: unknown }> {
+  override get message() {
+    return this.cause instanceof Error ? this.cause.message : String(this.cause)
+  }
+}
+
+/** One statement on a connection of its own: for administration, outside of any pool. */
 export const execute = (
   url: Redacted.Redacted<string>,
   sql: string
-): Effect.Effect<ReadonlyArray<Record<string, unknown>>, unknown> =>
+): Effect.Effect<ReadonlyArray<Record<string, unknown>>, StatementFailed> =>
   Effect.tryPromise({
     try: async () => {
       const client = new pg.Client({ connectionString: Redacted.value(url), connectionTimeoutMillis: 2_000 })
@@ -148,7 +155,7 @@ export const execute = (
         await client.end().catch(() => undefined)
       }
     },
-    catch: (cause) => cause
+    catch: (cause) => new StatementFailed({ cause })
   })
 
 /** Drops a database and every connection to it. */
@@ -197,11 +204,11 @@ const answers = (server: Server) =>
       execute(server.urlOf("postgres"), "create database orrery").pipe(Effect.unless(() => rows.length > 0))
     ),
     Effect.retry({
-      while: (cause) => !refused.includes(codeOf(cause)),
+      while: ({ cause }) => !refused.includes(codeOf(cause)),
       schedule: Schedule.spaced("50 millis")
     }),
-    Effect.mapError((cause) =>
-      notReady(server, `refused our login (${String(cause)}); the password file is not of this data`)
+    Effect.mapError((failed) =>
+      notReady(server, `refused our login (${failed.message}); the password file is not of this data`)
     ),
     Effect.timeoutFail({
       duration: readyWithin,

@@ -212,10 +212,10 @@ const startElsewhere = (dataDir: string, lookFor: "none" | "guard") =>
         const listed = lookFor === "guard" ? execFileSync("ps", ["-eo", "pid,args"], { encoding: "utf8" }) : ""
         const line = listed.split("\n").find((one) => one.includes("orrery-postgres-guard") && one.includes(dataDir))
         const guard = Number.parseInt(line ?? "", 10)
-        if (lookFor === "guard" && !(guard > 1)) return resume(Effect.fail(new Error("the guard is not running")))
+        if (lookFor === "guard" && !(guard > 1)) return resume(Effect.dieMessage("the guard is not running"))
         resume(Effect.succeed({ parent: child.pid ?? 0, server: Number(server), guard }))
       })
-      child.once("exit", (code) => resume(Effect.fail(new Error(`exited with ${code}: ${output}`))))
+      child.once("exit", (code) => resume(Effect.dieMessage(`exited with ${code}: ${output}`)))
     }),
     ({ parent }) => OsProcess.signal(parent, "SIGKILL")
   )

@@ -79,7 +79,7 @@ const own = (dataDir: string): Effect.Effect<void, EmbeddedPostgresFailed> => {
       // A link appears complete or not at all, and never replaces another one.
       await fs.link(draft, file).finally(() => fs.rm(draft, { force: true }))
     },
-    catch: (cause) => cause
+    catch: fileFailure(dataDir, `writing ${file}`)
   })
   const evict = Effect.gen(function*() {
     const owner = yield* ownerOf(dataDir)
@@ -96,12 +96,7 @@ const own = (dataDir: string): Effect.Effect<void, EmbeddedPostgresFailed> => {
     }
     yield* Effect.tryPromise(() => fs.rm(file, { force: true })).pipe(Effect.ignore)
   })
-  return take.pipe(
-    Effect.catchAll(() => Effect.zipRight(evict, take)),
-    Effect.mapError((cause) =>
-      cause instanceof EmbeddedPostgresFailed ? cause : fileFailure(dataDir, `writing ${file}`)(cause)
-    )
-  )
+  return Effect.catchAll(take, () => Effect.zipRight(evict, take))
 }
 
 const disown = (dataDir: string) => Effect.promise(() => fs.rm(`${dataDir}.owner`, { force: true }))
