@@ -1,4 +1,7 @@
-/** Test projects by what they need, told by the file name: `X.test.ts`, `X.pg.test.ts`, `X.cluster.test.ts`. */
+/**
+ * Test projects by what they need, told by the file name: `X.test.ts`, `X.pg.test.ts`, `X.redis.test.ts`,
+ * `X.cluster.test.ts`.
+ */
 import { defineWorkspace } from "vitest/config"
 
 const needs = ["pg", "redis", "cluster"] as const
@@ -19,6 +22,9 @@ export default defineWorkspace([
     }
   },
   { test: { ...postgres, name: "pg", include: filesOf("pg"), testTimeout: 60_000 } },
+  {
+    test: { name: "redis", include: filesOf("redis"), pool: "forks", testTimeout: 60_000, hookTimeout: 120_000 }
+  },
   {
     test: {
       ...postgres,

@@ -7,24 +7,16 @@
  *   private     listens on 127.0.0.1 only, on a free port; generated password, handed over on standard input
  *   no orphans  the server and its folder go with the scope; when this process is killed, a guard process ends both
  */
-import { Data, Deferred, Effect, Option, Redacted, Schedule, type Scope } from "effect"
-import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { Deferred, Effect, Redacted, Schedule, type Scope } from "effect"
+import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { accessSync, closeSync, constants, openSync } from "node:fs"
+import { closeSync, openSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { connect, createServer } from "node:net"
 import * as path from "node:path"
+import { home, locate, type RedisProgram, RedisServerFailed } from "./internal/redisProgram.js"
 
-/** Read by a person at a terminal: `detail` says what happened and what to do. */
-export class RedisServerFailed extends Data.TaggedError("RedisServerFailed")<{
-  readonly reason: "NoProgram" | "StartFailed"
-  readonly detail: string
-  readonly cause?: unknown
-}> {
-  override get message() {
-    return `Redis: ${this.detail}`
-  }
-}
+export { RedisServerFailed }
 
 export interface RedisServerOptions {
   /**
@@ -48,9 +40,6 @@ const readyWithin = "10 seconds"
 const stopWithin = "5 seconds"
 /** Another process may take the port between its choice and its use. */
 const portTries = 3
-
-/** On the disk of the databases it is compared with: `/tmp` may be memory. */
-const home = path.resolve(import.meta.dirname, "../../../.orrery/redis")
 
 /** Starts the server and waits until it answers. It is stopped, and its files removed, when the scope closes. */
 export const start: (
@@ -112,13 +101,6 @@ const attempt = <A>(doing: string, run: () => Promise<A> | A): Effect.Effect<A, 
     catch: (cause) => new RedisServerFailed({ reason: "StartFailed", detail: `${doing}: ${String(cause)}`, cause })
   })
 
-interface Program {
-  readonly file: string
-  /** Of the libraries that came with it. */
-  readonly libraries: string
-  readonly version: string
-}
-
 interface Launched {
   readonly child: ChildProcess
   readonly guard: ChildProcess
@@ -127,7 +109,7 @@ interface Launched {
 }
 
 const launch = Effect.fnUntraced(
-  function*(program: Program, folder: string, password: string, options: RedisServerOptions) {
+  function*(program: RedisProgram, folder: string, password: string, options: RedisServerOptions) {
     const port = yield* freePort
     const logFile = path.join(folder, "redis.log")
     const launched = yield* Effect.acquireRelease(
@@ -190,7 +172,7 @@ const plainSpawn = (libraries: string) => ({
 })
 
 const spawnServer = Effect.fnUntraced(
-  function*(program: Program, folder: string, logFile: string, port: number, config: string) {
+  function*(program: RedisProgram, folder: string, logFile: string, port: number, config: string) {
     const exited = yield* Deferred.make<void>()
     const child = yield* attempt("starting it", () => {
       const log = openSync(logFile, "a", 0o600)
@@ -234,83 +216,5 @@ const freePort = Effect.async<number, RedisServerFailed>((resume) => {
     const address = probe.address()
     const port = typeof address === "object" && address !== null ? address.port : 0
     probe.close(() => resume(Effect.succeed(port)))
-  })
-})
-
-/** The end of what a program said, whichever way it ended. */
-const run = (file: string, args: ReadonlyArray<string>, libraries = "") =>
-  Effect.async<{ readonly failed: boolean; readonly output: string }>((resume) => {
-    const child = execFile(file, args, { ...plainSpawn(libraries), maxBuffer: 16 * 1024 * 1024 }, (error, out, err) => {
-      resume(Effect.succeed({ failed: error !== null, output: `${out}${err}`.slice(-2_000) }))
-    })
-    return Effect.sync(() => child.kill("SIGKILL"))
-  })
-
-const isProgram = (file: string) => {
-  try {
-    accessSync(file, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-const locate = Effect.gen(function*() {
-  const onPath = (process.env["PATH"] ?? "").split(path.delimiter).map((folder) => path.join(folder, "redis-server"))
-  const file = onPath.find(isProgram)
-  const found = file === undefined ? yield* unpacked : { file, libraries: "" }
-  const { output } = yield* run(found.file, ["--version"], found.libraries)
-  const version = Option.fromNullable(/v=(\S+)/.exec(output)?.[1])
-  if (Option.isSome(version)) return { ...found, version: version.value } satisfies Program
-  return yield* new RedisServerFailed({ reason: "NoProgram", detail: `${found.file} does not run: ${output}` })
-})
-
-/** The package of the distribution, taken apart once. What it depends on comes with it, unless the system has it. */
-const unpacked = Effect.gen(function*() {
-  const folder = path.join(home, "program")
-  const file = path.join(folder, "usr/bin/redis-server")
-  if (!isProgram(file)) yield* download(folder)
-  const libraries = yield* attempt("reading its libraries", async () => {
-    const below = await fs.readdir(path.join(folder, "usr/lib")).catch(() => [])
-    return below.map((name) => path.join(folder, "usr/lib", name)).join(":")
-  })
-  return { file, libraries }
-})
-
-const download = Effect.fnUntraced(function*(folder: string) {
-  const draft = `${folder}.${process.pid}.${randomBytes(4).toString("hex")}`
-  const archives = path.join(draft, "archives")
-  yield* attempt("making its folder", () => fs.mkdir(path.join(archives, "partial"), { recursive: true }))
-  // Takes no lock, as nothing is installed: another installation may be under way.
-  const options = [
-    "-o",
-    "Debug::NoLocking=true",
-    "-o",
-    `Dir::Cache::archives=${archives}/`,
-    "-o",
-    "APT::Sandbox::User="
-  ]
-  const fetch = run("apt-get", [
-    ...options,
-    "install",
-    "--download-only",
-    "--no-install-recommends",
-    "-y",
-    "redis-server"
-  ])
-  const first = yield* fetch
-  const { failed, output } = first.failed ? yield* Effect.zipRight(run("apt-get", ["update"]), fetch) : first
-  const packages = yield* attempt("looking for what came", () => fs.readdir(archives))
-  for (const name of packages.filter((each) => each.endsWith(".deb"))) {
-    yield* run("dpkg-deb", ["-x", path.join(archives, name), path.join(draft, "program")])
-  }
-  // Fails when another process was faster, whose files are as good.
-  yield* Effect.promise(() => fs.rename(path.join(draft, "program"), folder).catch(() => undefined))
-  yield* Effect.promise(() => fs.rm(draft, { recursive: true, force: true }))
-  if (isProgram(path.join(folder, "usr/bin/redis-server"))) return
-  return yield* new RedisServerFailed({
-    reason: "NoProgram",
-    detail: "no redis-server on the PATH; install it (Debian: apt-get install redis-server, macOS: brew install redis, "
-      + `Fedora: dnf install redis)${failed ? `; apt-get said: ${output}` : ""}`
   })
 })

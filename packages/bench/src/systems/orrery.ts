@@ -1,0 +1,123 @@
+/**
+ * Orrery itself. `work` is a whole node with the handlers in it, `serve` a node without; producers are clients of the
+ * nodes, as applications are.
+ */
+import { OrreryNode } from "@orrery/cluster/OrreryNode"
+import { Orrery, RetryPolicy, Task } from "@orrery/orrery"
+import { Runs } from "@orrery/core/Runs"
+import * as PgMigrations from "@orrery/store-pg/PgMigrations"
+import * as PgPools from "@orrery/store-pg/PgPools"
+import { Effect, Layer, Logger, LogLevel, ManagedRuntime, Redacted, Schema } from "effect"
+import { readFileSync } from "node:fs"
+import type { Job, JobPayload, Place, Running, System, WorkOptions } from "../System.js"
+import { countRows } from "./storeCount.js"
+
+/** Handlers at a time when the workload does not say. */
+const slotsDefault = 200
+/** Runs of one `enqueueMany`, and how many such calls are under way: the next is encoded while one waits. */
+const bulkRuns = 5_000
+const bulkCalls = 4
+
+const Payload = Schema.Struct({
+  index: Schema.Number,
+  submittedUs: Schema.Number,
+  dueMs: Schema.Number,
+  filler: Schema.String
+})
+
+/** No retries beyond the standard, so that only a bug repeats a run. */
+const retry = RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
+
+/** The task of a queue. Producer and worker must make it alike: what stays of a run travels with its request. */
+const taskFor = (queue: number, keepHistory: boolean) =>
+  Task.make(`bench-${queue}`, {
+    payload: Payload,
+    success: Schema.Void,
+    queue: `bench-${queue}`,
+    retry,
+    retention: keepHistory ? "keep" : "none"
+  })
+
+type BenchTask = ReturnType<typeof taskFor>
+
+/** Logs go to the log of the benchmark; what is normal is not worth a line there. */
+const quietly = Logger.minimumLogLevel(LogLevel.Warning)
+
+const node = async (place: Place, workerSlots: number, tasks: ReadonlyArray<readonly [BenchTask, WorkOptions]>) => {
+  const [first, ...rest] = tasks.map(([task, { handler }]) => task.toLayer((job) => run(handler, job)))
+  const layer = Orrery.layerNode({
+    databaseUrl: Redacted.make(place.databaseUrl),
+    workerSlots,
+    ...(first === undefined ? {} : { handlers: Layer.mergeAll(first, ...rest) })
+  })
+  const runtime = ManagedRuntime.make(Layer.provide(layer, quietly))
+  const { dataAddress, fatal } = await runtime.runPromise(OrreryNode)
+  // A fenced node must not go on, and its measurement is void.
+  runtime.runFork(
+    Effect.tapErrorCause(fatal, (cause) =>
+      Effect.zipRight(
+        Effect.logError("the node must leave", cause),
+        Effect.sync(() => void process.exit(1))
+      ))
+  )
+  return { address: dataAddress, close: () => runtime.dispose() } satisfies Running
+}
+
+const pools = (databaseUrl: string) =>
+  PgPools.layer({ url: Redacted.make(databaseUrl), journalConnections: 1, readConnections: 1 })
+
+const run = (handler: WorkOptions["handler"], job: JobPayload): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const waiting = handler(job)
+    return waiting === undefined ? Effect.void : Effect.promise(() => waiting)
+  })
+
+const produce: System["produce"] = async (place, { keepHistory }) => {
+  const runtime = ManagedRuntime.make(Layer.provide(Orrery.layerClient({ nodes: place.addresses }), quietly))
+  const runs = await runtime.runPromise(Runs)
+  const tasks: Array<BenchTask> = []
+  const request = (job: Job) => {
+    const task = tasks[job.queue] ??= taskFor(job.queue, keepHistory)
+    const { dueMs, filler, index, submittedUs } = job
+    return task.request({ index, submittedUs, dueMs, filler }, dueMs > 0 ? { at: new Date(dueMs) } : {})
+  }
+  const send = (jobs: ReadonlyArray<Job>) => Effect.flatMap(Effect.forEach(jobs, request), runs.enqueueMany)
+  return {
+    enqueueBulk: (jobs) =>
+      runtime.runPromise(Effect.forEach(chunksOf(jobs), send, { concurrency: bulkCalls, discard: true })),
+    enqueueOne: (job) => runtime.runPromise(send([job])),
+    close: () => runtime.dispose()
+  }
+}
+
+const chunksOf = (jobs: ReadonlyArray<Job>): ReadonlyArray<ReadonlyArray<Job>> =>
+  Array.from({ length: Math.ceil(jobs.length / bulkRuns) }, (_, at) => jobs.slice(at * bulkRuns, (at + 1) * bulkRuns))
+
+const manifest = JSON.parse(
+  readFileSync(new URL("../../../orrery/package.json", import.meta.url), "utf8")
+) as { readonly version: string }
+
+export const systems: ReadonlyArray<System> = [{
+  id: "orrery:default",
+  peer: "orrery",
+  version: manifest.version,
+  settings: { workerSlots: slotsDefault },
+  needs: "postgres",
+  durability: "commit",
+  keepsHistory: "choice",
+  workloads: [
+    ...["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11", "W12", "W13", "W14", "scale"]
+  ],
+  // As `orrery migrate` does; nodes would do it when they start.
+  prepare: ({ databaseUrl }) => Effect.runPromise(Effect.provide(PgMigrations.run, pools(databaseUrl))),
+  serve: (place) => node(place, 0, []),
+  produce,
+  work: (place, options) =>
+    node(
+      place,
+      options.concurrency || slotsDefault,
+      Array.from({ length: options.queues }, (_, queue) => [taskFor(queue, options.keepHistory), options] as const)
+    ),
+  // Final runs are moved to the history.
+  remaining: (place) => countRows(place.databaseUrl, "from orrery.runs")
+}]
