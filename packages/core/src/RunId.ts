@@ -7,7 +7,7 @@
  * time never goes back inside the generator, and within one millisecond a 12-bit counter, then the
  * millisecond itself, is advanced. Between processes, 62 random bits keep ids apart.
  */
-import { Clock, Effect, Schema } from "effect"
+import { Schema } from "effect"
 import { randomFillSync } from "node:crypto"
 
 export const RunId = Schema.UUID.pipe(Schema.brand("RunId"))
@@ -47,5 +47,3 @@ export const unsafeMakeRunId = (nowMs: number): RunId => {
     byte(2)
   }${byte(3)}${byte(4)}${byte(5)}${byte(6)}${byte(7)}` as RunId
 }
-
-export const makeRunId: Effect.Effect<RunId> = Effect.map(Clock.currentTimeMillis, unsafeMakeRunId)

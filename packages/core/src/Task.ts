@@ -2,13 +2,13 @@
  * A task: a named, typed definition of work. Enqueuing one makes a run; a handler, given where the work shall
  * be done, executes it.
  */
-import { Cause, Data, Duration, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
+import { Cause, Clock, Data, Duration, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import { type Attempt, Handlers } from "./Handlers.js"
 import { namePattern } from "./Name.js"
 import { type RetryPolicy, standard } from "./RetryPolicy.js"
 import { defaultPriority, type Outcome, type Run, type RunFailure } from "./Run.js"
-import { makeRunId, type RunId } from "./RunId.js"
+import { type RunId, unsafeMakeRunId } from "./RunId.js"
 import { type Retention, type RunPolicy, type RunRequest, timeoutMsMax } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
 
@@ -126,44 +126,36 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
   const errorSchema = (options.error ?? Schema.Never) as Schema.Schema<E, EI>
   const codec = makeCodec({ payload: payloadSchema, success: successSchema, error: errorSchema })
 
-  const request = (payload: P, enqueue: EnqueueOptions = {}) =>
-    Effect.gen(function*() {
-      if (enqueue.delay !== undefined && enqueue.at !== undefined) {
-        return yield* new InvalidRequest({
-          field: "at",
-          limit: "absent when delay is given",
-          actual: String(enqueue.at)
-        })
-      }
-      const delay = enqueue.delay === undefined
-        ? Duration.zero
-        : Option.getOrUndefined(Duration.decodeUnknown(enqueue.delay))
-      if (delay === undefined) {
-        return yield* new InvalidRequest({ field: "delay", limit: "a duration", actual: String(enqueue.delay) })
-      }
-      const text = yield* codec.encodePayload(payload).pipe(
-        Effect.mapError((error) => new PayloadInvalid({ task: name, issue: error.message }))
-      )
-      const id = yield* makeRunId
-      return {
-        id,
-        namespace,
-        queue,
-        task: name,
-        payload: text,
-        priority: enqueue.priority ?? defaultPriority,
-        when: enqueue.at === undefined
-          ? { _tag: "delay", ms: Duration.toMillis(delay) }
-          : { _tag: "at", ms: enqueue.at.getTime() },
-        policy,
-        resend: false
-      } satisfies RunRequest
+  const requestOf = (payload: P, terms: Terms): Effect.Effect<RunRequest, PayloadInvalid> => {
+    const text = codec.encodePayload(payload)
+    const done = (payload: string): RunRequest => ({
+      id: unsafeMakeRunId(terms.nowMs),
+      namespace,
+      queue,
+      task: name,
+      payload,
+      priority: terms.priority,
+      when: terms.when,
+      policy,
+      resend: false
     })
+    const exit = ended(text)
+    return exit !== undefined && Exit.isSuccess(exit)
+      ? Effect.succeed(done(exit.value))
+      : Effect.mapBoth(text, {
+        onFailure: (error) => new PayloadInvalid({ task: name, issue: error.message }),
+        onSuccess: done
+      })
+  }
 
-  const enqueueMany: Task<Name, P, PI, S, SI, E, EI>["enqueueMany"] = (payloads, enqueue) =>
+  const request = (payload: P, options: EnqueueOptions = {}) =>
+    Effect.flatMap(termsOf(options), (terms) => requestOf(payload, terms))
+
+  const enqueueMany: Task<Name, P, PI, S, SI, E, EI>["enqueueMany"] = (payloads, options = {}) =>
     Effect.gen(function*() {
       const runs = yield* Runs
-      const requests = yield* Effect.forEach(payloads, (payload) => request(payload, enqueue))
+      const terms = yield* termsOf(options)
+      const requests = yield* Effect.forEach(payloads, (payload) => requestOf(payload, terms))
       yield* runs.enqueueMany(requests)
       return requests.map((each) => each.id)
     })
@@ -221,6 +213,27 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
         })
       )
   }
+}
+
+/** What all runs of one call have in common. */
+interface Terms {
+  readonly nowMs: number
+  readonly when: RunRequest["when"]
+  readonly priority: number
+}
+
+const termsOf = ({ at, delay, priority = defaultPriority }: EnqueueOptions): Effect.Effect<Terms, InvalidRequest> => {
+  if (delay !== undefined && at !== undefined) {
+    return new InvalidRequest({ field: "at", limit: "absent when delay is given", actual: String(at) })
+  }
+  const wait = delay === undefined ? Duration.zero : Option.getOrUndefined(Duration.decodeUnknown(delay))
+  if (wait === undefined) {
+    return new InvalidRequest({ field: "delay", limit: "a duration", actual: String(delay) })
+  }
+  const when = at === undefined
+    ? { _tag: "delay", ms: Duration.toMillis(wait) } as const
+    : { _tag: "at", ms: at.getTime() } as const
+  return Effect.map(Clock.currentTimeMillis, (nowMs) => ({ nowMs, when, priority }))
 }
 
 const cut = (text: string): string =>

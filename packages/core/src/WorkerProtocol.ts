@@ -8,7 +8,7 @@
  * Ahead: a worker whose attempts are short lets a node have a few more out than its share. They wait at the worker
  * and start as slots become free, so that assignments and outcomes travel many to a message. Such an attempt is
  * assigned (its lease runs) but not started: start-to-close counts from its start; it goes back uncounted
- * (`interrupted`) when the worker stops, its session ends, or it has waited for some 200 ms. So nothing is hoarded:
+ * (`interrupted`) when the worker stops, its session ends, or it has waited for some 250 ms. So nothing is hoarded:
  * what may wait is what the worker's recent attempts get through in about 100 ms, and nothing when they take longer
  * (docs/decisions/0006).
  *

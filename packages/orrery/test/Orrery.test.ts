@@ -64,7 +64,7 @@ describe("Orrery.layerMemory", () => {
       assert.isTrue([...seen.values()].every((times) =>
         times === 1
       ))
-    }))
+    }), 30_000)
 
   it.scopedLive("lets a queue leave memory when it is idle, and brings it back", () =>
     Effect.gen(function*() {

@@ -3,7 +3,7 @@
  * nodes, as applications are.
  */
 import { OrreryNode } from "@orrery/cluster/OrreryNode"
-import { Orrery, RetryPolicy, Task } from "@orrery/orrery"
+import { Orrery, Task } from "@orrery/orrery"
 import { Runs } from "@orrery/core/Runs"
 import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPools from "@orrery/store-pg/PgPools"
@@ -25,16 +25,12 @@ const Payload = Schema.Struct({
   filler: Schema.String
 })
 
-/** No retries beyond the standard, so that only a bug repeats a run. */
-const retry = RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
-
 /** The task of a queue. Producer and worker must make it alike: what stays of a run travels with its request. */
 const taskFor = (queue: number, keepHistory: boolean) =>
   Task.make(`bench-${queue}`, {
     payload: Payload,
     success: Schema.Void,
     queue: `bench-${queue}`,
-    retry,
     retention: keepHistory ? "keep" : "none"
   })
 
