@@ -117,7 +117,11 @@ const worker = [
     error: FrameFailure
   }),
   /** Answers with the attempts out at that moment. */
-  Rpc.make("SetCredit", { payload: { sessionId: SessionId, credit: Count }, success: Count, error: SessionFailure }),
+  Rpc.make("SetCredit", {
+    payload: { sessionId: SessionId, credit: Count, ahead: Count },
+    success: Count,
+    error: SessionFailure
+  }),
   Rpc.make("Heartbeat", { payload: { sessionId: SessionId }, error: SessionUnknown }),
   /** Ends the session: attempts still out are handed back as interrupted, not as crashed. */
   Rpc.make("Goodbye", { payload: { sessionId: SessionId }, error: SessionUnknown })

@@ -23,13 +23,14 @@ export const make = (node: string, hub: WorkerHub, leaseMs: number): NodeLink =>
       yield* Effect.addFinalizer(() => Effect.sync(() => session.goodbye()))
       return {
         leaseMs,
+        gatherMs: 0,
         report: session.report,
         announce: (partitionId, held) =>
           Effect.suspend(() => {
             const stale = session.announce(partitionId, held)
             return stale === undefined ? notOwned : Effect.succeed(stale)
           }),
-        setCredit: (credit) => Effect.sync(() => session.setCredit(credit)),
+        setCredit: (credit, ahead) => Effect.sync(() => session.setCredit(credit, ahead)),
         heartbeat: Effect.suspend(() =>
           session.heartbeat()
             ? Effect.void

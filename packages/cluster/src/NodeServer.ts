@@ -13,6 +13,7 @@ import { serialization } from "@orrery/api/NodeConnection"
 import { NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
+import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer, Mailbox } from "effect"
 import { Gateway } from "./Gateway.js"
 import { NodeDirectory } from "./NodeDirectory.js"
@@ -22,8 +23,31 @@ import type { HubSession } from "./WorkerHub.js"
 
 /** Messages to one worker that it has not taken yet. A worker that lets more pile up is cut off. */
 const outboxMax = 20_000
+/** Keeps a message below the 32 MiB of a connection at the largest payload of 256 KiB. */
+const assignmentsPerMessage = 64
 /** Calls under way on the whole node. Beyond it they wait in their sockets. */
 const callsMax = 10_000
+
+/** Assignments of one turn of the event loop, by any of the actors, go as one message. The order of messages is kept. */
+const gather = (deliver: (message: ToWorker) => void) => {
+  let assignments: Array<Assignment> = []
+  const flush = (): void => {
+    const all = assignments
+    assignments = []
+    for (let at = 0; at < all.length; at += assignmentsPerMessage) {
+      deliver({ _tag: "assign", assignments: all.slice(at, at + assignmentsPerMessage) })
+    }
+  }
+  return (message: ToWorker): void => {
+    if (message._tag === "assign") {
+      if (assignments.length === 0) setImmediate(flush)
+      assignments.push(...message.assignments)
+    } else {
+      flush()
+      deliver(message)
+    }
+  }
+}
 
 const handlers = NodeRpcs.toLayer(
   Effect.gen(function*() {
@@ -61,9 +85,10 @@ const handlers = NodeRpcs.toLayer(
           const sessionId = ++lastSession
           const end = () => void outbox.unsafeDone(undefined as never)
           outbox.unsafeOffer(encodeToWorker({ _tag: "attached", leaseMs, sessionId }))
-          const session = residents.hub.attach(hello, (message) => {
+          const deliver = gather((message) => {
             if (!outbox.unsafeOffer(encodeToWorker(message))) end()
-          }, end)
+          })
+          const session = residents.hub.attach(hello, deliver, end)
           if (session === "full") {
             return yield* new ClusterUnavailable({
               operation: "attach",
@@ -94,8 +119,8 @@ const handlers = NodeRpcs.toLayer(
               ? new ClusterUnavailable({ operation: "announce", reason: "the partition is not owned by this node" })
               : Effect.succeed(encodeAttempts(stale))
           })),
-      SetCredit: ({ credit, sessionId }) =>
-        withSession(sessionId, (session) => Effect.sync(() => session.setCredit(credit))),
+      SetCredit: ({ ahead, credit, sessionId }) =>
+        withSession(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead))),
       Heartbeat: ({ sessionId }) =>
         withSession(
           sessionId,

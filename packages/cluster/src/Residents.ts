@@ -49,12 +49,15 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const cluster = yield* ClusterConfig
   const journal = yield* Journal
   const store = yield* PartitionStore
-  const hub = new WorkerHub({ leaseMs: cluster.leaseMs, lostGraceMs: cluster.lostWorkerGraceMs })
   const clock = new DatabaseClock()
   const actors = new Map<string, QueueActor>()
   const waiting = new Map<string, Set<(actor: QueueActor) => void>>()
   const orphanCallbacks = new Set<() => void>()
   const fork = yield* FiberSet.makeRuntime<never, void, never>()
+  const hub = new WorkerHub({ leaseMs: cluster.leaseMs, lostGraceMs: cluster.lostWorkerGraceMs }, {
+    monotonic: () => performance.now(),
+    later: (ms, run) => void fork(Effect.delay(Effect.sync(run), ms))
+  })
 
   const host: ActorHost = {
     journal,

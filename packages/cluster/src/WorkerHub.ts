@@ -2,17 +2,17 @@
  * The workers attached to this node, and their slots, shared by all its actors.
  *
  * `out` counts the attempts that actors of this node have at a worker. It is derived from what the machines hold
- * whenever a session or an actor comes or goes, and kept up by one in between, so it cannot drift.
+ * whenever a session or an actor comes or goes, and kept up by one in between, so it cannot drift. It may exceed the
+ * node's share of the worker's slots by what the worker lets it have ahead.
  */
 import type { WorkerPool } from "@orrery/core/Entry"
 import type { Assignment, AttemptRef, Hello, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect } from "effect"
+import * as Hunger from "./Hunger.js"
 import type { QueueActor } from "./QueueActor.js"
 
 /** Workers one node serves. */
 export const workersMax = 10_000
-/** Keeps a message below the 32 MiB of a connection at the largest payload of 256 KiB. */
-const assignmentsPerMessage = 64
 
 interface Attached {
   readonly id: string
@@ -20,8 +20,12 @@ interface Attached {
   readonly deliver: (message: ToWorker) => void
   readonly closed: () => void
   credit: number
+  /** How many may be out beyond the credit: they wait at the worker. */
+  ahead: number
   out: number
-  hungry: boolean
+  /** Half of `ahead` has been used up since it was full: it is filled in one go, not one by one. */
+  isRefilling: boolean
+  readonly appetite: Hunger.Appetite
   /** Monotonic ms of its last sign of life. */
   seenAt: number
 }
@@ -34,7 +38,7 @@ export interface HubSession {
     partitionId: number,
     held: ReadonlyArray<AttemptRef>
   ) => ReadonlyArray<AttemptRef> | undefined
-  readonly setCredit: (credit: number) => number
+  readonly setCredit: (credit: number, ahead: number) => number
   readonly heartbeat: () => boolean
   /** The connection is gone without goodbye. */
   readonly lost: () => void
@@ -47,11 +51,13 @@ export class WorkerHub {
   private readonly actors = new Map<number, QueueActor>()
   /** Actors with ready runs that found no slot, in order of their turns. */
   private readonly waiting = new Set<QueueActor>()
+  /** The actor whose dispatch takes slots now while others wait, and how many more it may take. */
+  private turn: { readonly actor: QueueActor; left: number } | undefined
   private isClosing = false
 
   constructor(
     private readonly options: { readonly leaseMs: number; readonly lostGraceMs: number },
-    private readonly monotonic: () => number = () => performance.now()
+    private readonly clock: Hunger.Clock
   ) {}
 
   /** `closed` is called when the hub ends the session: replaced by a newer one of the same worker, or silent. */
@@ -65,9 +71,11 @@ export class WorkerHub {
       deliver,
       closed,
       credit: hello.credit,
+      ahead: 0,
       out: 0,
-      hungry: false,
-      seenAt: this.monotonic()
+      isRefilling: true,
+      appetite: Hunger.sated(),
+      seenAt: this.clock.monotonic()
     }
     this.attached.set(worker.id, worker)
     for (const task of worker.tasks) {
@@ -83,7 +91,7 @@ export class WorkerHub {
     this.wake(worker)
     const isLive = () => this.attached.get(worker.id) === worker
     const seen = () => {
-      worker.seenAt = this.monotonic()
+      worker.seenAt = this.clock.monotonic()
     }
     return {
       report: (reports) => {
@@ -97,9 +105,11 @@ export class WorkerHub {
         this.recount(worker)
         return stale
       },
-      setCredit: (credit) => {
+      setCredit: (credit, ahead) => {
         seen()
         worker.credit = credit
+        worker.ahead = credit === 0 ? 0 : ahead
+        this.mayRefill(worker)
         if (isLive()) this.wake(worker)
         return worker.out
       },
@@ -141,13 +151,13 @@ export class WorkerHub {
 
   /** Ends the sessions of workers that have been silent for a lease. Call it a few times per lease. */
   sweep(): void {
-    const since = this.monotonic() - this.options.leaseMs
+    const since = this.clock.monotonic() - this.options.leaseMs
     for (const worker of this.attached.values()) if (worker.seenAt < since) this.lose(worker, 0)
   }
 
   /** A node that stood still has heard nobody: silence until now proves nothing. */
   forgiveSilence(): void {
-    const now = this.monotonic()
+    const now = this.clock.monotonic()
     for (const worker of this.attached.values()) worker.seenAt = now
   }
 
@@ -166,8 +176,8 @@ export class WorkerHub {
   }
 
   /**
-   * Slots for one actor. While others wait for slots too, they are given one at a time, to the one that has waited
-   * longest: an actor that could refill itself for ever would starve its neighbours.
+   * Slots for one actor. While others wait for slots too, it gets its part of what is free at a time, and the one that
+   * has waited longest is first: an actor that could refill itself for ever would starve its neighbours.
    */
   poolFor(actor: QueueActor): WorkerPool {
     return { take: (task) => this.take(actor, task) }
@@ -178,21 +188,28 @@ export class WorkerHub {
     if (candidates === undefined) return undefined
     let best: Attached | undefined
     for (const worker of candidates) {
-      if (
-        worker.out < worker.credit && (best === undefined || worker.credit - worker.out > best.credit - best.out)
-        && this.isTurnOf(actor, worker)
-      ) best = worker
+      if (roomOf(worker) > 0 && (best === undefined || isBetter(worker, best)) && this.isTurnOf(actor, worker)) {
+        best = worker
+      }
     }
     if (best === undefined) return undefined
     best.out += 1
+    if (best.out >= best.credit + best.ahead) best.isRefilling = false
+    if (this.turn?.actor === actor) this.turn.left -= 1
     if (this.waiting.delete(actor)) this.waiting.add(actor)
     return best.id
   }
 
   /** No other actor has waited longer for this worker. `waiting` is in order of arrival. */
   private isTurnOf(actor: QueueActor, worker: Attached): boolean {
+    if (this.turn?.actor === actor && this.turn.left > 0) return true
     for (const other of this.waiting) {
-      if (other === actor) return true
+      if (other === actor) {
+        let room = 0
+        for (const each of this.attached.values()) room += roomOf(each)
+        this.turn = { actor, left: Math.ceil(room / this.waiting.size) }
+        return true
+      }
       if (!other.machine.hasReadyAmong(worker.tasks)) continue
       other.schedule()
       return false
@@ -201,11 +218,7 @@ export class WorkerHub {
   }
 
   assign(workerId: string, assignments: ReadonlyArray<Assignment>): void {
-    const worker = this.attached.get(workerId)
-    if (worker === undefined) return
-    for (let at = 0; at < assignments.length; at += assignmentsPerMessage) {
-      worker.deliver({ _tag: "assign", assignments: assignments.slice(at, at + assignmentsPerMessage) })
-    }
+    this.attached.get(workerId)?.deliver({ _tag: "assign", assignments })
   }
 
   interrupt(workerId: string, attempts: ReadonlyArray<AttemptRef>): void {
@@ -213,27 +226,27 @@ export class WorkerHub {
   }
 
   freed(workerIds: ReadonlyArray<string>): void {
+    let isRoom = false
     for (const id of workerIds) {
       const worker = this.attached.get(id)
-      if (worker !== undefined && worker.out > 0) worker.out -= 1
+      if (worker === undefined) continue
+      if (worker.out > 0) worker.out -= 1
+      this.mayRefill(worker)
+      if (roomOf(worker) > 0) isRoom = true
     }
-    if (this.actors.size > 1) {
-      for (const actor of this.actors.values()) if (actor.machine.entryCount > 0) actor.schedule()
-    }
+    if (isRoom) { for (const actor of this.waiting) actor.schedule() }
   }
 
   /** After each dispatch: whether the actor still waits for slots, and whose share it would use more of. */
   wanting(actor: QueueActor, isOpen: boolean): void {
+    if (this.turn?.actor === actor) this.turn = undefined
     let isWaiting = false
     for (const worker of this.attached.values()) {
       const hasReady = isOpen && actor.machine.hasReadyAmong(worker.tasks)
       if (hasReady) isWaiting = true
-      const hungry = worker.out >= worker.credit && hasReady
-      // One actor with nothing to do does not speak for the others: the flag falls when a slot stays free.
-      if (hungry !== worker.hungry && (hungry || worker.out < worker.credit)) {
-        worker.hungry = hungry
-        worker.deliver({ _tag: "hungry", hungry })
-      }
+      const isFull = worker.out >= worker.credit
+      // One actor with nothing to do does not speak for the others: a slot must be free too.
+      if (isFull === hasReady) this.noteAppetite(worker, hasReady)
     }
     if (isWaiting) {
       this.waiting.add(actor)
@@ -266,10 +279,30 @@ export class WorkerHub {
     }, { concurrency: "inherit", discard: true }).pipe(Effect.withConcurrency(16), Effect.as(answers))
   }
 
+  private noteAppetite(worker: Attached, isWanting: boolean): void {
+    Hunger.note(this.clock, worker.appetite, isWanting, {
+      look: () => worker.out >= worker.credit && this.isAwaited(worker),
+      tell: (hungry) => {
+        if (this.attached.get(worker.id) === worker) worker.deliver({ _tag: "hungry", hungry })
+      }
+    })
+  }
+
+  /** Ready runs wait for slots that it could execute. */
+  private isAwaited(worker: Attached): boolean {
+    for (const actor of this.waiting) if (actor.machine.hasReadyAmong(worker.tasks)) return true
+    return false
+  }
+
   private recount(worker: Attached): void {
     let out = 0
     for (const actor of this.actors.values()) out += actor.machine.heldBy(worker.id)
     worker.out = out
+    this.mayRefill(worker)
+  }
+
+  private mayRefill(worker: Attached): void {
+    if (worker.out <= worker.credit + worker.ahead / 2) worker.isRefilling = true
   }
 
   private wake(worker: Attached): void {
@@ -291,4 +324,15 @@ export class WorkerHub {
     }
     worker.closed()
   }
+}
+
+/** How many more it may be given now. A free slot does not wait for company. */
+const roomOf = ({ ahead, credit, isRefilling, out }: Attached): number =>
+  out < credit || isRefilling ? Math.max(0, credit + ahead - out) : 0
+
+/** A free slot before a place in line; then where there is more of it. */
+const isBetter = (a: Attached, b: Attached): boolean => {
+  const freeA = Math.max(0, a.credit - a.out)
+  const freeB = Math.max(0, b.credit - b.out)
+  return freeA === freeB ? roomOf(a) > roomOf(b) : freeA > freeB
 }

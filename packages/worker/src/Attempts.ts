@@ -1,5 +1,6 @@
 /**
- * The attempts a worker holds: from the assignment until the owner has answered for the outcome.
+ * The attempts a worker holds: from the assignment until the owner has answered for the outcome. One that finds its
+ * node's share of the slots in use waits in `ready` and starts when one of the share is free.
  *
  * Plain data and synchronous functions; all of them run on one thread, so a step is never seen half done. Handlers run
  * in root fibers of their own, neither children of the fiber that delivered the assignment nor of the session: a lost
@@ -9,6 +10,7 @@ import type { Attempt, Handler, Handlers } from "@orrery/core/Handlers"
 import type { Outcome } from "@orrery/core/Run"
 import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
 import { Cause, Effect, Exit, type Fiber, FiberId, Runtime } from "effect"
+import * as Ahead from "./Ahead.js"
 import { attemptContext } from "./attemptContext.js"
 
 /** Why the worker interrupts a handler. */
@@ -35,6 +37,10 @@ export interface Held {
   timers: Array<Fiber.RuntimeFiber<unknown>> | undefined
   stopReason: StopReason | undefined
   outcome: Outcome | undefined
+  /** Monotonic, ms: when it was assigned; once it runs, when it began. */
+  since: number
+  /** How often it was seen waiting for its start. */
+  looks: number
   /** Monotonic, ms: when the outcome became known. */
   endedAt: number
 }
@@ -49,14 +55,26 @@ export interface Binding {
   /** Monotonic, ms: when the last call that was answered had been sent. The owner's lease began no earlier. */
   lastAnswer: number
   readonly held: Set<Held>
+  /** Assigned and not begun, oldest first. */
+  readonly ready: Set<Held>
+  /** Open while `ready` may hold something. */
+  readonly lingering: Effect.Latch
+  isStarting: boolean
   running: number
+  /** Most that ran at once since `peakSince`; by this, and not by the moment, it is judged what the node uses. */
+  peak: number
+  peakSince: number
   /** Outcomes to be sent, oldest first. Those under way are not in it. */
   readonly outbox: Set<Held>
   /** Open while `outbox` may hold something. */
   readonly wake: Effect.Latch
+  /** Open when `outbox` need not wait for more. */
+  readonly due: Effect.Latch
   /** Opened to end the session from this side. */
   readonly lost: Effect.Latch
   credit: number
+  /** What the node was last allowed beyond its credit. */
+  ahead: number
   /** What may be running of this node at most: its credit, or more where that was lowered below what it had out. */
   ceiling: number
   hungry: boolean
@@ -68,6 +86,7 @@ export interface Attempts {
   readonly handlers: Handlers["Type"]
   readonly runtime: Runtime.Runtime<never>
   readonly cancelGraceMs: number
+  readonly pace: Ahead.Pace
   readonly held: Map<string, Held>
   /** Handlers running, including those nobody waits for any more. */
   running: number
@@ -78,18 +97,33 @@ export interface Attempts {
   isStopping: boolean
   /** Called by `changed`. */
   readonly watchers: Set<() => void>
-  /** Called after each change of `running`, `unacked` or what a node is hungry for. */
+  /** Called after each change of `running` or `unacked`. */
   changed: () => void
+  /** Called when there is more or less to share among the nodes. */
+  rebalance: () => void
 }
 
 /** A run has each lease once. */
 export const keyOf = (ref: AttemptRef): string => ref.runId + ref.lease
 
+export const refOf = ({ assignment }: Held): AttemptRef => ({
+  partitionId: assignment.partitionId,
+  runId: assignment.runId,
+  attempt: assignment.attempt,
+  lease: assignment.lease
+})
+
 const fork = <A>(attempts: Attempts, effect: Effect.Effect<A>): Fiber.RuntimeFiber<A> =>
   Runtime.runFork(attempts.runtime, effect, { immediate: false })
 
-/** Begins an attempt. One that is held already is not begun twice; one that cannot run is handed back at once. */
-export const start = (attempts: Attempts, binding: Binding, assignment: Assignment): void => {
+/**
+ * The owner's deadline for start-to-close counts from the assignment, with 2 s to spare: what could not begin by then is
+ * given back instead.
+ */
+const beginWithinMs = 1_000
+
+/** Takes an attempt. One that is held already is not taken twice; one that cannot run is handed back at once. */
+const take = (attempts: Attempts, binding: Binding, assignment: Assignment): void => {
   const key = keyOf(assignment)
   if (attempts.held.has(key)) return
   const held: Held = {
@@ -102,12 +136,49 @@ export const start = (attempts: Attempts, binding: Binding, assignment: Assignme
     timers: undefined,
     stopReason: undefined,
     outcome: undefined,
+    since: performance.now(),
+    looks: 0,
     endedAt: 0
   }
   attempts.held.set(key, held)
   binding.held.add(held)
+  binding.ready.add(held)
+}
+
+/** Begins what waits, as far as the node's share goes. */
+export const startReady = (attempts: Attempts, binding: Binding): void => {
+  // An attempt that ends at once comes here again, from within.
+  if (binding.isStarting) return
+  binding.isStarting = true
+  for (const held of binding.ready) {
+    if (binding.running >= binding.ceiling) break
+    binding.ready.delete(held)
+    start(attempts, held)
+  }
+  binding.isStarting = false
+  if (binding.ready.size > 0) binding.lingering.unsafeOpen()
+}
+
+/** Back to its owner, uncounted. */
+export const giveBack = (attempts: Attempts, held: Held): void => {
+  if (held.binding.ready.delete(held)) finish(attempts, held, { _tag: "interrupted" })
+}
+
+/** Whether an attempt of the node has begun since, by the worker's monotonic clock. */
+export const hasBegunSince = ({ held }: Binding, since: number): boolean => {
+  for (const each of held) if (each.fiber !== undefined && each.since > since) return true
+  return false
+}
+
+const start = (attempts: Attempts, held: Held): void => {
+  const { assignment, binding } = held
   const known = attempts.handlers.find(assignment.task)
-  if (known === undefined || attempts.isStopping) return finish(attempts, held, { _tag: "interrupted" })
+  const now = performance.now()
+  if (known === undefined || attempts.isStopping || now - held.since > beginWithinMs) {
+    return finish(attempts, held, { _tag: "interrupted" })
+  }
+  held.since = now
+  binding.peak = Math.max(binding.peak, binding.running + 1)
   const { attempt, lease, payload, runId, timeoutMs } = assignment
   const services = attemptContext(known.services, {
     runId,
@@ -118,7 +189,11 @@ export const start = (attempts: Attempts, binding: Binding, assignment: Assignme
   })
   const effect = begin(known.handler, payload)
   // A handler that had nothing to wait for has ended already: no fiber.
-  if (Exit.isExit(effect)) return finish(attempts, held, outcomeOf(held, effect as Exit.Exit<Outcome>))
+  if (Exit.isExit(effect)) {
+    paced(attempts, held, false)
+    freeSlot(binding)
+    return finish(attempts, held, outcomeOf(held, effect as Exit.Exit<Outcome>))
+  }
   attempts.running += 1
   binding.running += 1
   const { fiberRefs, runtimeFlags } = attempts.runtime
@@ -128,6 +203,10 @@ export const start = (attempts: Attempts, binding: Binding, assignment: Assignme
   held.fiber = fiber
   fiber.addObserver((exit) => ended(attempts, held, exit))
   if (timeoutMs > 0) later(attempts, held, timeoutMs, () => stop(attempts, held, "timeout"))
+}
+
+const paced = (attempts: Attempts, held: Held, waited: boolean): void => {
+  if (Ahead.noteEnd(attempts.pace, performance.now() - held.since, waited)) attempts.rebalance()
 }
 
 const begin = (handler: Handler, payload: string): Effect.Effect<Outcome, never, Attempt> => {
@@ -149,28 +228,36 @@ const later = (attempts: Attempts, held: Held, delayMs: number, run: () => void)
  */
 export const stop = (attempts: Attempts, held: Held, reason: StopReason): void => {
   if (reason === "abandon") drop(attempts, held)
+  if (held.binding.ready.delete(held)) {
+    return finish(attempts, held, { _tag: reason === "cancel" ? "cancelled" : "interrupted" })
+  }
   if (held.fiber === undefined) return
-  if (reason === "abandon") goAstray(held)
+  if (reason === "abandon") goAstray(attempts, held)
   const isFirst = held.stopReason === undefined
   if (isFirst || reason === "abandon") held.stopReason = reason
   if (!isFirst) return
   held.fiber.unsafeInterruptAsFork(FiberId.none)
   later(attempts, held, attempts.cancelGraceMs, () => {
     if (held.isAstray) return
-    goAstray(held)
+    goAstray(attempts, held)
     finish(attempts, held, outcomeOfStop(held))
   })
 }
 
-const goAstray = (held: Held): void => {
+const goAstray = (attempts: Attempts, held: Held): void => {
   if (held.isAstray) return
   held.isAstray = true
   leave(held.binding)
+  attempts.rebalance()
 }
 
 /** One attempt fewer that the node counts as running here. */
 const leave = (binding: Binding): void => {
   binding.running -= 1
+  freeSlot(binding)
+}
+
+const freeSlot = (binding: Binding): void => {
   if (binding.ceiling > binding.credit) binding.ceiling -= 1
 }
 
@@ -181,9 +268,14 @@ const ended = (attempts: Attempts, held: Held, exit: Exit.Exit<Outcome>): void =
     held.timers = undefined
   }
   attempts.running -= 1
-  if (held.isAstray) return attempts.changed()
+  if (held.isAstray) {
+    attempts.rebalance()
+    return attempts.changed()
+  }
   leave(held.binding)
+  paced(attempts, held, true)
   finish(attempts, held, outcomeOf(held, exit))
+  startReady(attempts, held.binding)
 }
 
 const outcomeOf = (held: Held, exit: Exit.Exit<Outcome>): Outcome =>
@@ -231,15 +323,21 @@ export const charsOf = ({ outcome }: Held): number => {
 
 /** Puts an outcome in line where it belongs, if there is such a place now. */
 export const post = (held: Held): void => {
-  if (held.outcome === undefined || held.isHomeless || !held.binding.isOpen) return
-  held.binding.outbox.add(held)
-  held.binding.wake.unsafeOpen()
+  const { binding } = held
+  if (held.outcome === undefined || held.isHomeless || !binding.isOpen) return
+  binding.outbox.add(held)
+  binding.wake.unsafeOpen()
+  if (isDue(binding)) binding.due.unsafeOpen()
 }
+
+/** Enough has gathered to be worth a message: without it the node would have little more to assign. */
+const isDue = ({ ahead, credit, outbox }: Binding): boolean => outbox.size > (credit + ahead) / 2
 
 /** The worker holds the attempt no longer: answered, or given up. */
 export const drop = (attempts: Attempts, held: Held): void => {
   if (!attempts.held.delete(held.key)) return
   held.binding.held.delete(held)
+  held.binding.ready.delete(held)
   held.binding.outbox.delete(held)
   if (held.outcome !== undefined) {
     attempts.unacked -= 1
@@ -255,6 +353,7 @@ export const rebind = (held: Held, binding: Binding): void => {
     before.held.delete(held)
     before.outbox.delete(held)
     binding.held.add(held)
+    if (before.ready.delete(held)) binding.ready.add(held)
     if (held.fiber !== undefined && !held.isAstray) {
       leave(before)
       binding.running += 1
@@ -275,8 +374,8 @@ export const receive = (
 ): void => {
   switch (message._tag) {
     case "assign":
-      for (const assignment of message.assignments) start(attempts, binding, assignment)
-      return
+      for (const assignment of message.assignments) take(attempts, binding, assignment)
+      return startReady(attempts, binding)
     case "cancel":
       for (const ref of message.attempts) {
         const held = attempts.held.get(keyOf(ref))
@@ -285,6 +384,6 @@ export const receive = (
       return
     case "hungry":
       binding.hungry = message.hungry
-      return attempts.changed()
+      return attempts.rebalance()
   }
 }

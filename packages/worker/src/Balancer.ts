@@ -1,6 +1,6 @@
 /** Moves idle credit to where runs wait for it, by the rules of `Credit.ts`. */
 import { Duration, Effect, Either, Runtime } from "effect"
-import type { Attempts, Binding } from "./Attempts.js"
+import { type Attempts, type Binding, startReady } from "./Attempts.js"
 import { targets } from "./Credit.js"
 
 export interface Balancer {
@@ -12,16 +12,22 @@ export interface Balancer {
   isPaused: boolean
   /** Somebody has less than it should: ends of attempts matter. */
   isWanting: boolean
+  /** A round is to come when what nodes have used lately no longer counts. */
+  looksAgain: boolean
   /** Open when there may be something to do. */
   readonly wake: Effect.Latch
 }
 
 /** Shortest time between two rounds: a burst of changes makes one. */
 const roundPause = Duration.millis(20)
+/** How long what a node has used of its share counts as used, ms. */
+const peakMs = 250
 /** Time limit of one credit call: a frozen node holds the others up no longer. */
 const callTimeout = Duration.millis(250)
 /** Credit calls at once: more nodes than that make a round of several steps. */
 const callsMax = 64
+/** What a node that has not answered may have ahead: it is told again. */
+const unknown = -1
 /** How long a node that missed it is left alone. */
 const quietTime = Duration.seconds(2)
 
@@ -41,22 +47,27 @@ export const round = (balancer: Balancer): Effect.Effect<void> =>
   Effect.gen(function*() {
     const { attempts } = balancer
     const open = [...balancer.bindings]
+    const room = capacity(balancer)
     const wanted = targets(
-      capacity(balancer),
+      room,
       open.map((binding) => ({
         credit: binding.credit,
-        running: binding.running,
+        running: usedOf(binding),
         hungry: binding.hungry,
         leaving: !binding.isListed()
       }))
     )
+    // In proportion: what waits for a node starts in the slots of its share.
+    const aheadOf = (credit: number) => room === 0 ? 0 : Math.floor(attempts.pace.allowed * credit / balancer.slots)
     const isBelow = (binding: Binding, index: number) => wanted[index]! < binding.credit
     // More may be counted than is out, when an attempt ended while its node answered: ask again.
     const isDoubtful = (binding: Binding) => binding.ceiling > binding.credit && binding.held.size < binding.ceiling
     yield* Effect.forEach(
       open,
       (binding, index) =>
-        isBelow(binding, index) || isDoubtful(binding) ? setCredit(binding, wanted[index]!, "lower") : Effect.void,
+        isBelow(binding, index) || isDoubtful(binding)
+          ? setCredit(attempts, binding, { credit: wanted[index]!, ahead: aheadOf(wanted[index]!) }, "lower")
+          : Effect.void,
       { concurrency: callsMax, discard: true }
     )
     const raises: Array<Effect.Effect<void>> = []
@@ -66,20 +77,49 @@ export const round = (balancer: Balancer): Effect.Effect<void> =>
         const more = Math.min(wanted[index]! - binding.credit, free)
         if (binding.hungry !== isHungry || more <= 0 || !binding.isOpen || isQuiet(binding)) continue
         free -= more
-        raises.push(setCredit(binding, binding.credit + more, "raise"))
+        const credit = binding.credit + more
+        raises.push(setCredit(attempts, binding, { credit, ahead: aheadOf(credit) }, "raise"))
       }
     }
     yield* Effect.all(raises, { concurrency: callsMax, discard: true })
+    yield* Effect.forEach(open, (binding) => {
+      const { ahead, credit } = binding
+      return ahead === aheadOf(credit)
+        ? Effect.void
+        : setCredit(attempts, binding, { credit, ahead: aheadOf(credit) }, "raise")
+    }, { concurrency: callsMax, discard: true })
     balancer.isWanting = open.some((binding, index) =>
       binding.credit !== wanted[index] || binding.ceiling > binding.credit
     )
     if (open.some(isQuiet)) Runtime.runFork(attempts.runtime, Effect.delay(balancer.wake.open, quietTime))
+    // What was used until now may be free for others soon, though no attempt ends.
+    const isSettling = isUneven(balancer) && open.some(({ hungry, peak, running }) => !hungry && peak > running)
+    if (isSettling && !balancer.looksAgain) {
+      balancer.looksAgain = true
+      const look = Effect.sync(() => {
+        balancer.looksAgain = false
+        balancer.wake.unsafeOpen()
+      })
+      Runtime.runFork(attempts.runtime, Effect.delay(look, peakMs))
+    }
   })
 
-/** Asked after each attempt: no copy of the set. */
-export const isAnyHungry = ({ bindings }: Balancer): boolean => {
-  for (const binding of bindings) if (binding.hungry) return true
-  return false
+/** Some nodes are hungry and others are not. Asked after each attempt: no copy of the set. */
+export const isUneven = ({ bindings }: Balancer): boolean => {
+  let hungry = 0
+  for (const binding of bindings) if (binding.hungry) hungry += 1
+  return hungry > 0 && hungry < bindings.size
+}
+
+/** What a node uses of its share: the most it used lately, as moving credit for a moment gains nothing. */
+const usedOf = (binding: Binding): number => {
+  const used = Math.max(binding.peak, binding.running)
+  const now = performance.now()
+  if (now - binding.peakSince > peakMs) {
+    binding.peak = binding.running
+    binding.peakSince = now
+  }
+  return used
 }
 
 /** Slots for attempts of attached nodes: others may still be occupied by attempts whose node is gone. */
@@ -99,24 +139,34 @@ const used = ({ attempts, bindings }: Balancer): number => {
 const isQuiet = (binding: Binding): boolean => binding.isOpen && performance.now() < binding.quietUntil
 
 /** A raise counts from before the call, a lowering only from its answer: the sum is never above the slots. */
-const setCredit = (binding: Binding, credit: number, direction: "raise" | "lower"): Effect.Effect<void> =>
+const setCredit = (
+  attempts: Attempts,
+  binding: Binding,
+  { ahead, credit }: { readonly credit: number; readonly ahead: number },
+  direction: "raise" | "lower"
+): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (isQuiet(binding) || !binding.isOpen) return Effect.void
+    const promised = binding.ceiling
     if (direction === "raise") {
       binding.ceiling += credit - binding.credit
       binding.credit = credit
+      startReady(attempts, binding)
     }
-    return binding.session.setCredit(credit).pipe(
+    binding.ahead = ahead
+    return binding.session.setCredit(credit, ahead).pipe(
       Effect.disconnect,
       Effect.timeout(callTimeout),
       Effect.either,
       Effect.map((answer) => {
         if (Either.isLeft(answer)) {
           // Whether the node has heard it is unknown: the larger number counts until a call is answered.
+          binding.ahead = unknown
           binding.quietUntil = performance.now() + Duration.toMillis(quietTime)
         } else if (direction === "lower") {
           binding.credit = credit
-          binding.ceiling = Math.max(credit, answer.right)
+          // No more than was promised has a slot; the rest of what is out waits.
+          binding.ceiling = Math.max(credit, Math.min(answer.right, promised))
         }
       })
     )

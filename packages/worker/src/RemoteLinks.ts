@@ -26,6 +26,8 @@ const refreshPause = Duration.millis(100)
 const listTimeout = Duration.seconds(2)
 /** Time until a node has confirmed an attachment. */
 const attachTimeout = Duration.seconds(5)
+/** A message costs both sides a good part of a millisecond: outcomes wait that long for company (decisions/0006). */
+const gatherMs = 2
 /** How long a goodbye may hold up a shutdown. */
 const goodbyeTimeout = Duration.seconds(1)
 
@@ -132,6 +134,7 @@ const sessionOf = (connection: NodeConnection, session: {
     })
   return {
     leaseMs,
+    gatherMs,
     report: (reports) =>
       Effect.suspend(() => {
         const payload = { sessionId, reports: encodeOutcomes(reports) }
@@ -143,8 +146,8 @@ const sessionOf = (connection: NodeConnection, session: {
         const call = connection.call("Announce", (client) => client.Announce(payload))
         return ask("announce", Effect.flatMap(call, decodeAttempts))
       }),
-    setCredit: (credit) =>
-      ask("setCredit", connection.call("SetCredit", (client) => client.SetCredit({ sessionId, credit }))),
+    setCredit: (credit, ahead) =>
+      ask("setCredit", connection.call("SetCredit", (client) => client.SetCredit({ sessionId, credit, ahead }))),
     heartbeat: ask("heartbeat", connection.call("Heartbeat", (client) => client.Heartbeat({ sessionId }))),
     closed: Deferred.await(closed)
   }

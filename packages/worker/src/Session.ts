@@ -1,10 +1,12 @@
 /** A worker's dealings with one node: attach, report, announce, heartbeat; again after each loss while it is listed. */
 import { ClusterUnavailable } from "@orrery/core/Errors"
-import type { AttemptRef, NodeLink, OutcomeAnswer, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
+import type { NodeLink, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
 import { Duration, Effect, Either, Schedule, type Scope } from "effect"
-import type { Binding, Held } from "./Attempts.js"
+import type { Binding } from "./Attempts.js"
+import * as Ahead from "./Ahead.js"
 import * as Attempts from "./Attempts.js"
 import type { Balancer } from "./Balancer.js"
+import * as Reports from "./Reports.js"
 
 /** A node that is or was listed. */
 export interface NodeState {
@@ -30,12 +32,11 @@ export const reattachSchedule = Schedule.exponential("20 millis", 2).pipe(
 /** Pause after a session ended: a node that closes each session at once is not attached to in a tight loop. */
 const sessionPause = Duration.millis(20)
 const attachTimeout = Duration.seconds(5)
-/** Pause before a report or an announcement that failed is repeated. */
+/** Pause before an announcement that failed is repeated. */
 const repeatPause = Duration.millis(50)
-/** Under way at once, per session. */
-const reportsInFlightMax = 16
-const reportRowsMax = 1_000
-const reportCharsMax = 4 * 1024 * 1024
+/** An attempt that waits for a slot is looked at this often, and given back when it was seen waiting so many times. */
+const lookPause = Duration.millis(50)
+const looksMax = 5
 /** Heartbeats per lease. */
 const heartbeats = 4
 /** Part of the lease after which the worker no longer counts on it, if nothing was answered. */
@@ -72,14 +73,17 @@ const attachOnce = (sessions: Sessions, node: NodeState): Effect.Effect<void, Cl
       () =>
         Effect.sync(() => {
           binding.isOpen = false
+          // Whoever owns them next is told that they have not begun.
+          for (const held of binding.ready) Attempts.giveBack(attempts, held)
           for (const [partitionId, owner] of sessions.owners) if (owner === binding) sessions.owners.delete(partitionId)
           balancer.bindings.delete(binding)
           balancer.wake.unsafeOpen()
         })
     )
     yield* Effect.forkIn(watchLease(sessions, binding), sessions.scope)
-    yield* Effect.forkScoped(reportAll(sessions, binding))
+    yield* Effect.forkScoped(Reports.sendAll(attempts, binding))
     yield* Effect.forkScoped(beat(binding))
+    yield* Effect.forkScoped(giveBackLingering(attempts, binding, balancer))
     yield* Effect.forkScoped(inbox.open(binding))
     // The same incarnation of the node: it owns what it owned, and need not say so again.
     for (const partitionId of partitionsOf(sessions, link.node)) inbox.announce(partitionId)
@@ -95,11 +99,18 @@ const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): E
     isOpen: true,
     lastAnswer: sentAt,
     held: new Set(),
+    ready: new Set(),
+    lingering: Effect.unsafeMakeLatch(false),
+    isStarting: false,
     running: 0,
+    peak: 0,
+    peakSince: sentAt,
     outbox: new Set(),
     wake: Effect.unsafeMakeLatch(false),
+    due: Effect.unsafeMakeLatch(false),
     lost: Effect.unsafeMakeLatch(false),
     credit: 0,
+    ahead: 0,
     ceiling: 0,
     hungry: false,
     quietUntil: 0
@@ -178,7 +189,7 @@ const announceHeld = (sessions: Sessions, binding: Binding, partitionId: number)
     const { attempts } = sessions
     const moved = Attempts.heldOf(attempts, partitionId)
     const sentAt = performance.now()
-    return binding.session.announce(partitionId, moved.map(refOf)).pipe(
+    return binding.session.announce(partitionId, moved.map(Attempts.refOf)).pipe(
       Effect.either,
       Effect.map((answer) => {
         // Once somebody else has said that it is theirs, they are told.
@@ -194,74 +205,32 @@ const announceHeld = (sessions: Sessions, binding: Binding, partitionId: number)
             Attempts.post(held)
           }
         }
+        Attempts.startReady(attempts, binding)
         sessions.balancer.wake.unsafeOpen()
         return true
       })
     )
   })
 
-const refOf = ({ assignment }: Held): AttemptRef => ({
-  partitionId: assignment.partitionId,
-  runId: assignment.runId,
-  attempt: assignment.attempt,
-  lease: assignment.lease
-})
-
 /**
- * Several reports in flight: an owner answers after its commit, and work must not wait for that. What ends while all of
- * them are under way goes with the next.
+ * What waits for a slot for long goes back: another worker may have one free. Counted in looks, not in time: after a
+ * pause of the process nothing has waited for a slot.
  */
-const reportAll = (sessions: Sessions, binding: Binding): Effect.Effect<never, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const permits = yield* Effect.makeSemaphore(reportsInFlightMax)
-    return yield* binding.wake.await.pipe(
-      Effect.zipRight(permits.take(1)),
-      // The fibers that are ready to run now may end more attempts.
-      Effect.zipRight(Effect.yieldNow()),
-      Effect.zipRight(Effect.suspend(() => {
-        const batch = takeBatch(binding)
-        const sent = batch.length === 0 ? Effect.void : reportOnce(sessions, binding, batch)
-        return Effect.forkScoped(Effect.ensuring(sent, permits.release(1)))
-      })),
-      Effect.forever
-    )
-  })
-
-const reportOnce = (sessions: Sessions, binding: Binding, batch: ReadonlyArray<Held>): Effect.Effect<void> => {
-  const sentAt = performance.now()
-  const reports = batch.map((held) => ({ ...refOf(held), outcome: held.outcome! }))
-  return Effect.flatMap(Effect.either(binding.session.report(reports)), (answer) => {
-    if (Either.isLeft(answer)) return repeat(batch, binding)
-    binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
-    batch.forEach((held, index) => settle(sessions, binding, held, answer.right[index]))
-    return Effect.void
-  })
-}
-
-const repeat = (batch: ReadonlyArray<Held>, binding: Binding): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    for (const held of batch) if (held.binding === binding && binding.held.has(held)) Attempts.post(held)
-    return Effect.sleep(repeatPause)
-  })
-
-const takeBatch = (binding: Binding): ReadonlyArray<Held> => {
-  const batch: Array<Held> = []
-  let chars = 0
-  for (const held of binding.outbox) {
-    if (batch.length >= reportRowsMax || chars >= reportCharsMax) return batch
-    chars += Attempts.charsOf(held)
-    batch.push(held)
-    binding.outbox.delete(held)
-  }
-  binding.wake.unsafeClose()
-  return batch
-}
-
-const settle = (sessions: Sessions, binding: Binding, held: Held, answer: OutcomeAnswer | undefined): void => {
-  if (answer !== "not-owner" && answer !== undefined) return Attempts.drop(sessions.attempts, held)
-  // Meanwhile another node may have said `owned`: then it is in line there already.
-  if (held.binding === binding) held.isHomeless = true
-}
+const giveBackLingering = (attempts: Attempts.Attempts, binding: Binding, balancer: Balancer): Effect.Effect<never> =>
+  Effect.zipRight(binding.lingering.await, Effect.sleep(lookPause)).pipe(
+    Effect.zipRight(Effect.sync(() => {
+      binding.lingering.unsafeClose()
+      for (const held of binding.ready) held.looks += 1
+      const late = [...binding.ready].filter((held) => held.looks >= looksMax)
+      if (late.length > 0) {
+        Ahead.noteStall(attempts.pace, !Attempts.hasBegunSince(binding, late[0]!.since + Duration.toMillis(lookPause)))
+        balancer.wake.unsafeOpen()
+        for (const held of late) Attempts.giveBack(attempts, held)
+      }
+      Attempts.startReady(attempts, binding)
+    })),
+    Effect.forever
+  )
 
 const beat = (binding: Binding): Effect.Effect<never> => {
   const interval = Duration.millis(binding.session.leaseMs / heartbeats)

@@ -6,7 +6,7 @@
  * - no handler runs on after 0.8 of a lease in which no answer came: another worker may have the run soon after
  * - when the scope closes, handlers may end for `shutdownGrace`; the rest is handed back and counts as no attempt
  *
- * Bounds: running handlers by `slots`; outcomes waiting for an answer by about `unackedMax` and `unackedCharsMax`.
+ * Bounds: running handlers by `slots`; attempts that wait for a slot by `Ahead`; outcomes waiting for an answer by about `unackedMax` and `unackedCharsMax`.
  * Above them all credit is taken back, so nothing new starts (but what begins in those milliseconds), and nothing need
  * be dropped. What no owner has asked for within `homelessMax` is dropped: its lease is long over, and the run has been
  * given to another worker.
@@ -15,6 +15,7 @@ import { Handlers } from "@orrery/core/Handlers"
 import { type NodeLink, NodeLinks } from "@orrery/core/WorkerProtocol"
 import { Duration, Effect, FiberSet, Layer, Scope } from "effect"
 import { randomUUID } from "node:crypto"
+import * as Ahead from "./Ahead.js"
 import * as Attempts from "./Attempts.js"
 import * as Balancer from "./Balancer.js"
 import * as Session from "./Session.js"
@@ -69,13 +70,15 @@ const makeBalancer = (options: WorkerOptions, handlers: Handlers["Type"]) =>
       handlers,
       runtime: yield* Effect.runtime<never>(),
       cancelGraceMs: Duration.toMillis(options.cancelGrace ?? "10 seconds"),
+      pace: Ahead.makePace(options.slots),
       held: new Map(),
       running: 0,
       unacked: 0,
       unackedChars: 0,
       isStopping: false,
       watchers: new Set(),
-      changed: () => changed()
+      changed: () => changed(),
+      rebalance: () => balancer.wake.unsafeOpen()
     }
     const balancer: Balancer.Balancer = {
       attempts,
@@ -83,6 +86,7 @@ const makeBalancer = (options: WorkerOptions, handlers: Handlers["Type"]) =>
       bindings: new Set(),
       isPaused: false,
       isWanting: false,
+      looksAgain: false,
       wake: yield* Effect.makeLatch(false)
     }
     const changed = (): void => {
@@ -93,7 +97,7 @@ const makeBalancer = (options: WorkerOptions, handlers: Handlers["Type"]) =>
       const isPaused = unacked > unackedMax * part || unackedChars > unackedCharsMax * part
       const mayMove = balancer.isWanting || isPaused !== balancer.isPaused
       balancer.isPaused = isPaused
-      if (mayMove || Balancer.isAnyHungry(balancer)) balancer.wake.unsafeOpen()
+      if (mayMove || Balancer.isUneven(balancer)) balancer.wake.unsafeOpen()
     }
     return balancer
   })
@@ -146,6 +150,7 @@ const shutDown = ({ attempts, balancer }: Session.Sessions, grace: Duration.Dura
     const until = (isReached: () => boolean, limit: Duration.Duration) =>
       reached(attempts, isReached).pipe(Effect.interruptible, Effect.timeoutOption(limit))
     const isEnded = () => attempts.unacked === attempts.held.size
+    for (const held of attempts.held.values()) Attempts.giveBack(attempts, held)
     yield* Balancer.round(balancer)
     yield* until(isEnded, grace)
     for (const held of [...attempts.held.values()]) Attempts.stop(attempts, held, "interrupt")

@@ -27,6 +27,10 @@ export interface FakeNode {
   readonly announced: Array<{ readonly partitionId: number; readonly held: ReadonlyArray<AttemptRef> }>
   readonly state: {
     credit: number
+    /** May be out beyond the credit. */
+    ahead: number
+    /** Calls of `report`. */
+    calls: number
     attached: number
     goodbyes: number
     heartbeats: number
@@ -57,7 +61,7 @@ export const assignment = (fields: Partial<Assignment> = {}): Assignment => ({
 
 export const make = (
   name: string,
-  options: { readonly leaseMs?: number; readonly onCredit?: () => void } = {}
+  options: { readonly leaseMs?: number; readonly gatherMs?: number; readonly onCredit?: () => void } = {}
 ): FakeNode => {
   let deliver: ((message: ToWorker) => void) | undefined
   let closed = Deferred.unsafeMake<void>(FiberId.none)
@@ -67,6 +71,8 @@ export const make = (
   const announced: Array<{ readonly partitionId: number; readonly held: ReadonlyArray<AttemptRef> }> = []
   const state: FakeNode["state"] = {
     credit: 0,
+    ahead: 0,
+    calls: 0,
     attached: 0,
     goodbyes: 0,
     heartbeats: 0,
@@ -85,7 +91,7 @@ export const make = (
   }
   const pump = (): void => {
     const some: Array<Assignment> = []
-    while (waiting.length > 0 && out.size < state.credit) {
+    while (waiting.length > 0 && out.size < state.credit + state.ahead) {
       const next = waiting.shift()!
       out.set(next.runId, next)
       some.push(next)
@@ -103,6 +109,7 @@ export const make = (
     deliver = undefined
     state.isHungry = false
     state.credit = 0
+    state.ahead = 0
     Deferred.unsafeDone(closed, Effect.void)
   }
 
@@ -126,9 +133,11 @@ export const make = (
         pump()
         return {
           leaseMs: options.leaseMs ?? 10_000,
+          gatherMs: options.gatherMs ?? 0,
           report: (batch) =>
             Effect.flatMap(
               call(() => {
+                state.calls += 1
                 for (const report of batch) out.delete(report.runId)
                 pump()
                 return batch.map((report) => ({ report, answer: state.answer(report) }))
@@ -145,9 +154,9 @@ export const make = (
               announced.push({ partitionId, held })
               return state.givenUp(held)
             }),
-          setCredit: (credit) =>
+          setCredit: (credit, ahead) =>
             call(() => {
-              state.credit = credit
+              Object.assign(state, { credit, ahead })
               options.onCredit?.()
               pump()
               return out.size

@@ -1,41 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Attempt, type Handler, Handlers, layer as handlersLayer } from "@orrery/core/Handlers"
+import { Attempt } from "@orrery/core/Handlers"
 import type { Outcome } from "@orrery/core/Run"
 import { type NodeLink, NodeLinks } from "@orrery/core/WorkerProtocol"
-import { Deferred, Effect, Exit, Layer, Random, Scope } from "effect"
-import * as LocalLinks from "../src/LocalLinks.js"
-import * as Worker from "../src/Worker.js"
+import { Deferred, Effect, Layer, Random } from "effect"
+import { aheadMin } from "../src/Ahead.js"
 import * as FakeNode from "./FakeNode.js"
 import { assignment, eventually } from "./FakeNode.js"
+import { start } from "./startWorker.js"
 
 const success = (result: string): Outcome => ({ _tag: "success", result })
-
-interface Started {
-  /** Ends as the program that holds the worker would. */
-  readonly stop: Effect.Effect<void>
-}
-
-const start = (
-  handlers: { readonly [task: string]: Handler },
-  nodes: ReadonlyArray<FakeNode.FakeNode> | { readonly layer: Layer.Layer<NodeLinks> },
-  options: Partial<Worker.WorkerOptions> = {}
-) =>
-  Effect.gen(function*() {
-    const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
-    const tasks = Layer.effectDiscard(Effect.gen(function*() {
-      const registry = yield* Handlers
-      for (const [task, handler] of Object.entries(handlers)) yield* registry.register(task, handler)
-    }))
-    const nodeLinks = "layer" in nodes ? nodes.layer : LocalLinks.layer(nodes.map((node) => node.link))
-    yield* Worker.layer({ slots: 4, shutdownGrace: "100 millis", cancelGrace: "200 millis", ...options }).pipe(
-      Layer.provide(tasks),
-      Layer.provide(handlersLayer),
-      Layer.provide(nodeLinks),
-      Layer.buildWithScope(scope)
-    )
-    const started: Started = { stop: Scope.close(scope, Exit.void) }
-    return started
-  })
 
 /** A list of links the test changes. */
 const changing = (first: ReadonlyArray<NodeLink>) => {
@@ -123,8 +96,10 @@ describe("Worker", { timeout: 30_000 }, () => {
       let running = 0
       let runningMax = 0
       let creditMax = 0
+      let aheadMax = 0
       const look = () => {
         creditMax = Math.max(creditMax, nodes.reduce((sum, node) => sum + node.state.credit, 0))
+        aheadMax = Math.max(aheadMax, nodes.reduce((sum, node) => sum + node.state.ahead, 0))
       }
       const nodes = [FakeNode.make("a", { onCredit: look }), FakeNode.make("b", { onCredit: look })]
       yield* start(
@@ -156,6 +131,8 @@ describe("Worker", { timeout: 30_000 }, () => {
 
       assert.isAtMost(runningMax, slots)
       assert.isAtMost(creditMax, slots)
+      assert.isAtMost(aheadMax, aheadMin)
+      assert.isAtLeast(aheadMax, 1)
       assert.isAtLeast(runningMax, slots - 1)
     }))
 
