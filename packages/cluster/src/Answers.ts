@@ -1,14 +1,11 @@
-/** Answers of an actor that come one by one, gathered for the call that waits for all of them. Objects, not closures: these are made once per run. */
+/**
+ * Answers of an actor that come one by one, gathered for the call that waits for all of them. Objects, not closures: these
+ * are made once per run.
+ */
 import type { Waiter } from "@orrery/core/Entry"
 import type { OutcomeAnswer } from "@orrery/core/WorkerProtocol"
 import { Effect } from "effect"
 import { type NotOwner, notOwner, type RowAnswer } from "./ActorHost.js"
-
-/** The answer that a caller waits for. */
-export interface Place {
-  readonly to: RowAnswers
-  readonly at: number
-}
 
 /** The answers to one enqueue. */
 export class RowAnswers {

@@ -3,15 +3,14 @@
  * lets answers out only after the commit they rest on (P10).
  *
  * One batch of changes is in flight at the journal; what is decided meanwhile gathers in `writes`, one per run: a later
- * change of a run replaces an earlier one that was not sent. New runs travel beside it, in at most two batches. Everything happens in `pump`, on the node's event loop, without
- * fibers: fibers carry only commits and page reads.
+ * change of a run replaces an earlier one that was not sent. New runs travel beside it (`Arrivals`). Everything happens in
+ * `pump`, on the node's event loop, without fibers: fibers carry only commits and page reads.
  *
  * An actor ends by being closed (its shard moves, or it is idle), or by itself when it is fenced or cannot know what
  * became of a commit. Then its memory is worthless: what waits on it is told to ask the owner anew.
  */
-import type { StoreUnavailable } from "@orrery/core/Errors"
-import { Overloaded } from "@orrery/core/Errors"
-import type { Committed, JournalBatch, RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
+import type { Overloaded, StoreUnavailable } from "@orrery/core/Errors"
+import type { Committed, JournalBatch, RunFinish, RunUpdate } from "@orrery/core/Journal"
 import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
 import type { Entry, Load, Waiter, WorkerPool } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
@@ -20,54 +19,29 @@ import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
 import type { CancelAnswer } from "@orrery/core/Runs"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
-import { type Place, ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
+import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
+import { type Arrival, Arrivals } from "./Arrivals.js"
 import { groupByWorker } from "./groupByWorker.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
 
-/** Runs of one commit of one actor. */
+/** Changes of one commit of one actor. */
 const batchRowsMax = 1_000
-/** Payload bytes of one commit of one actor: 4 MiB. */
-const batchBytesMax = 4 * 1024 * 1024
-/** Batches of new runs under way: the second is made while the database works on the first. */
-const insertsInFlightMax = 2
-/** Enqueued runs that wait for their commit; beyond, `Overloaded`. */
-export const pendingRunsMax = 20_000
-/** Bytes of the same: 32 MiB. */
-export const pendingBytesMax = 32 * 1024 * 1024
 /** Unwritten changes at which nothing new is started: the database is not keeping up. */
 const pendingWritesMax = 2_000
-const retryAfterMs = 200
 /** Pause after a page could not be read, or the journal was full. */
 const pause = Duration.millis(200)
 const closeDeadline = Duration.seconds(5)
-
-/** A new run on its way to the journal. */
-interface Insert {
-  readonly run: StoredRun
-  readonly resend: boolean
-  readonly place: Place
-  /** The same request came again before the commit. */
-  others: Array<Place> | undefined
-}
-
-const answerInsert = ({ others, place }: Insert, answer: RowAnswer | NotOwner): void => {
-  place.to.set(place.at, answer)
-  if (others !== undefined) { for (const other of others) other.to.set(other.at, answer) }
-}
 
 export class QueueActor {
   readonly partitionId: number
   readonly epoch: number
   readonly machine: QueueMachine
-  private inserts: Array<Insert> = []
-  private readonly unwritten = new Map<RunId, Insert>()
-  private insertBytes = 0
+  private readonly arrivals = new Arrivals()
   /** Entries with something unwritten, oldest first; and those of the commit under way. */
   private writes: Array<Entry> = []
   private sent: Array<Entry> = []
   /** Made known after this turn's commit is on its way: handlers that need no fiber run at once. */
   private assignments: QueueMachine["out"]["assignments"] = []
-  private insertsInFlight = 0
   private isWriting = false
   private pumping = false
   private closing = false
@@ -125,56 +99,7 @@ export class QueueActor {
     if (problem !== undefined) return to.set(at, problem)
     // Stored already, by an earlier sending of the same request.
     if (this.machine.knows(request.id)) return to.set(at, "stored")
-    const twin = this.unwritten.get(request.id)
-    if (twin !== undefined) {
-      twin.others ??= []
-      twin.others.push({ to, at })
-      return
-    }
-    if (this.inserts.length >= pendingRunsMax) {
-      const actual = this.inserts.length
-      return to.set(
-        at,
-        new Overloaded({ what: "runs waiting to be written", limit: pendingRunsMax, actual, retryAfterMs })
-      )
-    }
-    if (this.insertBytes + request.payload.length > pendingBytesMax) {
-      const actual = this.insertBytes
-      return to.set(
-        at,
-        new Overloaded({ what: "bytes waiting to be written", limit: pendingBytesMax, actual, retryAfterMs })
-      )
-    }
-    // Whole milliseconds: `ceil`, so that no run is early by a fraction.
-    const scheduledAt = Math.ceil(request.when._tag === "delay" ? now + request.when.ms : Math.max(request.when.ms, 0))
-    const due = request.when._tag === "delay" ? request.when.ms === 0 : scheduledAt <= now
-    const dueAt = due ? Math.floor(now) : scheduledAt
-    this.insertBytes += request.payload.length
-    const insert: Insert = {
-      run: {
-        id: request.id,
-        seq: this.machine.nextNumber(),
-        task: request.task,
-        priority: request.priority,
-        createdAt: Math.floor(now),
-        payload: request.payload,
-        policy: request.policy,
-        state: due ? "ready" : "scheduled",
-        scheduledAt: dueAt,
-        orderKey: this.machine.orderKeyOf(dueAt, request.priority),
-        attempt: 0,
-        crashes: 0,
-        lease: 0,
-        worker: null,
-        failure: null,
-        startedAt: null
-      },
-      resend: request.resend,
-      place: { to, at },
-      others: undefined
-    }
-    this.unwritten.set(request.id, insert)
-    this.inserts.push(insert)
+    this.arrivals.add(request, now, this.machine, to, at)
   }
 
   /** One answer per report, after the commit. */
@@ -286,7 +211,7 @@ export class QueueActor {
 
   /** Nothing waits, runs, or is on its way to the database. */
   get isIdle(): boolean {
-    return this.inserts.length === 0 && this.writes.length === 0 && this.insertsInFlight === 0 && !this.isWriting &&
+    return this.arrivals.isEmpty && this.writes.length === 0 && !this.isWriting &&
       this.watchers.size === 0 &&
       this.machine.isIdle
   }
@@ -298,7 +223,7 @@ export class QueueActor {
     return Effect.iterate(undefined, {
       while: () =>
         this.stopReason === undefined &&
-        (this.insertsInFlight > 0 || this.isWriting || this.writes.length > 0 || this.inserts.length > 0),
+        (this.isWriting || this.writes.length > 0 || !this.arrivals.isEmpty),
       body: () => Effect.sleep("5 millis")
     }).pipe(
       Effect.timeoutOption(closeDeadline),
@@ -369,29 +294,19 @@ export class QueueActor {
   }
 
   private flush(): void {
-    // A second batch beside the first only when it is full: half of one would rather grow.
-    while (
-      this.inserts.length > 0
-      && (this.insertsInFlight === 0 ||
-        (this.insertsInFlight < insertsInFlightMax && this.inserts.length >= batchRowsMax))
-    ) this.flushInserts()
+    for (let batch = this.arrivals.take(); batch !== undefined; batch = this.arrivals.take()) this.flushArrivals(batch)
     if (!this.isWriting && this.writes.length > 0) this.flushWrites()
   }
 
-  private flushInserts(): void {
-    this.insertsInFlight += 1
-    const inserts = this.takeInserts()
+  private flushArrivals(batch: ReadonlyArray<Arrival>): void {
     this.commit(
-      { inserts, updates: [], finishes: [] },
-      (committed) => this.inserted(inserts, committed),
-      (overloaded) => {
-        // Nothing was written: callers are told.
-        this.insertsInFlight -= 1
-        for (const insert of inserts) {
-          this.unwritten.delete(insert.run.id)
-          answerInsert(insert, overloaded)
-        }
-      }
+      { inserts: batch, updates: [], finishes: [] },
+      ({ duplicates }) => {
+        for (const { run } of batch) if (!duplicates.has(run.id)) this.machine.admitNew(run)
+        this.arrivals.settle(batch, "stored")
+      },
+      // Nothing was written: callers are told.
+      (overloaded) => this.arrivals.settle(batch, overloaded)
     )
   }
 
@@ -432,28 +347,6 @@ export class QueueActor {
         }
       })
     )
-  }
-
-  private takeInserts(): Array<Insert> {
-    let count = 0
-    let bytes = 0
-    for (const { run } of this.inserts) {
-      if (count >= batchRowsMax || (count > 0 && bytes + run.payload.length > batchBytesMax)) break
-      count += 1
-      bytes += run.payload.length
-    }
-    this.insertBytes -= bytes
-    return this.inserts.splice(0, count)
-  }
-
-  private inserted(inserts: ReadonlyArray<Insert>, { duplicates }: Committed): void {
-    this.insertsInFlight -= 1
-    for (const insert of inserts) {
-      const { run } = insert
-      this.unwritten.delete(run.id)
-      if (!duplicates.has(run.id)) this.machine.admitNew(run)
-      answerInsert(insert, "stored")
-    }
   }
 
   private written(): void {
@@ -508,7 +401,7 @@ export class QueueActor {
         Effect.tap((exit) => (Exit.isFailure(exit) ? Effect.sleep(pause) : Effect.void)),
         Effect.map((exit) => {
           if (this.stopReason !== undefined) return
-          if (Exit.isSuccess(exit)) this.machine.loaded(load.task, exit.value.runs, exit.value.complete)
+          if (Exit.isSuccess(exit)) this.machine.loaded(load.task, exit.value.runs, exit.value.complete, this.arrivals)
           else this.machine.loadFailed(load.task)
           this.schedule()
         })
@@ -527,9 +420,7 @@ export class QueueActor {
     if (this.stopReason !== undefined) return
     this.stopReason = reason
     this.alarm.stop()
-    for (const insert of this.unwritten.values()) answerInsert(insert, notOwner)
-    this.unwritten.clear()
-    this.inserts = []
+    this.arrivals.abandon(notOwner)
     for (const entry of [...this.writes, ...this.sent]) {
       tell(entry.waiters, notOwner)
       tell(entry.sentWaiters, notOwner)

@@ -253,15 +253,19 @@ class History {
     return { rows: rows.slice(0, load.limit), complete: rows.length <= load.limit }
   }
 
+  private readonly arriving = { has: (id: RunId) => this.sentInserts.some((run) => run.id === id) }
+
   private readOne() {
     const read = this.reads.shift()
     if (read === undefined) return
     if (this.random() < 0.1) this.machine.loadFailed(read.load.task)
-    else this.machine.loaded(read.load.task, read.rows, read.complete)
+    else this.machine.loaded(read.load.task, read.rows, read.complete, this.arriving)
   }
 
   private readAll() {
-    for (const read of this.reads.splice(0)) this.machine.loaded(read.load.task, read.rows, read.complete)
+    for (const read of this.reads.splice(0)) {
+      this.machine.loaded(read.load.task, read.rows, read.complete, this.arriving)
+    }
   }
 
   /** The owner dies with what it had not committed; unacknowledged inserts are gone, workers are lost. */
@@ -426,6 +430,24 @@ describe("QueueMachine", () => {
     const [again] = machine.out.assignments.splice(0).map((each) => each.assignment)
     machine.outcome(again!, { _tag: "failure", failure: { kind: "defect", tag: "E", message: "" }, retryable: true }, 3)
     assert.deepStrictEqual(settleAll(machine).map((end) => [end.state, end.keep]), [["failed", true]])
+  })
+
+  it("takes a new run in once, though a page shows it before its commit is answered", () => {
+    const machine = new QueueMachine(
+      { partitionId: 7, epoch: 3, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax: 10, bytesMax: 1e6 } },
+      { now: 0, readyTasks: ["a"], hasTimers: false, running: [], adoptUntil: 0 }
+    )
+    const run = stored(machine)
+    machine.tick(0)
+    machine.loaded("a", [run], true, { has: (id) => id === run.id })
+    machine.dispatch(1, one)
+    assert.deepStrictEqual(machine.out.assignments, [])
+
+    machine.admitNew(run)
+    machine.dispatch(2, one)
+    machine.outcome(firstAssignment(machine), { _tag: "success", result: "1" }, 3)
+    settleAll(machine)
+    assert.isTrue(machine.isIdle)
   })
 
   it("writes once what changes twice before it is sent, and again what changes afterwards", () => {

@@ -1,0 +1,150 @@
+/**
+ * New runs on their way to the journal: from the call that brings them to the commit that makes them durable. Bounded in
+ * runs and in bytes of payload; beyond, `Overloaded`.
+ */
+import { Overloaded } from "@orrery/core/Errors"
+import type { StoredRun } from "@orrery/core/Journal"
+import type { QueueMachine } from "@orrery/core/QueueMachine"
+import type { RunId } from "@orrery/core/RunId"
+import type { RunRequest } from "@orrery/core/RunRequest"
+import type { NotOwner, RowAnswer } from "./ActorHost.js"
+import type { RowAnswers } from "./Answers.js"
+
+/** Runs of one commit of one actor. */
+const batchRowsMax = 1_000
+/** Payload bytes of one commit of one actor: 4 MiB. */
+const batchBytesMax = 4 * 1024 * 1024
+/** Batches under way: the second is made while the database works on the first. */
+const inFlightMax = 2
+/** Enqueued runs that wait for their commit. */
+export const pendingRunsMax = 20_000
+/** Bytes of the same: 32 MiB. */
+export const pendingBytesMax = 32 * 1024 * 1024
+const retryAfterMs = 200
+
+/** The answer that a caller waits for. */
+interface Place {
+  readonly to: RowAnswers
+  readonly at: number
+}
+
+export interface Arrival {
+  readonly run: StoredRun
+  readonly resend: boolean
+  readonly place: Place
+  /** The same request came again before the commit. */
+  others: Array<Place> | undefined
+}
+
+const answer = ({ others, place }: Arrival, answer: RowAnswer | NotOwner): void => {
+  place.to.set(place.at, answer)
+  if (others !== undefined) { for (const other of others) other.to.set(other.at, answer) }
+}
+
+export class Arrivals {
+  private waiting: Array<Arrival> = []
+  /** Those that wait and those under way. */
+  private readonly unanswered = new Map<RunId, Arrival>()
+  private bytes = 0
+  private inFlight = 0
+
+  get isEmpty(): boolean {
+    return this.unanswered.size === 0
+  }
+
+  /** It is or may be stored by now, but nobody has been told: it is no run yet. */
+  has(id: RunId): boolean {
+    return this.unanswered.has(id)
+  }
+
+  /** Its request was found good. `now` is the database's. */
+  add(request: RunRequest, now: number, machine: QueueMachine, to: RowAnswers, at: number): void {
+    const twin = this.unanswered.get(request.id)
+    if (twin !== undefined) {
+      twin.others ??= []
+      twin.others.push({ to, at })
+      return
+    }
+    const overloaded = this.overloaded(request.payload.length)
+    if (overloaded !== undefined) return to.set(at, overloaded)
+    const arrival = {
+      run: runOf(request, now, machine),
+      resend: request.resend,
+      place: { to, at },
+      others: undefined
+    }
+    this.bytes += request.payload.length
+    this.unanswered.set(request.id, arrival)
+    this.waiting.push(arrival)
+  }
+
+  /** The next batch to be committed; `undefined` when it is better to wait. */
+  take(): ReadonlyArray<Arrival> | undefined {
+    // A second batch beside the first only when it is full: half of one would rather grow.
+    const mayGo = this.inFlight === 0 || (this.inFlight < inFlightMax && this.waiting.length >= batchRowsMax)
+    if (this.waiting.length === 0 || !mayGo) return undefined
+    let count = 0
+    let bytes = 0
+    for (const { run } of this.waiting) {
+      if (count >= batchRowsMax || (count > 0 && bytes + run.payload.length > batchBytesMax)) break
+      count += 1
+      bytes += run.payload.length
+    }
+    this.bytes -= bytes
+    this.inFlight += 1
+    return this.waiting.splice(0, count)
+  }
+
+  /** What became of a batch that was taken. */
+  settle(batch: ReadonlyArray<Arrival>, result: RowAnswer): void {
+    this.inFlight -= 1
+    for (const arrival of batch) {
+      this.unanswered.delete(arrival.run.id)
+      answer(arrival, result)
+    }
+  }
+
+  /** The actor ends: the fate of all is unknown. */
+  abandon(result: NotOwner): void {
+    for (const arrival of this.unanswered.values()) answer(arrival, result)
+    this.unanswered.clear()
+    this.waiting = []
+  }
+
+  private overloaded(bytes: number): Overloaded | undefined {
+    const refuse = (what: string, limit: number, actual: number) =>
+      new Overloaded({ what, limit, actual, retryAfterMs })
+    if (this.waiting.length >= pendingRunsMax) {
+      return refuse("runs waiting to be written", pendingRunsMax, this.waiting.length)
+    }
+    return this.bytes + bytes > pendingBytesMax
+      ? refuse("bytes waiting to be written", pendingBytesMax, this.bytes)
+      : undefined
+  }
+}
+
+const runOf = (request: RunRequest, now: number, machine: QueueMachine): StoredRun => {
+  const { _tag, ms } = request.when
+  // Whole milliseconds: `ceil`, so that no run is early by a fraction.
+  const scheduledAt = Math.ceil(_tag === "delay" ? now + ms : Math.max(ms, 0))
+  const isDue = _tag === "delay" ? ms === 0 : scheduledAt <= now
+  const dueAt = isDue ? Math.floor(now) : scheduledAt
+  return {
+    id: request.id,
+    seq: machine.nextNumber(),
+    task: request.task,
+    priority: request.priority,
+    createdAt: Math.floor(now),
+    payload: request.payload,
+    policy: request.policy,
+    state: isDue ? "ready" : "scheduled",
+    scheduledAt: dueAt,
+    orderKey: machine.orderKeyOf(dueAt, request.priority),
+    attempt: 0,
+    crashes: 0,
+    lease: 0,
+    worker: null,
+    failure: null,
+    startedAt: null
+  }
+}
