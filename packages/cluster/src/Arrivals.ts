@@ -52,9 +52,12 @@ export class Arrivals {
     return this.unanswered.size === 0
   }
 
-  /** It is or may be stored by now, but nobody has been told: it is no run yet. */
-  has(id: RunId): boolean {
-    return this.unanswered.has(id)
+  /**
+   * This very row is or may be stored by now, but nobody has been told: it is no run yet. A row of the same id with another
+   * number is not meant: that one came with an earlier copy of the request, and is a run already.
+   */
+  isArriving(id: RunId, seq: number): boolean {
+    return this.unanswered.get(id)?.run.seq === seq
   }
 
   /** Its request was found good. `now` is the database's. */

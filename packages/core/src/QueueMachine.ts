@@ -395,14 +395,14 @@ export class QueueMachine {
   }
 
   /**
-   * A page asked for in `out.loads` is there. `arriving`: new runs whose commit has not been answered. They may be in the
+   * A page asked for in `out.loads` is there. `arrivals`: new runs whose commit has not been answered. They may be in the
    * page, but are taken in by `admitNew` only: else one could come, run and be forgotten before that, and come again.
    */
   loaded(
     task: string | undefined,
     runs: ReadonlyArray<StoredRun>,
     complete: boolean,
-    arriving?: { readonly has: (id: RunId) => boolean }
+    arrivals?: { readonly isArriving: (id: RunId, seq: number) => boolean }
   ): void {
     const window = task === undefined ? this.timers : this.ready.get(task)!
     const departed = this.departed.get(window)!
@@ -411,7 +411,8 @@ export class QueueMachine {
     const keyOf = (run: StoredRun) => (task === undefined ? run.scheduledAt : run.orderKey)
     const page: Array<Seat<Entry>> = []
     for (const run of runs) {
-      if (this.entries.has(run.id) || departed.has(run.id) || arriving?.has(run.id) === true) continue
+      if (this.entries.has(run.id) || departed.has(run.id)) continue
+      if (arrivals?.isArriving(run.id, run.seq) === true) continue
       const entry = entryOf(run)
       entry.place = place
       entry.inStoredLine = true

@@ -253,18 +253,20 @@ class History {
     return { rows: rows.slice(0, load.limit), complete: rows.length <= load.limit }
   }
 
-  private readonly arriving = { has: (id: RunId) => this.sentInserts.some((run) => run.id === id) }
+  private readonly arrivals = {
+    isArriving: (id: RunId, seq: number) => this.sentInserts.some((run) => run.id === id && run.seq === seq)
+  }
 
   private readOne() {
     const read = this.reads.shift()
     if (read === undefined) return
     if (this.random() < 0.1) this.machine.loadFailed(read.load.task)
-    else this.machine.loaded(read.load.task, read.rows, read.complete, this.arriving)
+    else this.machine.loaded(read.load.task, read.rows, read.complete, this.arrivals)
   }
 
   private readAll() {
     for (const read of this.reads.splice(0)) {
-      this.machine.loaded(read.load.task, read.rows, read.complete, this.arriving)
+      this.machine.loaded(read.load.task, read.rows, read.complete, this.arrivals)
     }
   }
 
@@ -439,9 +441,18 @@ describe("QueueMachine", () => {
     )
     const run = stored(machine)
     machine.tick(0)
-    machine.loaded("a", [run], true, { has: (id) => id === run.id })
+    const earlier = stored(machine)
+    const isArriving = (id: RunId, seq: number) =>
+      (id === run.id && seq === run.seq) || id === earlier.id && seq !== earlier.seq
+    machine.loaded("a", [run, earlier], true, { isArriving })
     machine.dispatch(1, one)
+    // The other one came with an earlier copy of a request that is arriving again: a run like any other.
+    assert.strictEqual(firstAssignment(machine).runId, earlier.id)
     assert.deepStrictEqual(machine.out.assignments, [])
+    machine.outcome({ partitionId: 7, runId: earlier.id, attempt: 1, lease: machine.find(earlier.id)!.lease }, {
+      _tag: "success",
+      result: "1"
+    }, 2)
 
     machine.admitNew(run)
     machine.dispatch(2, one)
