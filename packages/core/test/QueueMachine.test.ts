@@ -1,6 +1,6 @@
 /**
  * The machine against a model that sees the whole backlog. A seeded history of enqueues, commits that come late, page reads
- * with snapshots of their own, outcomes, lost workers, cancels and take-overs, with windows of a few runs; checked
+ * with snapshots of their own, outcomes, lost workers, cancels, take-overs and repeated requests, with windows of a few runs; checked
  * at each assignment and at the end. `SEED=n` replays one history.
  */
 import { assert, describe, it } from "@effect/vitest"
@@ -43,6 +43,7 @@ class History {
   private sent: Array<Entry> | undefined
   private inserts: Array<StoredRun> = []
   private sentInserts: Array<StoredRun> = []
+  private duplicates: ReadonlySet<RunId> = new Set()
   private reads: Array<{ readonly load: Load; readonly rows: ReadonlyArray<StoredRun>; readonly complete: boolean }> =
     []
   private free = new Map(workers.map((worker) => [worker, 3]))
@@ -83,6 +84,7 @@ class History {
     else if (dice < 0.86) this.cancelOne()
     else if (dice < 0.9) this.loseWorker()
     else if (dice < 0.91) this.machine = this.takeOver()
+    else if (dice < 0.94) this.sendAgain()
     else this.now += Math.floor(this.random() * 40)
     this.turn()
   }
@@ -126,6 +128,15 @@ class History {
         startedAt: null
       })
     }
+  }
+
+  /** A client that had no answer, as after a take-over: as the shell does, only what it does not know goes to the store. */
+  private sendAgain() {
+    const all = [...this.stored.values()]
+    const run = all[Math.floor(this.random() * all.length)]
+    const isUnanswered = run !== undefined && [...this.inserts, ...this.sentInserts].some((each) => each.id === run.id)
+    if (run === undefined || this.machine.knows(run.id) || isUnanswered) return
+    this.inserts.push({ ...run, seq: this.machine.nextNumber(), state: "ready", attempt: 0, lease: 0 })
   }
 
   private collect() {
@@ -211,14 +222,17 @@ class History {
       this.sent = [...this.pending.values()]
       this.pending = new Map()
       this.sentInserts = this.inserts.splice(0)
-      for (const run of this.sentInserts) this.stored.set(run.id, run)
+      this.duplicates = new Set(
+        this.sentInserts.map((run) => run.id).filter((id) => this.stored.has(id) || this.final.has(id))
+      )
+      for (const run of this.sentInserts) if (!this.duplicates.has(run.id)) this.stored.set(run.id, run)
       for (const entry of this.sent) this.apply(entry)
       return
     }
     const { sent, sentInserts } = this
     this.sent = undefined
     this.sentInserts = []
-    for (const run of sentInserts) this.machine.admitNew(run)
+    for (const run of sentInserts) if (!this.duplicates.has(run.id)) this.machine.admitNew(run)
     for (const entry of sent) this.machine.committed(entry)
     this.turn()
   }
@@ -272,7 +286,7 @@ class History {
 
   /** The owner dies with what it had not committed; unacknowledged inserts are gone, workers are lost. */
   private takeOver(): QueueMachine {
-    for (const run of this.inserts.splice(0)) this.enqueued.delete(run.id)
+    for (const run of this.inserts.splice(0)) if (!this.stored.has(run.id)) this.enqueued.delete(run.id)
     this.sent = undefined
     this.sentInserts = []
     this.pending = new Map()
