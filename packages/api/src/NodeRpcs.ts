@@ -118,7 +118,12 @@ const worker = [
   }),
   /** Answers with the attempts out at that moment. */
   Rpc.make("SetCredit", {
-    payload: { sessionId: SessionId, credit: Count, ahead: Count },
+    // A worker of an earlier release does not say how many may wait at it: none.
+    payload: Schema.Struct({
+      sessionId: SessionId,
+      credit: Count,
+      ahead: Schema.optionalWith(Count, { default: () => 0 })
+    }),
     success: Count,
     error: SessionFailure
   }),

@@ -17,9 +17,9 @@ const batchBytesMax = 4 * 1024 * 1024
 /** Batches under way: the second is made while the database works on the first. */
 const inFlightMax = 2
 /** Enqueued runs that wait for their commit. */
-export const pendingRunsMax = 20_000
+const pendingRunsMax = 20_000
 /** Bytes of the same: 32 MiB. */
-export const pendingBytesMax = 32 * 1024 * 1024
+const pendingBytesMax = 32 * 1024 * 1024
 const retryAfterMs = 200
 
 /** The answer that a caller waits for. */
