@@ -81,7 +81,7 @@ export interface WorkerPool {
 export const failureText = (kind: RunFailure["kind"], tag: string, message: string) =>
   JSON.stringify({ kind, tag, message } satisfies RunFailure)
 
-/** FNV-1a of the id and attempt, as a fraction: jitter that a replay repeats. */
+/** FNV-1a of the id and attempt, as a fraction: jitter that a replay repeats, and the partition of a run. */
 export const fraction = (id: string, attempt: number): number => {
   let hash = 0x811c9dc5 ^ attempt
   for (let at = 0; at < id.length; at++) hash = Math.imul(hash ^ id.charCodeAt(at), 0x01000193)

@@ -3,6 +3,7 @@
  * exact over the whole queue. A hot queue gets more; its runs are spread by id, so a request that is sent again finds the
  * partition it went to before. Order is then kept within each partition only.
  */
+import { fraction } from "./Entry.js"
 import { nameLengthMax, namePattern } from "./Name.js"
 
 /** Partitions of one queue. Each is an actor of its own; more than there are cores in the cluster gain nothing. */
@@ -37,14 +38,8 @@ export const partitionOf = (
 ): number => {
   if (partitions.size === 0) return 0
   const count = partitions.get(keyOf(run.namespace, run.queue)) ?? 1
-  return count === 1 ? 0 : hash(run.id) % count
+  // The same on every node, and for good: what was sent again must find its partition.
+  return count === 1 ? 0 : Math.floor(fraction(run.id, 0) * count)
 }
 
 const keyOf = (namespace: string, queue: string): string => `${namespace}|${queue}`
-
-/** FNV-1a: the same on every node and in every release. */
-const hash = (id: string): number => {
-  let value = 0x811c9dc5
-  for (let at = 0; at < id.length; at++) value = Math.imul(value ^ id.charCodeAt(at), 0x01000193)
-  return value >>> 0
-}

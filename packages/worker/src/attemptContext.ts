@@ -1,6 +1,6 @@
 /**
  * The services of one attempt: those of its handler, and `Attempt`. `Context.add` would copy the map of all services for
- * every attempt (2.7 KB and 2 µs of a no-op run of 20); this one only looks in two places.
+ * every attempt (2.7 of the 17 KB that a no-op run left as garbage); this one only looks in two places.
  */
 import { Attempt } from "@orrery/core/Handlers"
 import { Context } from "effect"
