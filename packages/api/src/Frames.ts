@@ -57,11 +57,9 @@ export type ToWorkerFrame = Frame<"toWorker">
 export type AttemptFrame = Frame<"attempts">
 export type OutcomeFrame = Frame<"outcomes">
 
-/** First on the stream of an attachment: the session is known to the node. */
-export interface Attached {
-  readonly _tag: "attached"
-  readonly leaseMs: number
-  readonly sessionId: number
+/** The node has ended the session. */
+export interface Ended {
+  readonly _tag: "ended"
 }
 
 /** Nodes have come or gone: a worker should read the list of nodes, and attach to new ones before they own queues. */
@@ -132,8 +130,6 @@ const isOutcomeRow = (row: ReadonlyArray<unknown>) => {
 
 const isToWorkerBody = (frame: ReadonlyArray<unknown>) => {
   switch (frame[1]) {
-    case "attached":
-      return frame.length === 4 && isInt(frame[2], 1, timeoutMsMax) && isCount(frame[3])
     case "assign":
       return frame.length === 3 && isRows(frame[2], isAssignmentRow)
     case "cancel":
@@ -143,6 +139,7 @@ const isToWorkerBody = (frame: ReadonlyArray<unknown>) => {
     case "hungry":
       return frame.length === 3 && isBit(frame[2])
     case "nodes":
+    case "ended":
       return frame.length === 2
     default:
       return false
@@ -202,12 +199,12 @@ interface Body {
   readonly attempts: readonly [ReadonlyArray<AttemptRow>]
   readonly outcomes: readonly [ReadonlyArray<OutcomeRow>]
   readonly toWorker:
-    | readonly ["attached", leaseMs: number, sessionId: number]
     | readonly ["assign", ReadonlyArray<AssignmentRow>]
     | readonly ["cancel", ReadonlyArray<AttemptRow>]
     | readonly ["owned", partitionId: number, expects: number]
     | readonly ["hungry", Bit]
     | readonly ["nodes"]
+    | readonly ["ended"]
 }
 
 const frameOf = <Kind extends keyof Body>(...body: Body[Kind]) => [frameVersion, ...body] as unknown as Frame<Kind>
@@ -269,10 +266,8 @@ export const encodeAttempts = (refs: ReadonlyArray<AttemptRef>): AttemptFrame =>
   frameOf<"attempts">(refs.map(attemptRow))
 export const decodeAttempts = decoder<"attempts", ReadonlyArray<AttemptRef>>((rows) => rows.map(attemptOf))
 
-export const encodeToWorker = (message: Attached | NodesChanged | ToWorker): ToWorkerFrame => {
+export const encodeToWorker = (message: Ended | NodesChanged | ToWorker): ToWorkerFrame => {
   switch (message._tag) {
-    case "attached":
-      return frameOf<"toWorker">("attached", message.leaseMs, message.sessionId)
     case "assign":
       return frameOf<"toWorker">("assign", message.assignments.map(assignmentRow))
     case "cancel":
@@ -282,14 +277,13 @@ export const encodeToWorker = (message: Attached | NodesChanged | ToWorker): ToW
     case "hungry":
       return frameOf<"toWorker">("hungry", bit(message.hungry))
     case "nodes":
-      return frameOf<"toWorker">("nodes")
+    case "ended":
+      return frameOf<"toWorker">(message._tag)
   }
 }
 
-export const decodeToWorker = decoder<"toWorker", Attached | NodesChanged | ToWorker>((...body) => {
+export const decodeToWorker = decoder<"toWorker", Ended | NodesChanged | ToWorker>((...body) => {
   switch (body[0]) {
-    case "attached":
-      return { _tag: "attached", leaseMs: body[1], sessionId: body[2] }
     case "assign":
       return { _tag: "assign", assignments: body[1].map(assignmentOf) }
     case "cancel":
@@ -299,7 +293,8 @@ export const decodeToWorker = decoder<"toWorker", Attached | NodesChanged | ToWo
     case "hungry":
       return { _tag: "hungry", hungry: body[1] === 1 }
     case "nodes":
-      return { _tag: "nodes" }
+    case "ended":
+      return { _tag: body[0] }
   }
 })
 

@@ -8,11 +8,15 @@
  * limits of the calls are what finds it sooner.
  */
 import { Socket } from "@effect/platform"
-import { NodeSocket } from "@effect/platform-node"
 import { RpcClient, type RpcClientError, type RpcGroup, RpcSerialization } from "@effect/rpc"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { Cause, Deferred, Duration, Effect, Option, Schedule, type Scope } from "effect"
+import * as Net from "node:net"
+import { type FrameCall, pack, unpack, unpackPush } from "./FrameCalls.js"
+import type { ToWorkerFrame } from "./Frames.js"
 import { NodeRpcs } from "./NodeRpcs.js"
+import { bodyBytesMax, kinds, nextCall, Wire } from "./Wire.js"
+import * as WireSocket from "./WireSocket.js"
 
 export type Client = RpcClient.RpcClient<RpcGroup.Rpcs<typeof NodeRpcs>, RpcClientError.RpcClientError>
 
@@ -22,8 +26,6 @@ export type CallError<E> = Exclude<E, RpcClientError.RpcClientError> | ClusterUn
 export interface NodeConnection {
   /** `host:port`. */
   readonly address: string
-  /** For streams. Single calls go through `call`, which knows of losses. */
-  readonly client: Client
   /**
    * One call, ended by its answer, by the loss of the connection or by `timeout` (default `callTimeoutDefault`), the
    * last two as `ClusterUnavailable`; so does a defect of the node's handler. Typed errors of the call pass.
@@ -33,6 +35,14 @@ export interface NodeConnection {
     make: (client: Client) => Effect.Effect<A, E>,
     timeout?: Duration.DurationInput
   ) => Effect.Effect<A, CallError<E>>
+  /** A call that runs travel in; ended as `call` is. */
+  readonly request: <Args extends ReadonlyArray<unknown>, A, E>(
+    call: FrameCall<Args, A, E>,
+    args: Args,
+    timeout?: Duration.DurationInput
+  ) => Effect.Effect<A, E | ClusterUnavailable>
+  /** Takes what the node pushes to the session of this connection, at once and in order. Set it before `attach`. */
+  readonly onPush: (push: (frame: ToWorkerFrame) => void) => void
   /** Completes when the socket is lost or the connection's scope is closed. */
   readonly closed: Effect.Effect<void>
   readonly isOpen: () => boolean
@@ -42,11 +52,8 @@ export interface NodeConnection {
 export const openTimeoutDefault: Duration.DurationInput = "2 seconds"
 /** How long a call may take unless it says otherwise. */
 export const callTimeoutDefault: Duration.DurationInput = "10 seconds"
-/** Undecoded bytes of one message. Both sides must use it: above it the connection is closed. */
-export const messageBytesMax = 32 * 1024 * 1024
-
-/** What both ends of a connection speak. */
-export const serialization = RpcSerialization.layerMsgPackWith({ useRecords: true, maxBufferSize: messageBytesMax })
+/** What both ends speak in the messages of Effect RPC. */
+export const serialization = RpcSerialization.layerMsgPackWith({ useRecords: true, maxBufferSize: bodyBytesMax })
 
 export interface ConnectOptions {
   readonly openTimeout?: Duration.DurationInput
@@ -59,7 +66,6 @@ export const connect = (
 ): Effect.Effect<NodeConnection, ClusterUnavailable, Scope.Scope> =>
   Effect.gen(function*() {
     const { host, port } = yield* parseAddress(address)
-    const opened = yield* Deferred.make<void, ClusterUnavailable>()
     const closed = yield* Deferred.make<void>()
     // The first finalizer, so the last to run: nothing may wait on a connection whose scope is gone.
     const state = { isOpen: true }
@@ -68,60 +74,134 @@ export const connect = (
       return Deferred.succeed(closed, undefined)
     })
     yield* Effect.addFinalizer(() => lose)
-    const abort = yield* Effect.acquireRelease(
-      Effect.sync(() => new AbortController()),
-      // A connection that never opened would linger until the system gives up.
-      (controller) => Effect.map(Deferred.isDone(opened), (isDone) => isDone ? undefined : controller.abort())
+    const socket = yield* open(host, port).pipe(
+      Effect.timeoutFail({
+        duration: options.openTimeout ?? openTimeoutDefault,
+        onTimeout: () => "no answer in time"
+      }),
+      Effect.mapError((reason) => new ClusterUnavailable({ operation: `connect ${address}`, reason }))
     )
-    const openTimeout = options.openTimeout ?? openTimeoutDefault
-    // Without `noDelay` each small call may wait 40 ms for the peer's delayed acknowledgement.
-    const base = yield* Effect.orDie(
-      NodeSocket.makeNet({ host, port, noDelay: true, signal: abort.signal, openTimeout })
+    const wire = yield* Effect.acquireRelease(
+      Effect.sync(() => new Wire(socket, "connecting")),
+      (wire) => Effect.sync(() => wire.close())
     )
+    const calls = new PendingCalls(address, wire)
+    yield* Effect.addFinalizer(() => Effect.sync(() => calls.failAll("the connection is closed")))
+    const listening = yield* Deferred.make<void>()
     const protocol = yield* RpcClient.makeProtocolSocket({ retrySchedule: Schedule.recurs(1) }).pipe(
-      Effect.provideService(Socket.Socket, observed(base, { address, opened, lose })),
+      Effect.provideService(Socket.Socket, once(WireSocket.make(wire, calls), { listening, lose })),
       Effect.provide(serialization)
     )
     const client = yield* RpcClient.make(NodeRpcs, { disableTracing: true }).pipe(
       Effect.provideService(RpcClient.Protocol, protocol)
     )
-    yield* Deferred.await(opened)
+    yield* Deferred.await(listening)
     return {
       address,
-      client,
       call: caller(address, client),
+      request: (call, args, timeout) => calls.request(call, args, Duration.toMillis(timeout ?? callTimeoutDefault)),
+      onPush: (push) => void (calls.onPush = push),
       closed: Deferred.await(closed),
-      isOpen: () => state.isOpen
+      isOpen: () => state.isOpen && wire.isOpen
     }
   })
 
+const open = (host: string, port: number): Effect.Effect<Net.Socket, string, Scope.Scope> =>
+  Effect.suspend(() => {
+    const socket = Net.connect({ host, port })
+    const opened = Effect.async<Net.Socket, string>((resume) => {
+      socket.once("connect", () => resume(Effect.succeed(socket)))
+      socket.once("error", (error) => resume(Effect.fail(error.message)))
+      // A connection that never opened would linger until the system gives up.
+      return Effect.sync(() => socket.destroy())
+    })
+    return Effect.acquireReleaseInterruptible(opened, () => Effect.sync(() => socket.destroySoon()))
+  })
+
 /**
- * The same socket, which tells of its opening and its end, and opens once. The protocol runs it again after it has
- * failed the calls in flight: that second run is the sign that all of them know, so nobody waits on a dead connection.
+ * The same socket, which tells of its end. The protocol runs it again after it has failed the calls in flight: that
+ * second run is the sign that all of them know, so nobody waits on a dead connection.
  */
-const observed = (base: Socket.Socket, watch: {
-  readonly address: string
-  readonly opened: Deferred.Deferred<void, ClusterUnavailable>
+const once = (base: Socket.Socket, watch: {
+  readonly listening: Deferred.Deferred<void>
   readonly lose: Effect.Effect<unknown>
 }): Socket.Socket => {
   let isUsed = false
   const run: Socket.Socket["runRaw"] = (handler, options) => {
     if (isUsed) return Effect.zipRight(watch.lose, Effect.never)
     isUsed = true
-    const onOpen = Effect.zipRight(options?.onOpen ?? Effect.void, Deferred.succeed(watch.opened, undefined))
-    return base.runRaw(handler, { onOpen }).pipe(
-      Effect.onExit((exit) => {
-        const reason = exit._tag === "Failure" ? reasonOf(exit.cause) : "closed by the node"
-        return Deferred.fail(watch.opened, new ClusterUnavailable({ operation: `connect ${watch.address}`, reason }))
-      })
-    )
+    const onOpen = Effect.zipRight(options?.onOpen ?? Effect.void, Deferred.succeed(watch.listening, undefined))
+    return base.runRaw(handler, { onOpen })
   }
-  return Socket.Socket.of({
-    [Socket.TypeId]: Socket.TypeId,
-    run: run as Socket.Socket["run"],
-    runRaw: run,
-    writer: base.writer
-  })
+  return Socket.Socket.of({ ...base, run: run as Socket.Socket["run"], runRaw: run })
+}
+
+interface Pending {
+  readonly settle: (kind: number, body: Uint8Array) => void
+  readonly fail: (reason: string) => void
+}
+
+/** The frame calls of one connection that have no answer yet. */
+class PendingCalls {
+  private readonly pending = new Map<number, Pending>()
+  private last = 0
+  onPush: (frame: ToWorkerFrame) => void = () => undefined
+
+  constructor(private readonly address: string, private readonly wire: Wire) {}
+
+  request<Args extends ReadonlyArray<unknown>, A, E>(
+    call: FrameCall<Args, A, E>,
+    args: Args,
+    timeoutMs: number
+  ): Effect.Effect<A, E | ClusterUnavailable> {
+    const unavailable = (reason: string) =>
+      Effect.fail(new ClusterUnavailable({ operation: `${call.name} at ${this.address}`, reason }))
+    return Effect.async((resume) => {
+      if (!this.wire.isOpen) return resume(unavailable("the connection is closed"))
+      const id = this.last = nextCall(this.last)
+      const timer = setTimeout(() => end(unavailable(`no answer in ${timeoutMs} ms`)), timeoutMs)
+      const end = (result: Effect.Effect<A, E | ClusterUnavailable>): void => {
+        clearTimeout(timer)
+        this.pending.delete(id)
+        resume(result)
+      }
+      this.pending.set(id, {
+        settle: (kind, body) => {
+          const value = unpack(body)
+          if (kind === kinds.failure) {
+            return end(Option.match(call.decodeFailure(value), {
+              onNone: () => unavailable("the failure cannot be read"),
+              onSome: (failure) => Effect.fail(failure)
+            }))
+          }
+          const answer = value === undefined ? undefined : call.decode(value)
+          end(answer === undefined ? unavailable("the answer cannot be read") : Effect.succeed(answer))
+        },
+        fail: (reason) => end(unavailable(reason))
+      })
+      this.wire.send(kinds.call, call.code, id, pack(args))
+      // The answer is of no use any more when it comes.
+      return Effect.sync(() => {
+        clearTimeout(timer)
+        this.pending.delete(id)
+      })
+    })
+  }
+
+  message(kind: number, _operation: number, id: number, body: Uint8Array): void {
+    if (kind === kinds.answer || kind === kinds.failure) return this.pending.get(id)?.settle(kind, body)
+    const frame = kind === kinds.push ? unpackPush(body) : undefined
+    if (frame === undefined) this.wire.destroy(`a message of kind ${kind} cannot be read`)
+    else this.onPush(frame)
+  }
+
+  closed(reason: string | undefined): void {
+    this.failAll(reason ?? "closed by the node")
+  }
+
+  failAll(reason: string): void {
+    for (const each of [...this.pending.values()]) each.fail(reason)
+  }
 }
 
 const caller = (address: string, client: Client) =>

@@ -1,8 +1,9 @@
 /**
- * The data plane of a node: what clients, workers and other nodes call, over TCP with msgpack.
+ * The data plane of a node: what clients, workers and other nodes call, over TCP with msgpack. What runs travel in goes
+ * beside it on the same connection (`FrameCalls`).
  *
  * Every call may come twice (a connection broke and the caller asks again), so every handler is idempotent. A session
- * belongs to the connection on which its `Attach` stream runs and ends with the stream.
+ * belongs to the connection on which it was attached and ends with it.
  */
 import { Rpc, RpcGroup } from "@effect/rpc"
 import { ClusterUnavailable, EnqueueError, RunNotFound } from "@orrery/core/Errors"
@@ -12,22 +13,12 @@ import { RunId } from "@orrery/core/RunId"
 import { RunState } from "@orrery/core/RunState"
 import { listLimitMax } from "@orrery/core/Runs"
 import { Schema } from "effect"
-import {
-  AttemptFrame,
-  OutcomeAnswers,
-  OutcomeFrame,
-  RequestFrame,
-  rowsMax,
-  ToWorkerFrame,
-  UnknownFrameVersion
-} from "./Frames.js"
+import { AttemptFrame, rowsMax, UnknownFrameVersion } from "./Frames.js"
 
 /** Longest wait of one `AwaitFinal` or `ForwardAwait`: the caller asks again after it. */
 export const awaitMsMax = 20_000
 /** Most nodes in one answer. */
 export const nodesMax = 1_000
-/** Most task names of one worker. */
-export const tasksMax = 2_000
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
 export class NotOwner extends Schema.TaggedError<NotOwner>("@orrery/api/NotOwner")("NotOwner", {
@@ -78,13 +69,10 @@ const CancelAnswer = Schema.Literal("cancelled", "requested", "already-final")
 const WaitMs = Schema.Int.pipe(Schema.between(0, awaitMsMax))
 const SessionId = Count
 const RunError = Schema.Union(RunNotFound, ClusterUnavailable)
-const EnqueueFailure = Schema.Union(UnknownFrameVersion, ClusterUnavailable)
 const SessionFailure = Schema.Union(SessionUnknown, ClusterUnavailable)
 const FrameFailure = Schema.Union(SessionUnknown, UnknownFrameVersion, ClusterUnavailable)
 
 const client = [
-  /** Answers once every row without a failure is committed. */
-  Rpc.make("Enqueue", { payload: { rows: RequestFrame }, success: EnqueueAnswer, error: EnqueueFailure }),
   Rpc.make("Get", { payload: { id: RunId }, success: Run, error: RunError }),
   Rpc.make("List", { payload: { filter: RunFilter }, success: Schema.Array(Run), error: ClusterUnavailable }),
   /** The run once it is final; `null` when it is not after `waitMs`. */
@@ -97,19 +85,6 @@ const client = [
 ] as const
 
 const worker = [
-  /** First an `attached`, then assignments and the like for as long as the session lives. */
-  Rpc.make("Attach", {
-    payload: { workerId: Name, tasks: Schema.Array(Name).pipe(Schema.maxItems(tasksMax)), credit: Count },
-    success: ToWorkerFrame,
-    error: ClusterUnavailable,
-    stream: true
-  }),
-  /** Answers in the order of the reports, after the commit. */
-  Rpc.make("Report", {
-    payload: { sessionId: SessionId, reports: OutcomeFrame },
-    success: OutcomeAnswers,
-    error: FrameFailure
-  }),
   /** Answers with those of `held` that the owner has given up. */
   Rpc.make("Announce", {
     payload: { sessionId: SessionId, partitionId: Count, held: AttemptFrame },
@@ -133,11 +108,6 @@ const worker = [
 ] as const
 
 const node = [
-  Rpc.make("ForwardEnqueue", {
-    payload: { partition: PartitionName, rows: RequestFrame },
-    success: EnqueueAnswer,
-    error: Schema.Union(NotOwner, UnknownFrameVersion, ClusterUnavailable)
-  }),
   Rpc.make("ForwardCancel", {
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,

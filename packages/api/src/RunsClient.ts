@@ -9,9 +9,10 @@ import { payloadBytesMaxDefault } from "@orrery/core/RunRequest"
 import { Runs } from "@orrery/core/Runs"
 import { Duration, Effect, Layer, Schedule } from "effect"
 import * as EnqueueBatcher from "./EnqueueBatcher.js"
+import { enqueue } from "./FrameCalls.js"
 import { encodeRequests, UnknownFrameVersion } from "./Frames.js"
 import * as LiveNode from "./LiveNode.js"
-import type { CallError, Client } from "./NodeConnection.js"
+import type { Client, NodeConnection } from "./NodeConnection.js"
 import { awaitMsMax } from "./NodeRpcs.js"
 
 export interface RunsClientOptions {
@@ -53,10 +54,10 @@ const make = (options: RunsClientOptions) =>
     const awaitPoll = Duration.min(Duration.decode(options.awaitPoll ?? awaitMsMax), Duration.millis(awaitMsMax))
     const once = attempt(live, callTimeout)
     const ask = <A, E>(operation: string, use: (client: Client) => Effect.Effect<A, E>, timeout = callTimeout) =>
-      withinBudget(once(operation, use, timeout), budget)
+      withinBudget(once(operation, (connection) => connection.call(operation, use, timeout)), budget)
 
     const send: EnqueueBatcher.Send = (requests) =>
-      once("enqueue", (client) => client.Enqueue({ rows: encodeRequests(requests) }), callTimeout).pipe(
+      once("enqueue", (connection) => connection.request(enqueue, [encodeRequests(requests)], callTimeout)).pipe(
         // A node of another release: a rolling deploy is under way, another node may do.
         Effect.catchIf((error): error is UnknownFrameVersion => error instanceof UnknownFrameVersion, (error) =>
           new ClusterUnavailable({ operation: "enqueue", reason: error.message }))
@@ -91,16 +92,15 @@ const make = (options: RunsClientOptions) =>
 const attempt = (live: LiveNode.LiveNode, connectTimeout: Duration.Duration) =>
 <A, E>(
   operation: string,
-  use: (client: Client) => Effect.Effect<A, E>,
-  timeout: Duration.Duration
-): Effect.Effect<A, CallError<E>> =>
+  use: (connection: NodeConnection) => Effect.Effect<A, E>
+): Effect.Effect<A, E | ClusterUnavailable> =>
   live.connection.pipe(
     Effect.timeoutFail({
       duration: connectTimeout,
       onTimeout: () => new ClusterUnavailable({ operation, reason: "no node could be reached" })
     }),
     Effect.flatMap((connection) =>
-      connection.call(operation, use, timeout).pipe(
+      use(connection).pipe(
         Effect.tap(() => live.praise(connection)),
         Effect.tapError((error) => isUnavailable(error) ? live.strike(connection) : Effect.void)
       )

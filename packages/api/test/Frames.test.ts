@@ -51,8 +51,8 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
 const report: fc.Arbitrary<OutcomeReport> = fc.tuple(ref, outcome).map(([a, b]) => ({ ...a, outcome: b }))
 const assignment = fc.tuple(ref, fc.record({ task: name, payload: text, timeoutMs: fc.integer({ min: 0, max: 1e9 }) }))
   .map(([a, b]) => ({ ...a, ...b }))
-const toWorker: fc.Arbitrary<Frames.Attached | Frames.NodesChanged | ToWorker> = fc.oneof(
-  fc.record({ _tag: fc.constant("attached" as const), leaseMs: fc.integer({ min: 1, max: 1e9 }), sessionId: count }),
+const toWorker: fc.Arbitrary<Frames.Ended | Frames.NodesChanged | ToWorker> = fc.oneof(
+  fc.record({ _tag: fc.constant("ended" as const) }),
   fc.record({ _tag: fc.constant("assign" as const), assignments: fc.array(assignment) }),
   fc.record({ _tag: fc.constant("cancel" as const), attempts: fc.array(ref) }),
   fc.record({ _tag: fc.constant("owned" as const), partitionId: count, expects: count }),
@@ -67,7 +67,7 @@ const garbage = fc.oneof(
   fc.tuple(fc.constant(1), fc.array(fc.array(fc.anything())), fc.array(fc.array(fc.anything()))),
   fc.tuple(
     fc.constant(1),
-    fc.constantFrom("attached", "assign", "cancel", "owned", "hungry", "nodes"),
+    fc.constantFrom("ended", "assign", "cancel", "owned", "hungry", "nodes"),
     fc.array(fc.array(fc.anything()))
   )
 )

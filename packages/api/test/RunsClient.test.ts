@@ -49,21 +49,21 @@ const client = (nodes: ReadonlyArray<TestNode.TestNode>, options: Partial<RunsCl
 /** Stores batches; each waits for `gate` before it is answered. */
 const recorder = (gate: Effect.Effect<unknown> = Effect.void) => {
   const batches: Array<ReadonlyArray<RunRequest>> = []
-  const Enqueue: TestNode.Handlers["Enqueue"] = ({ rows }) =>
+  const enqueue: TestNode.Handlers["enqueue"] = (rows) =>
     Effect.gen(function*() {
       batches.push(Either.getOrThrow(decodeRequests(rows)))
       yield* gate
       return { failures: [] }
     })
-  return { batches, Enqueue }
+  return { batches, enqueue }
 }
 
 describe("RunsClient", { timeout: 30_000 }, () => {
   it.scopedLive("coalesces concurrent enqueues behind the batch in flight", () =>
     Effect.gen(function*() {
       const gate = yield* Effect.makeLatch(false)
-      const { batches, Enqueue } = recorder(gate.await)
-      const runs = yield* client([yield* TestNode.make({ Enqueue })])
+      const { batches, enqueue } = recorder(gate.await)
+      const runs = yield* client([yield* TestNode.make({ enqueue })])
       const first = yield* Effect.fork(runs.enqueueMany([request()]))
       yield* TestNode.eventually("the first batch", () => batches.length === 1)
 
@@ -78,11 +78,11 @@ describe("RunsClient", { timeout: 30_000 }, () => {
     Effect.gen(function*() {
       let inFlight = 0
       let inFlightMax = 0
-      const { batches, Enqueue } = recorder(Effect.suspend(() => {
+      const { batches, enqueue } = recorder(Effect.suspend(() => {
         inFlightMax = Math.max(inFlightMax, ++inFlight)
         return Effect.delay(Effect.sync(() => inFlight--), "5 millis")
       }))
-      const runs = yield* client([yield* TestNode.make({ Enqueue })], { batchRowsMax: 10, batchCharsMax: 100 })
+      const runs = yield* client([yield* TestNode.make({ enqueue })], { batchRowsMax: 10, batchCharsMax: 100 })
 
       yield* runs.enqueueMany(Array.from({ length: 35 }, () => request("1")))
       const byRows = batches.splice(0).map((batch) => batch.length)
@@ -98,7 +98,7 @@ describe("RunsClient", { timeout: 30_000 }, () => {
     Effect.gen(function*() {
       const gate = yield* Effect.makeLatch(false)
       let calls = 0
-      const Enqueue: TestNode.Handlers["Enqueue"] = ({ rows }) => {
+      const enqueue: TestNode.Handlers["enqueue"] = (rows) => {
         const batch = Either.getOrThrow(decodeRequests(rows))
         const refused = batch.flatMap((row, index) => row.task === "huge" ? [index] : [])
         const error = new PayloadTooLarge({ task: "huge", sizeBytes: 2, limitBytes: 1 })
@@ -106,7 +106,7 @@ describe("RunsClient", { timeout: 30_000 }, () => {
           ? Effect.as(gate.await, { failures: [] })
           : Effect.succeed({ failures: refused.map((index) => ({ index, error })) })
       }
-      const runs = yield* client([yield* TestNode.make({ Enqueue })])
+      const runs = yield* client([yield* TestNode.make({ enqueue })])
       const first = yield* Effect.fork(runs.enqueueMany([request()]))
       yield* TestNode.eventually("the first batch", () => calls === 1)
 
@@ -124,8 +124,8 @@ describe("RunsClient", { timeout: 30_000 }, () => {
 
   it.scopedLive("refuses an invalid request before anything is sent", () =>
     Effect.gen(function*() {
-      const { batches, Enqueue } = recorder()
-      const runs = yield* client([yield* TestNode.make({ Enqueue })])
+      const { batches, enqueue } = recorder()
+      const runs = yield* client([yield* TestNode.make({ enqueue })])
 
       const name = yield* Effect.flip(runs.enqueueMany([request(), { ...request(), queue: "no spaces" }]))
       const size = yield* Effect.flip(runs.enqueueMany([request("x".repeat(300_000))]))
@@ -139,7 +139,7 @@ describe("RunsClient", { timeout: 30_000 }, () => {
     Effect.gen(function*() {
       const dead = recorder(Effect.never)
       const alive = recorder()
-      const nodes = [yield* TestNode.make({ Enqueue: dead.Enqueue }), yield* TestNode.make({ Enqueue: alive.Enqueue })]
+      const nodes = [yield* TestNode.make({ enqueue: dead.enqueue }), yield* TestNode.make({ enqueue: alive.enqueue })]
       const runs = yield* client(nodes)
       const rows = [request(), request()]
       const call = yield* Effect.fork(runs.enqueueMany(rows))
@@ -158,7 +158,7 @@ describe("RunsClient", { timeout: 30_000 }, () => {
     Effect.gen(function*() {
       const seen: Array<RunRequest> = []
       let isOwned = false
-      const Enqueue: TestNode.Handlers["Enqueue"] = ({ rows }) =>
+      const enqueue: TestNode.Handlers["enqueue"] = (rows) =>
         Effect.sync(() => {
           const batch = Either.getOrThrow(decodeRequests(rows))
           seen.push(...batch)
@@ -166,7 +166,7 @@ describe("RunsClient", { timeout: 30_000 }, () => {
           const failures = batch.flatMap((row, index) => row.queue === "orphan" && !isOwned ? [{ index, error }] : [])
           return { failures }
         })
-      const runs = yield* client([yield* TestNode.make({ Enqueue })])
+      const runs = yield* client([yield* TestNode.make({ enqueue })])
       const orphan = { ...request(), queue: "orphan" }
       const waiting = yield* Effect.fork(runs.enqueueMany([orphan]))
       yield* TestNode.eventually("a second try", () => seen.filter((row) => row.queue === "orphan").length === 2)
@@ -181,8 +181,8 @@ describe("RunsClient", { timeout: 30_000 }, () => {
 
   it.scopedLive("leaves a frozen node within seconds", () =>
     Effect.gen(function*() {
-      const { batches, Enqueue } = recorder()
-      const nodes = [yield* TestNode.make({ Enqueue }), yield* TestNode.make({ Enqueue })]
+      const { batches, enqueue } = recorder()
+      const nodes = [yield* TestNode.make({ enqueue }), yield* TestNode.make({ enqueue })]
       const runs = yield* client(nodes)
       yield* runs.enqueueMany([request()])
       nodes[0]!.freeze()
@@ -210,8 +210,8 @@ describe("RunsClient", { timeout: 30_000 }, () => {
 
   it.scopedLive("refuses calls above the bound of waiting rows", () =>
     Effect.gen(function*() {
-      const { batches, Enqueue } = recorder(Effect.never)
-      const runs = yield* client([yield* TestNode.make({ Enqueue })], { pendingRowsMax: 3 })
+      const { batches, enqueue } = recorder(Effect.never)
+      const runs = yield* client([yield* TestNode.make({ enqueue })], { pendingRowsMax: 3 })
       yield* Effect.fork(runs.enqueueMany([request()]))
       yield* TestNode.eventually("the first batch", () => batches.length === 1)
       yield* Effect.fork(runs.enqueueMany([request(), request()]))

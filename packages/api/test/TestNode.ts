@@ -1,13 +1,14 @@
-/** A real TCP server of `NodeRpcs` whose handlers the test writes, behind a proxy that can cut every connection. */
+/** A real TCP server of a data plane whose handlers the test writes, behind a proxy that can cut every connection. */
 import { SocketServer } from "@effect/platform"
-import { NodeSocketServer } from "@effect/platform-node"
 import { type RpcGroup, RpcServer } from "@effect/rpc"
 import { Context, Effect, Layer, Schedule } from "effect"
 import * as Net from "node:net"
 import { serialization } from "../src/NodeConnection.js"
+import * as NodeListener from "../src/NodeListener.js"
 import { NodeRpcs } from "../src/NodeRpcs.js"
 
-export type Handlers = RpcGroup.HandlersFrom<RpcGroup.Rpcs<typeof NodeRpcs>>
+type RpcHandlers = RpcGroup.HandlersFrom<RpcGroup.Rpcs<typeof NodeRpcs>>
+export type Handlers = RpcHandlers & NodeListener.FrameHandlers
 
 export interface TestNode {
   readonly address: string
@@ -22,19 +23,19 @@ export interface TestNode {
 const serve = (handlers: Partial<Handlers>) =>
   Effect.gen(function*() {
     const missing = () => Effect.dieMessage("not in this test")
-    const all = Object.fromEntries([...NodeRpcs.requests.keys()].map((tag) => [tag, missing]))
-    const implemented = NodeRpcs.toLayer({
-      ...all,
-      Ping: () => Effect.succeed("node"),
-      Nodes: () => Effect.succeed([]),
-      ...handlers
-    } as unknown as Handlers)
+    const rpcs = { Ping: () => Effect.succeed("node"), Nodes: () => Effect.succeed([]), ...handlers }
+    const implemented = NodeRpcs.toLayer(
+      Object.fromEntries(
+        [...NodeRpcs.requests.keys()].map((tag) => [tag, (rpcs as Partial<RpcHandlers>)[tag as never] ?? missing])
+      ) as unknown as RpcHandlers
+    )
+    const frames = { enqueue: missing, forwardEnqueue: missing, attach: missing, report: missing, ...handlers }
     const context = yield* Layer.build(
       RpcServer.layer(NodeRpcs, { disableFatalDefects: true, disableTracing: true }).pipe(
         Layer.provide(implemented),
         Layer.provide(RpcServer.layerProtocolSocketServer),
         Layer.provide(serialization),
-        Layer.provideMerge(NodeSocketServer.layer({ host: "127.0.0.1", port: 0, noDelay: true }))
+        Layer.provideMerge(NodeListener.layer({ host: "127.0.0.1", port: 0 }, frames))
       )
     )
     const address = Context.get(context, SocketServer.SocketServer).address

@@ -4,8 +4,9 @@
  * be repeated, since run ids are made by the client.
  */
 import { Sharding } from "@effect/cluster"
+import { forwardEnqueue } from "@orrery/api/FrameCalls"
 import { encodeRequests } from "@orrery/api/Frames"
-import type { Client } from "@orrery/api/NodeConnection"
+import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
@@ -197,18 +198,15 @@ const make = Effect.gen(function*() {
     ) as Effect.Effect<A, Exclude<E, NotOwner> | ClusterUnavailable>
   }
 
+  const at = <A, E>(address: string, use: (connection: NodeConnection) => Effect.Effect<A, E>) =>
+    Effect.raceFirst(Effect.scoped(Effect.flatMap(peers.connection(address), use)), leftOut(address))
+
   const call = <A, E>(
     operation: string,
     address: string,
-    make: Parameters<NodeCall<A, E>>[1],
+    make: (client: Client) => Effect.Effect<A, E>,
     timeout: Duration.DurationInput = callTimeout
-  ) =>
-    Effect.raceFirst(
-      Effect.scoped(
-        Effect.flatMap(peers.connection(address), (connection) => connection.call(operation, make, timeout))
-      ),
-      leftOut(address)
-    )
+  ) => at(address, (connection) => connection.call(operation, make, timeout))
 
   const asNotOwner = (name: PartitionName) => <E>(error: E): NotOwner | Exclude<E, "not-owner"> =>
     error === "not-owner" ? notOwner(name) : error as Exclude<E, "not-owner">
@@ -223,11 +221,10 @@ const make = Effect.gen(function*() {
     route<ReadonlyArray<RowFailure>, never>("enqueue", name, {
       here: (actor, again) => store(actor, name, resent(requests, again)),
       there: (address, again) =>
-        call(
-          "forward enqueue",
-          address,
-          (client) => client.ForwardEnqueue({ partition: name, rows: encodeRequests(resent(requests, again)) })
-        ).pipe(
+        at(address, (connection) => {
+          const rows = encodeRequests(resent(requests, again))
+          return connection.request(forwardEnqueue, [name.namespace, name.queue, name.partition, rows], callTimeout)
+        }).pipe(
           Effect.map((answer: EnqueueAnswer) => answer.failures),
           Effect.catchTag(
             "UnknownFrameVersion",
@@ -323,8 +320,6 @@ const make = Effect.gen(function*() {
     }
   })
 })
-
-type NodeCall<A, E> = (operation: string, make: (client: Client) => Effect.Effect<A, E>) => void
 
 /** @effect/cluster keeps entity ids in 255 characters. */
 const entityIdLengthMax = 255

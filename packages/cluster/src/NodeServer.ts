@@ -1,28 +1,20 @@
 /** Serves the data plane of a node: clients, workers and other nodes, over TCP. */
-import { NodeSocketServer } from "@effect/platform-node"
 import { RpcServer } from "@effect/rpc"
-import {
-  decodeAttempts,
-  decodeOutcomes,
-  decodeRequests,
-  encodeAttempts,
-  encodeToWorker,
-  type ToWorkerFrame
-} from "@orrery/api/Frames"
+import { decodeAttempts, decodeOutcomes, decodeRequests, encodeAttempts, encodeToWorker } from "@orrery/api/Frames"
 import { serialization } from "@orrery/api/NodeConnection"
-import { NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
+import type { FrameHandlers } from "@orrery/api/NodeListener"
+import * as NodeListener from "@orrery/api/NodeListener"
+import { type EnqueueAnswer, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
-import { Effect, Layer, Mailbox } from "effect"
+import { Effect, Layer } from "effect"
 import { Gateway } from "./Gateway.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import { Residents } from "./Residents.js"
 import type { HubSession } from "./WorkerHub.js"
 
-/** Messages to one worker that it has not taken yet. A worker that lets more pile up is cut off. */
-const outboxMax = 20_000
 /** Keeps a message below the 32 MiB of a connection at the largest payload of 256 KiB. */
 const assignmentsPerMessage = 64
 /** Calls under way on the whole node. Beyond it they wait in their sockets. */
@@ -49,113 +41,138 @@ const gather = (deliver: (message: ToWorker) => void) => {
   }
 }
 
-const handlers = NodeRpcs.toLayer(
+interface Session {
+  readonly hub: HubSession
+  readonly end: () => void
+}
+
+/** The sessions of workers that are attached over the wire. */
+const makeSessions = () => {
+  const sessions = new Map<number, Session>()
+  let last = 0
+  return {
+    add: (session: Session): number => {
+      sessions.set(++last, session)
+      return last
+    },
+    delete: (sessionId: number) => sessions.delete(sessionId),
+    get: (sessionId: number) => sessions.get(sessionId),
+    use: <A, E>(sessionId: number, use: (session: HubSession) => Effect.Effect<A, E>) =>
+      Effect.suspend((): Effect.Effect<A, E | SessionUnknown> => {
+        const found = sessions.get(sessionId)
+        return found === undefined ? Effect.fail(new SessionUnknown({ sessionId })) : use(found.hub)
+      })
+  }
+}
+type Sessions = ReturnType<typeof makeSessions>
+
+const frameHandlers = (sessions: Sessions) =>
   Effect.gen(function*() {
     const gateway = yield* Gateway
     const residents = yield* Residents
     const directory = yield* NodeDirectory
-    const self = yield* NodeIdentity
     const { leaseMs } = yield* ClusterConfig
-    const sessions = new Map<number, { readonly session: HubSession; readonly end: () => void }>()
-    let lastSession = 0
-
-    const withSession = <A, E>(sessionId: number, use: (session: HubSession) => Effect.Effect<A, E>) =>
-      Effect.suspend((): Effect.Effect<A, E | SessionUnknown> => {
-        const found = sessions.get(sessionId)
-        return found === undefined ? Effect.fail(new SessionUnknown({ sessionId })) : use(found.session)
-      })
-
-    return {
-      Enqueue: ({ rows }) =>
-        Effect.gen(function*() {
-          const requests = yield* decodeRequests(rows)
-          return { failures: yield* gateway.enqueue(requests) }
-        }),
-      Get: ({ id }) => gateway.get(id),
-      List: ({ filter }) => gateway.list(filter),
-      AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
-      Cancel: ({ id }) => gateway.cancel(id),
-      Nodes: () =>
-        Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
-      Ping: () => Effect.succeed(self.nodeId),
-
-      Attach: (hello) =>
-        Effect.gen(function*() {
-          const outbox = yield* Mailbox.make<ToWorkerFrame>({ capacity: outboxMax, strategy: "dropping" })
-          const sessionId = ++lastSession
-          const end = () => void outbox.unsafeDone(undefined as never)
-          outbox.unsafeOffer(encodeToWorker({ _tag: "attached", leaseMs, sessionId }))
+    const handlers: FrameHandlers = {
+      enqueue: (rows) =>
+        Effect.flatMap(decodeRequests(rows), (requests) => Effect.map(gateway.enqueue(requests), asAnswer)),
+      forwardEnqueue: (partition, rows) =>
+        Effect.flatMap(
+          decodeRequests(rows),
+          (requests) => Effect.map(gateway.owned.enqueue(partition, requests), asAnswer)
+        ),
+      attach: (hello, caller) =>
+        Effect.suspend(() => {
+          let isOver = false
+          const end = () => {
+            if (!isOver) caller.push(encodeToWorker({ _tag: "ended" }))
+            isOver = true
+          }
           const deliver = gather((message) => {
-            if (!outbox.unsafeOffer(encodeToWorker(message))) end()
+            if (!isOver) caller.push(encodeToWorker(message))
           })
-          const session = residents.hub.attach(hello, deliver, end)
-          if (session === "full") {
-            return yield* new ClusterUnavailable({
+          const hub = residents.hub.attach(hello, deliver, end)
+          if (hub === "full") {
+            return new ClusterUnavailable({
               operation: "attach",
               reason: "the node serves as many workers as it may"
             })
           }
-          sessions.set(sessionId, { session, end })
-          const stopWatching = directory.onChange(() => void outbox.unsafeOffer(encodeToWorker({ _tag: "nodes" })))
-          yield* Effect.addFinalizer(() =>
-            Effect.sync(() => {
-              stopWatching()
-              sessions.delete(sessionId)
-              session.lost()
-            })
-          )
-          return outbox
+          const sessionId = sessions.add({ hub, end })
+          const stopWatching = directory.onChange(() => caller.push(encodeToWorker({ _tag: "nodes" })))
+          caller.onClosed(() => {
+            isOver = true
+            stopWatching()
+            sessions.delete(sessionId)
+            hub.lost()
+          })
+          return Effect.succeed({ leaseMs, sessionId })
         }),
-      Report: ({ reports, sessionId }) =>
-        withSession(
+      report: (sessionId, reports) =>
+        sessions.use(
           sessionId,
           (session) => Effect.flatMap(decodeOutcomes(reports), (decoded) => session.report(decoded))
-        ),
-      Announce: ({ held, partitionId, sessionId }) =>
-        withSession(sessionId, (session) =>
-          Effect.flatMap(decodeAttempts(held), (attempts) => {
-            const stale = session.announce(partitionId, attempts)
-            return stale === undefined
-              ? new ClusterUnavailable({ operation: "announce", reason: "the partition is not owned by this node" })
-              : Effect.succeed(encodeAttempts(stale))
-          })),
-      SetCredit: ({ ahead, credit, sessionId }) =>
-        withSession(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead))),
-      Heartbeat: ({ sessionId }) =>
-        withSession(
-          sessionId,
-          (session) => session.heartbeat() ? Effect.void : Effect.fail(new SessionUnknown({ sessionId }))
-        ),
-      Goodbye: ({ sessionId }) =>
-        withSession(sessionId, (session) =>
-          Effect.sync(() => {
-            session.goodbye()
-            sessions.get(sessionId)?.end()
-            sessions.delete(sessionId)
-          })),
-
-      ForwardEnqueue: ({ partition, rows }) =>
-        Effect.gen(function*() {
-          const requests = yield* decodeRequests(rows)
-          return { failures: yield* gateway.owned.enqueue(partition, requests) }
-        }),
-      ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
-      ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
+        )
     }
+    return handlers
   })
-)
+
+const asAnswer = (failures: EnqueueAnswer["failures"]): EnqueueAnswer => ({ failures })
+
+const rpcHandlers = (sessions: Sessions) =>
+  NodeRpcs.toLayer(
+    Effect.gen(function*() {
+      const gateway = yield* Gateway
+      const directory = yield* NodeDirectory
+      const self = yield* NodeIdentity
+      return {
+        Get: ({ id }) => gateway.get(id),
+        List: ({ filter }) => gateway.list(filter),
+        AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
+        Cancel: ({ id }) => gateway.cancel(id),
+        Nodes: () =>
+          Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
+        Ping: () => Effect.succeed(self.nodeId),
+
+        Announce: ({ held, partitionId, sessionId }) =>
+          sessions.use(sessionId, (session) =>
+            Effect.flatMap(decodeAttempts(held), (attempts) => {
+              const stale = session.announce(partitionId, attempts)
+              return stale === undefined
+                ? new ClusterUnavailable({ operation: "announce", reason: "the partition is not owned by this node" })
+                : Effect.succeed(encodeAttempts(stale))
+            })),
+        SetCredit: ({ ahead, credit, sessionId }) =>
+          sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead))),
+        Heartbeat: ({ sessionId }) =>
+          sessions.use(
+            sessionId,
+            (session) => session.heartbeat() ? Effect.void : Effect.fail(new SessionUnknown({ sessionId }))
+          ),
+        Goodbye: ({ sessionId }) =>
+          sessions.use(sessionId, (session) =>
+            Effect.sync(() => {
+              session.goodbye()
+              sessions.get(sessionId)?.end()
+              sessions.delete(sessionId)
+            })),
+
+        ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
+        ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
+      }
+    })
+  )
 
 /** Listens as soon as it is built. */
 export const layer = Layer.unwrapEffect(
-  Effect.map(
-    NodeIdentity,
-    (self) =>
-      RpcServer.layer(NodeRpcs, { disableTracing: true, disableFatalDefects: true, concurrency: callsMax }).pipe(
-        Layer.provide(handlers),
-        // Fresh: the shard manager uses the same layer value, and one build shares what has the same identity.
-        Layer.provide(Layer.fresh(RpcServer.layerProtocolSocketServer)),
-        Layer.provide(NodeSocketServer.layer({ host: self.host, port: self.dataPort, noDelay: true })),
-        Layer.provide(serialization)
-      )
-  )
+  Effect.gen(function*() {
+    const { dataPort: port, host } = yield* NodeIdentity
+    const sessions = makeSessions()
+    return RpcServer.layer(NodeRpcs, { disableTracing: true, disableFatalDefects: true, concurrency: callsMax }).pipe(
+      Layer.provide(rpcHandlers(sessions)),
+      // Fresh: the shard manager uses the same layer value, and one build shares what has the same identity.
+      Layer.provide(Layer.fresh(RpcServer.layerProtocolSocketServer)),
+      Layer.provide(NodeListener.layer({ host, port }, yield* frameHandlers(sessions))),
+      Layer.provide(serialization)
+    )
+  })
 )

@@ -17,6 +17,8 @@ export const Name = Schema.String.pipe(
   })
 )
 
+export const isName = (value: unknown): value is string => typeof value === "string" && namePattern.test(value)
+
 const describe = (actual: unknown): string => {
   if (typeof actual !== "string") return typeof actual
   return actual.length > nameLengthMax

@@ -1,6 +1,6 @@
 /** `NodeLinks` over the wire: every live node of a cluster, learned from any of them, each by a TCP connection. */
+import { attach, report } from "@orrery/api/FrameCalls"
 import {
-  type Attached,
   decodeAttempts,
   decodeToWorker,
   encodeAttempts,
@@ -12,7 +12,7 @@ import { connect, type NodeConnection } from "@orrery/api/NodeConnection"
 import { type NodeAddress, SessionUnknown } from "@orrery/api/NodeRpcs"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { type NodeLink, NodeLinks, type WorkerSession } from "@orrery/core/WorkerProtocol"
-import { Deferred, Duration, Effect, Layer, Stream } from "effect"
+import { Deferred, Duration, Effect, Either, Exit, Layer } from "effect"
 
 export interface RemoteLinksOptions {
   /** Some nodes of the cluster, `host:port`; the others are learned. */
@@ -26,7 +26,7 @@ const refreshPause = Duration.millis(100)
 const listTimeout = Duration.seconds(2)
 /** Time until a node has confirmed an attachment. */
 const attachTimeout = Duration.seconds(5)
-/** A message costs both sides a good part of a millisecond: outcomes wait that long for company (decisions/0006). */
+/** A message costs both sides some tenth of a millisecond: outcomes wait that long for company (decisions/0006, 0008). */
 const gatherMs = 2
 /** How long a goodbye may hold up a shutdown. */
 const goodbyeTimeout = Duration.seconds(1)
@@ -86,26 +86,20 @@ export const makeLink = (name: string, address: string, stale: Effect.Latch): No
     Effect.gen(function*() {
       const connection = yield* connect(address)
       const closed = yield* Deferred.make<void>()
-      const attached = yield* Deferred.make<Attached, ClusterUnavailable>()
-      yield* connection.client.Attach(hello).pipe(
-        Stream.runForEach((frame) =>
-          Effect.flatMap(decodeToWorker(frame), (message) => {
-            if (message._tag === "attached") return Deferred.succeed(attached, message)
-            return message._tag === "nodes" ? stale.open : Effect.sync(() => deliver(message))
-          })
-        ),
-        Effect.exit,
-        Effect.flatMap((exit) => {
-          const reason = exit._tag === "Failure" ? String(exit.cause) : "the node has ended the session"
-          return Deferred.fail(attached, new ClusterUnavailable({ operation: `attach ${name}`, reason }))
-        }),
-        Effect.ensuring(Effect.zipRight(Deferred.succeed(closed, undefined), stale.open)),
+      connection.onPush((frame) => {
+        const message = decodeToWorker(frame)
+        // Of a node of another release: without its messages the session is worth nothing.
+        if (Either.isLeft(message) || message.right._tag === "ended") Deferred.unsafeDone(closed, Exit.void)
+        else if (message.right._tag === "nodes") stale.unsafeOpen()
+        else deliver(message.right)
+      })
+      yield* connection.closed.pipe(
+        Effect.zipRight(Effect.sync(() => Deferred.unsafeDone(closed, Exit.void))),
         Effect.forkScoped
       )
-      const { leaseMs, sessionId } = yield* Deferred.await(attached).pipe(Effect.timeoutFail({
-        duration: attachTimeout,
-        onTimeout: () => new ClusterUnavailable({ operation: `attach ${name}`, reason: "no answer in time" })
-      }))
+      yield* Deferred.await(closed).pipe(Effect.ensuring(stale.open), Effect.forkScoped)
+      const args = [hello.workerId, hello.tasks, hello.credit] as const
+      const { leaseMs, sessionId } = yield* connection.request(attach, args, attachTimeout)
       yield* Effect.addFinalizer(() =>
         connection.isOpen()
           ? Effect.ignore(connection.call("Goodbye", (client) => client.Goodbye({ sessionId }), goodbyeTimeout))
@@ -137,8 +131,8 @@ const sessionOf = (connection: NodeConnection, session: {
     gatherMs,
     report: (reports) =>
       Effect.suspend(() => {
-        const payload = { sessionId, reports: encodeOutcomes(reports) }
-        return ask("report", connection.call("Report", (client) => client.Report(payload)))
+        const frame = encodeOutcomes(reports)
+        return ask("report", connection.request(report, [sessionId, frame]))
       }),
     announce: (partitionId, held) =>
       Effect.suspend(() => {

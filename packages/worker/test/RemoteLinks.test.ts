@@ -1,9 +1,10 @@
-import { decodeOutcomes, encodeAttempts, encodeToWorker, type ToWorkerFrame } from "@orrery/api/Frames"
+import { decodeOutcomes, encodeAttempts, encodeToWorker } from "@orrery/api/Frames"
+import type { Caller } from "@orrery/api/NodeListener"
 import { type NodeAddress, SessionUnknown } from "@orrery/api/NodeRpcs"
 import { assert, describe, it } from "@effect/vitest"
 import { Handlers, layer as handlersLayer } from "@orrery/core/Handlers"
 import type { Assignment, OutcomeReport } from "@orrery/core/WorkerProtocol"
-import { Effect, Either, Exit, Layer, Mailbox, Scope } from "effect"
+import { Effect, Either, Exit, Layer, Scope } from "effect"
 import * as TestNode from "../../api/test/TestNode.js"
 import * as RemoteLinks from "../src/RemoteLinks.js"
 import * as Worker from "../src/Worker.js"
@@ -16,28 +17,26 @@ const makeNode = (live: () => ReadonlyArray<NodeAddress>) =>
     const waiting: Array<Assignment> = []
     const reports: Array<OutcomeReport> = []
     let out = 0
-    let session: { readonly id: number; readonly mailbox: Mailbox.Mailbox<ToWorkerFrame> } | undefined
+    let session: { readonly id: number; readonly caller: Caller } | undefined
     const known = (sessionId: number) =>
       session?.id === sessionId ? Effect.void : Effect.fail(new SessionUnknown({ sessionId }))
     const pump = () => {
       const some = waiting.splice(0, Math.max(0, seen.credit - out))
       out += some.length
-      if (some.length > 0) session?.mailbox.unsafeOffer(encodeToWorker({ _tag: "assign", assignments: some }))
+      if (some.length > 0) session?.caller.push(encodeToWorker({ _tag: "assign", assignments: some }))
     }
     const node = yield* TestNode.make({
       Nodes: () => Effect.sync(live),
-      Attach: ({ credit, tasks }) =>
-        Effect.gen(function*() {
-          const mailbox = yield* Mailbox.make<ToWorkerFrame>(64)
+      attach: ({ credit, tasks }, caller) =>
+        Effect.sync(() => {
           const id = ++seen.attached
           Object.assign(seen, { credit, tasks })
           out = 0
-          session = { id, mailbox }
-          mailbox.unsafeOffer(encodeToWorker({ _tag: "attached", leaseMs: 2_000, sessionId: id }))
-          yield* Effect.addFinalizer(() => Effect.sync(() => session?.id === id && seen.lost++))
-          return mailbox
+          session = { id, caller }
+          caller.onClosed(() => session?.id === id && seen.lost++)
+          return { leaseMs: 2_000, sessionId: id }
         }),
-      Report: ({ reports: frame, sessionId }) =>
+      report: (sessionId, frame) =>
         Effect.map(known(sessionId), () => {
           const rows = Either.getOrThrow(decodeOutcomes(frame))
           reports.push(...rows)

@@ -1,0 +1,151 @@
+/**
+ * One TCP connection, cut into messages.
+ *
+ * A message is a header of 12 bytes (length of the body, u32; kind, u8; operation, u8; 2 bytes of zero; number of the
+ * call, u32; little endian) and its body. Kind `rpc` carries the bytes of Effect RPC, the others the frames that runs
+ * travel in (`FrameCalls`): on this path a call costs a small part of what one of Effect RPC does
+ * (docs/decisions/0008), and a body in many pieces is put together once, not parsed again with each piece.
+ *
+ * Who connects sends `preface` first. A connection that sends anything else, or a message above `bodyBytesMax`, is
+ * destroyed: nothing after it can be understood. Nothing here throws into its caller.
+ */
+import type { Socket } from "node:net"
+
+export const kinds = { rpc: 0, call: 1, answer: 2, failure: 3, push: 4 } as const
+const kindMax = 4
+/** Both sides must agree on it. */
+export const bodyBytesMax = 32 * 1024 * 1024
+/** What a peer may leave unread before it is given up: twice the largest message. */
+const unreadBytesMax = 2 * bodyBytesMax
+const headerBytes = 12
+const callMax = 2 ** 32 - 1
+const none = new Uint8Array(0)
+/** "ORRY" and the version of the message header. */
+export const preface = Uint8Array.of(0x4f, 0x52, 0x52, 0x59, 1)
+
+export interface Listener {
+  readonly message: (kind: number, operation: number, call: number, body: Uint8Array) => void
+  /** Once, last of all. `reason` tells why when it was no orderly end. */
+  readonly closed: (reason: string | undefined) => void
+}
+
+export class Wire {
+  private parts: Array<Uint8Array> = []
+  private have = 0
+  private need = headerBytes
+  private reason: string | undefined
+  private listener: Listener | undefined
+  private isCorked = false
+  isOpen = true
+  /** What the other side did that it must not; that it was ended for. */
+  offence: string | undefined
+
+  constructor(private readonly socket: Socket, private readonly side: "connecting" | "accepting") {
+    socket.setNoDelay(true)
+    socket.on("error", (error) => this.reason ??= error.message)
+    socket.on("close", () => this.end())
+    if (side === "accepting") this.need = preface.length
+    else socket.write(preface)
+  }
+
+  /** Messages are read from now on. */
+  listen(listener: Listener): void {
+    if (!this.isOpen) return listener.closed(this.reason)
+    this.listener = listener
+    this.socket.on("data", (chunk: Buffer) => this.receive(chunk))
+    // Half-open connections are of no use to either side.
+    this.socket.on("end", () => this.socket.end())
+  }
+
+  /** What is sent in one turn of the event loop leaves in one write. */
+  send(kind: number, operation: number, call: number, body: Uint8Array = none): void {
+    if (!this.isOpen) return
+    if (body.length > bodyBytesMax) {
+      return this.destroy(`a message of ${body.length} bytes is above the limit of ${bodyBytesMax}`)
+    }
+    const header = Buffer.allocUnsafe(headerBytes)
+    header.writeUInt32LE(body.length, 0)
+    header[4] = kind
+    header[5] = operation
+    header.writeUInt16LE(0, 6)
+    header.writeUInt32LE(call, 8)
+    if (!this.isCorked) {
+      this.isCorked = true
+      this.socket.cork()
+      process.nextTick(() => {
+        this.isCorked = false
+        this.socket.uncork()
+      })
+    }
+    this.socket.write(header)
+    if (body.length > 0) this.socket.write(body)
+    if (this.socket.writableLength > unreadBytesMax) {
+      this.destroy(`the other side has left more than ${unreadBytesMax} bytes unread`)
+    }
+  }
+
+  /** Reads no more until `resume`. */
+  pause(): void {
+    this.socket.pause()
+  }
+
+  resume(): void {
+    this.socket.resume()
+  }
+
+  /** Ends the connection once what was sent has left. */
+  close(): void {
+    if (this.isOpen) this.socket.destroySoon()
+  }
+
+  /** For what the other side has sent, or not read. */
+  destroy(offence: string): void {
+    this.offence ??= offence
+    this.reason ??= offence
+    this.socket.destroy()
+  }
+
+  private end(): void {
+    if (!this.isOpen) return
+    this.isOpen = false
+    this.parts = []
+    this.listener?.closed(this.reason)
+  }
+
+  private receive(chunk: Uint8Array): void {
+    this.parts.push(chunk)
+    this.have += chunk.length
+    if (this.have < this.need) return
+    const data = this.parts.length === 1
+      ? Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
+      : Buffer.concat(this.parts)
+    let at = 0
+    if (this.side === "accepting" && this.need === preface.length) {
+      if (preface.some((byte, index) => data[index] !== byte)) {
+        return this.destroy("what the other side speaks is not this protocol")
+      }
+      at = preface.length
+    }
+    this.need = headerBytes
+    while (this.isOpen && data.length - at >= headerBytes) {
+      const length = data.readUInt32LE(at)
+      const kind = data[at + 4]!
+      if (length > bodyBytesMax || kind > kindMax) {
+        return this.destroy(`a message of kind ${kind} and ${length} bytes is not of this protocol`)
+      }
+      this.need = headerBytes + length
+      if (data.length - at < this.need) break
+      const body = data.subarray(at + headerBytes, at + this.need)
+      const operation = data[at + 5]!
+      const call = data.readUInt32LE(at + 8)
+      at += this.need
+      this.need = headerBytes
+      this.listener?.message(kind, operation, call, body)
+    }
+    this.parts = at < data.length ? [data.subarray(at)] : []
+    this.have = data.length - at
+  }
+}
+
+/** Numbers of the calls of one connection. They come round after four thousand million. */
+export const nextCall = (call: number): number => call >= callMax ? 1 : call + 1
