@@ -12,6 +12,8 @@ import { connect, type NodeConnection } from "./NodeConnection.js"
 export interface LiveNode {
   /** The open connection; waits for one as long as it takes, so give it a time limit. */
   readonly connection: Effect.Effect<NodeConnection>
+  /** The open connection, if there is one now. */
+  readonly current: () => NodeConnection | undefined
   /** Tells that the node cannot do its work though it answers pings: after `strikesMax` in a row another is tried. */
   readonly strike: (connection: NodeConnection) => Effect.Effect<void>
   /** The node has answered a call. */
@@ -70,6 +72,7 @@ export const make = (seeds: ReadonlyArray<string>): Effect.Effect<LiveNode, neve
     )
     return {
       connection,
+      current: () => state.current?.connection,
       strike: (failed) =>
         Effect.suspend(() => {
           const current = state.current

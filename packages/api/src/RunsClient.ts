@@ -94,18 +94,22 @@ const attempt = (live: LiveNode.LiveNode, connectTimeout: Duration.Duration) =>
   operation: string,
   use: (connection: NodeConnection) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | ClusterUnavailable> =>
-  live.connection.pipe(
-    Effect.timeoutFail({
-      duration: connectTimeout,
-      onTimeout: () => new ClusterUnavailable({ operation, reason: "no node could be reached" })
-    }),
-    Effect.flatMap((connection) =>
+  Effect.suspend(() => {
+    const useIt = (connection: NodeConnection) =>
       use(connection).pipe(
         Effect.tap(() => live.praise(connection)),
         Effect.tapError((error) => isUnavailable(error) ? live.strike(connection) : Effect.void)
       )
+    const current = live.current()
+    if (current !== undefined) return useIt(current)
+    return live.connection.pipe(
+      Effect.timeoutFail({
+        duration: connectTimeout,
+        onTimeout: () => new ClusterUnavailable({ operation, reason: "no node could be reached" })
+      }),
+      Effect.flatMap(useIt)
     )
-  )
+  })
 
 /** Repeats while the cluster is unavailable. The budget counts the time since the last answer. */
 const withinBudget = <A, E>(

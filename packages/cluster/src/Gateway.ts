@@ -233,7 +233,27 @@ const make = Effect.gen(function*() {
         )
     })
 
+  /** The owner, when it lives here and all requests are its own: nearly every batch, and no way to look for. */
+  const onlyOwner = (requests: ReadonlyArray<RunRequest>): QueueActor | undefined => {
+    const [first] = requests
+    if (first === undefined) return undefined
+    const { namespace, queue } = first
+    const partition = QueuePartitions.partitionOf(partitions, first)
+    for (const each of requests) {
+      if (each.queue !== queue || each.namespace !== namespace) return undefined
+      if (QueuePartitions.partitionOf(partitions, each) !== partition) return undefined
+    }
+    return residents.find({ namespace, queue, partition })
+  }
+
   const enqueue: Gateway["Type"]["enqueue"] = (requests) => {
+    const actor = onlyOwner(requests)
+    if (actor === undefined) return enqueueRouted(requests)
+    // Its fate is unknown: what was stored of it is recognised as such.
+    return Effect.catchAll(OwnedCalls.enqueue(actor, requests), () => enqueueRouted(resent(requests, true)))
+  }
+
+  const enqueueRouted: Gateway["Type"]["enqueue"] = (requests) => {
     const groups = new Map<string, Group>()
     let group: Group | undefined
     requests.forEach((request, at) => {

@@ -329,24 +329,19 @@ export class QueueActor {
     onOverloaded: (overloaded: Overloaded) => void
   ): void {
     const batch = { partitionId: this.partitionId, epoch: this.epoch, ...changes }
-    this.host.fork(
-      Effect.matchCause(this.host.journal.commit(batch), {
-        onSuccess: (committed) => {
-          if (this.stopReason !== undefined) return
-          this.host.clock.observe(committed.now)
-          onCommitted(committed)
-          if (this.machine.isExhausted) return this.stop("exhausted")
-          this.schedule()
-        },
-        onFailure: (cause) => {
-          if (this.stopReason !== undefined) return
-          const failure = Option.getOrUndefined(Cause.failureOption(cause))
-          if (failure?._tag === "Overloaded") return onOverloaded(failure)
-          // Fenced, or the fate of the batch is unknown: this memory may be wrong.
-          this.stop(failure?._tag === "Fenced" ? "fenced" : "unavailable")
-        }
-      })
-    )
+    this.host.journal.submit(batch, (result) => {
+      if (this.stopReason !== undefined) return
+      if (Exit.isFailure(result)) {
+        const failure = Option.getOrUndefined(Cause.failureOption(result.cause))
+        if (failure?._tag === "Overloaded") return onOverloaded(failure)
+        // Fenced, or the fate of the batch is unknown: this memory may be wrong.
+        return this.stop(failure?._tag === "Fenced" ? "fenced" : "unavailable")
+      }
+      this.host.clock.observe(result.value.now)
+      onCommitted(result.value)
+      if (this.machine.isExhausted) return this.stop("exhausted")
+      this.schedule()
+    })
   }
 
   private written(): void {

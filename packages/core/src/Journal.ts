@@ -1,4 +1,4 @@
-import { Context, type Effect } from "effect"
+import { Context, Effect, type Exit } from "effect"
 import type { Fenced, Overloaded, StoreUnavailable } from "./Errors.js"
 import type { RunId } from "./RunId.js"
 import type { FinalState, WaitingState } from "./RunState.js"
@@ -95,4 +95,12 @@ export class Journal extends Context.Tag("@orrery/core/Journal")<Journal, {
    * - `Overloaded` when more bytes wait than the node may hold: nothing was written
    */
   readonly commit: (batch: JournalBatch) => Effect.Effect<Committed, Fenced | Overloaded | StoreUnavailable>
+  /** The same without a fiber. `done` is called once, never before `submit` returns. */
+  readonly submit: (batch: JournalBatch, done: (result: CommitResult) => void) => void
 }>() {}
+
+export type CommitResult = Exit.Exit<Committed, Fenced | Overloaded | StoreUnavailable>
+
+/** A journal of its callback form. */
+export const fromSubmit = (submit: Journal["Type"]["submit"]): Journal["Type"] =>
+  Journal.of({ submit, commit: (batch) => Effect.async((resume) => submit(batch, resume)) })

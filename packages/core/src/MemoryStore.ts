@@ -5,9 +5,9 @@
  * Bounded: history keeps the newest `historyRunsMax` final runs. Runs that are not final are bounded by their callers
  * only. A page costs one pass over the runs of its partition.
  */
-import { Clock, Context, Effect, Layer } from "effect"
+import { Clock, Context, Effect, Exit, Layer } from "effect"
 import { Fenced } from "./Errors.js"
-import { Journal, type JournalBatch, type RunFinish, type StoredRun } from "./Journal.js"
+import { fromSubmit, Journal, type JournalBatch, type RunFinish, type StoredRun } from "./Journal.js"
 import { type Page, type PageRequest, partitionKey, type PartitionName, PartitionStore } from "./PartitionStore.js"
 import type { Run, RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
@@ -38,7 +38,12 @@ interface State {
   readonly historyRunsMax: number
 }
 
-export const make = (options: MemoryStoreOptions = {}): Context.Context<Journal | PartitionStore | RunReader> => {
+export const make = (
+  options: MemoryStoreOptions = {}
+): Effect.Effect<Context.Context<Journal | PartitionStore | RunReader>> =>
+  Effect.map(Effect.clock, (clock) => build(options, clock))
+
+const build = (options: MemoryStoreOptions, clock: Clock.Clock) => {
   const state: State = {
     byKey: new Map(),
     byId: new Map(),
@@ -47,29 +52,30 @@ export const make = (options: MemoryStoreOptions = {}): Context.Context<Journal 
     historyRunsMax: options.historyRunsMax ?? historyRunsMaxDefault
   }
   return Context.empty().pipe(
-    Context.add(Journal, journal(state)),
+    Context.add(Journal, journal(state, clock)),
     Context.add(PartitionStore, partitionStore(state)),
     Context.add(RunReader, runReader(state))
   )
 }
 
 export const layerWith = (options: MemoryStoreOptions): Layer.Layer<Journal | PartitionStore | RunReader> =>
-  Layer.effectContext(Effect.sync(() => make(options)))
+  Layer.effectContext(make(options))
 
 /** A store of its own for each time it is built. */
 export const layer: Layer.Layer<Journal | PartitionStore | RunReader> = layerWith({})
 
-const journal = (state: State): Journal["Type"] => ({
-  commit: Effect.fnUntraced(function*(batch) {
-    const now = yield* Clock.currentTimeMillis
-    const partition = state.byId.get(batch.partitionId)
-    if (partition === undefined || partition.epoch !== batch.epoch) {
-      return yield* new Fenced({ partitionId: batch.partitionId, epoch: batch.epoch })
-    }
-    // Without a pause in between: nobody sees a half-written batch.
-    return { duplicates: write(state, partition, batch, now), now }
-  })
-})
+const journal = (state: State, clock: Clock.Clock): Journal["Type"] =>
+  fromSubmit((batch, done) =>
+    queueMicrotask(() => {
+      const now = clock.unsafeCurrentTimeMillis()
+      const partition = state.byId.get(batch.partitionId)
+      if (partition === undefined || partition.epoch !== batch.epoch) {
+        return done(Exit.fail(new Fenced({ partitionId: batch.partitionId, epoch: batch.epoch })))
+      }
+      // Without a pause in between: nobody sees a half-written batch.
+      done(Exit.succeed({ duplicates: write(state, partition, batch, now), now }))
+    })
+  )
 
 const write = (state: State, partition: Partition, batch: JournalBatch, now: number): ReadonlySet<RunId> => {
   const duplicates = new Set<RunId>()

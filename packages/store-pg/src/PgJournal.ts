@@ -16,9 +16,9 @@
  * Interrupting a caller does not withdraw its batch.
  */
 import { Fenced, StoreUnavailable } from "@orrery/core/Errors"
-import { Journal, type JournalBatch } from "@orrery/core/Journal"
+import { fromSubmit, Journal, type JournalBatch } from "@orrery/core/Journal"
 import type { RunId } from "@orrery/core/RunId"
-import { Context, Data, Duration, Effect, Exit, Layer, Schedule } from "effect"
+import { Context, Data, Duration, Effect, Exit, FiberSet, Layer, Schedule } from "effect"
 import { type CommitRow, commitStatement, type Statement, whoseRows } from "./internal/commitStatement.js"
 import { JournalConnection } from "./internal/JournalConnection.js"
 import { JournalLine, type Waiting } from "./internal/JournalLine.js"
@@ -70,9 +70,13 @@ export const make = Effect.fn("PgJournal.make")(function*(options: JournalOption
   const { journal: pool, journalConnections } = yield* PgPools
   const line = new JournalLine({ ...defaults, ...options }, Duration.toMillis(options.resolveFor ?? resolveForDefault))
   const state: State = { line, counts: { commits: 0, rows: 0, fenced: 0, retries: 0, refused: 0 } }
-  yield* Effect.forEach(Array.from({ length: journalConnections }), () => lane(state, new JournalConnection(pool)), {
-    discard: true
-  })
+  const fork = yield* FiberSet.makeRuntime<never, void, never>()
+  for (let each = 0; each < journalConnections; each++) {
+    yield* Effect.acquireRelease(
+      Effect.sync(() => new Lane(state, new JournalConnection(pool), fork)),
+      (lane) => Effect.sync(() => lane.close())
+    )
+  }
   yield* Effect.addFinalizer(() => drain(line))
   const counters: JournalCounters = {
     get commits() {
@@ -97,23 +101,65 @@ export const make = Effect.fn("PgJournal.make")(function*(options: JournalOption
       return line.batchesPending
     }
   }
-  const journal = Journal.of({
-    commit: (batch) => Effect.async((resume) => line.add(batch, resume))
-  })
+  const journal = fromSubmit((batch, done) => line.add(batch, done))
   return Context.make(Journal, journal).pipe(Context.add(PgJournalCounters, counters))
 })
 
 export const layer = (options?: JournalOptions): Layer.Layer<Journal | PgJournalCounters, never, PgPools> =>
   Layer.scopedContext(make(options))
 
-const lane = (state: State, connection: JournalConnection) =>
-  state.line.take.pipe(
-    Effect.flatMap((taken) => commitAll(state, connection, taken)),
-    Effect.forever,
-    Effect.ensuring(Effect.sync(() => connection.close())),
-    Effect.interruptible,
-    Effect.forkScoped
-  )
+/**
+ * One connection at work. Plain code as long as a statement is answered as nearly all are; what is not goes to a fiber,
+ * which starts with that answer.
+ */
+class Lane {
+  private underWay: ReadonlyArray<Waiting> = []
+  private isOpen = true
+
+  constructor(
+    private readonly state: State,
+    private readonly connection: JournalConnection,
+    private readonly fork: (effect: Effect.Effect<void>) => void
+  ) {
+    this.takeNext()
+  }
+
+  close(): void {
+    this.isOpen = false
+    this.state.line.end()
+    failAll(this.state, this.underWay, new Error("the journal was closed"))
+    this.connection.close()
+  }
+
+  private takeNext(): void {
+    this.underWay = []
+    if (this.isOpen) this.state.line.take((taken) => this.commit(taken))
+  }
+
+  private commit(taken: ReadonlyArray<Waiting>): void {
+    this.underWay = taken
+    let statement: Statement
+    try {
+      statement = statementOf(taken)
+    } catch {
+      return this.resolve(taken)
+    }
+    this.connection.query<CommitRow>(statement).then(
+      (rows) => {
+        const open = new Set(rows[0]!.open)
+        if (rows[0]!.made !== countInserts(taken, open)) return this.resolve(taken, Effect.succeed(rows))
+        answerAll(this.state, taken, { open, duplicates: noneOf, now: rows[0]!.now })
+        this.takeNext()
+      },
+      (error: unknown) => this.resolve(taken, Effect.fail(notCommitted(error)))
+    )
+  }
+
+  private resolve(taken: ReadonlyArray<Waiting>, sent?: Sent): void {
+    const next = Effect.sync(() => this.takeNext())
+    this.fork(Effect.zipRight(commitAll(this.state, this.connection, taken, sent), next))
+  }
+}
 
 const drain = (line: JournalLine) =>
   Effect.sync(() => line.close()).pipe(
@@ -134,10 +180,16 @@ class NotCommitted extends Data.TaggedError("NotCommitted")<{
 const isFinalVerdict = (verdict: Verdict): boolean => verdict === "refused" || verdict === "exists"
 
 /** Settles every batch it is given, whatever happens. */
-const commitAll = (state: State, connection: JournalConnection, taken: ReadonlyArray<Waiting>): Effect.Effect<void> => {
+const commitAll = (
+  state: State,
+  connection: JournalConnection,
+  taken: ReadonlyArray<Waiting>,
+  first?: Sent
+): Effect.Effect<void> => {
   let left = taken
-  const failAll = (cause: Error) => {
-    for (const each of left) state.line.settle(each, Exit.fail(new StoreUnavailable({ operation: "commit", cause })))
+  let sent = first
+  const failLeft = (cause: Error) => {
+    failAll(state, left, cause)
     left = []
   }
   const giveUpLate = ({ cause, verdict }: NotCommitted) =>
@@ -150,7 +202,11 @@ const commitAll = (state: State, connection: JournalConnection, taken: ReadonlyA
       for (const each of late) state.line.settle(each, Exit.fail(new StoreUnavailable({ operation: "commit", cause })))
       state.line.expire(cause)
     })
-  return Effect.suspend(() => commitOnce(connection, left)).pipe(
+  return Effect.suspend(() => {
+    const before = sent
+    sent = undefined
+    return commitOnce(connection, left, before)
+  }).pipe(
     Effect.tapError(giveUpLate),
     Effect.retry({ schedule: resend, while: ({ verdict }) => !isFinalVerdict(verdict) && left.length > 0 }),
     Effect.matchEffect({
@@ -166,7 +222,7 @@ const commitAll = (state: State, connection: JournalConnection, taken: ReadonlyA
         return Effect.suspend(() => {
           const refused = left.length
           state.counts.refused += refused
-          failAll(cause)
+          failLeft(cause)
           return refused === 0
             ? Effect.void
             : Effect.logError(`a batch was refused: ${cause.message}`).pipe(
@@ -175,8 +231,8 @@ const commitAll = (state: State, connection: JournalConnection, taken: ReadonlyA
         })
       }
     }),
-    // A bug, or the lane is interrupted: nobody may be left waiting.
-    Effect.onError(() => Effect.sync(() => failAll(new Error("the journal was closed"))))
+    // A bug, or the journal is closed: nobody may be left waiting.
+    Effect.onError(() => Effect.sync(() => failLeft(new Error("the journal was closed"))))
   )
 }
 
@@ -186,36 +242,53 @@ interface Answer {
   readonly now: number
 }
 
-/** New runs are first taken for new; one that is there already has the whole sent again, row by row. */
+type Sent = Effect.Effect<ReadonlyArray<CommitRow>, NotCommitted>
+
+const notCommitted = (error: unknown) => new NotCommitted({ verdict: verdictOf(error), cause: withoutValues(error) })
+
+const failAll = ({ line }: State, batches: ReadonlyArray<Waiting>, cause: Error): void => {
+  for (const each of batches) line.settle(each, Exit.fail(new StoreUnavailable({ operation: "commit", cause })))
+}
+
+const statementOf = (taken: ReadonlyArray<Waiting>, mayExist = false): Statement =>
+  commitStatement(taken.map((each) => each.batch), mayExist)
+
+const countInserts = (taken: ReadonlyArray<Waiting>, open: ReadonlySet<number>): number => {
+  let count = 0
+  for (const { batch } of taken) if (open.has(batch.partitionId)) count += batch.inserts.length
+  return count
+}
+
+/**
+ * New runs are first taken for new; one that is there already has the whole sent again, row by row. `before`: the answer
+ * to the first of these, when it has been sent.
+ */
 const commitOnce = (
   connection: JournalConnection,
   taken: ReadonlyArray<Waiting>,
-  mayExist = false
+  before?: Sent
 ): Effect.Effect<Answer, NotCommitted> =>
   Effect.gen(function*() {
-    const statement = yield* Effect.try({
-      try: () => commitStatement(taken.map((each) => each.batch), mayExist),
-      catch: (error) => new NotCommitted({ verdict: "refused", cause: withoutValues(error) })
-    })
-    const sent = yield* Effect.either(send<CommitRow>(connection, statement))
-    if (sent._tag === "Left") {
-      if (mayExist || sent.left.verdict !== "exists") return yield* sent.left
-      return yield* commitOnce(connection, taken, true)
-    }
-    const [row] = sent.right
+    const first = yield* Effect.either(before ?? sendCommit(connection, taken, false))
+    if (first._tag === "Left" && first.left.verdict !== "exists") return yield* first.left
+    const [row] = first._tag === "Right" ? first.right : yield* sendCommit(connection, taken, true)
     const open = new Set(row!.open)
-    const inserts = taken.filter(({ batch }) => open.has(batch.partitionId)).flatMap(({ batch }) => batch.inserts)
-    const duplicates = row!.made === inserts.length
-      ? () => noDuplicates
-      : duplicatesBut(yield* send<OwnRow>(connection, whoseRows(inserts.map(({ run }) => run.id))))
-    return { open, duplicates, now: row!.now }
+    if (row!.made === countInserts(taken, open)) return { open, duplicates: noneOf, now: row!.now }
+    const ids = taken.flatMap(({ batch }) => open.has(batch.partitionId) ? batch.inserts.map(({ run }) => run.id) : [])
+    return { open, duplicates: duplicatesBut(yield* send<OwnRow>(connection, whoseRows(ids))), now: row!.now }
   })
 
+const sendCommit = (connection: JournalConnection, taken: ReadonlyArray<Waiting>, mayExist: boolean): Sent =>
+  Effect.flatMap(
+    Effect.try({
+      try: () => statementOf(taken, mayExist),
+      catch: (error) => new NotCommitted({ verdict: "refused", cause: withoutValues(error) })
+    }),
+    (statement) => send<CommitRow>(connection, statement)
+  )
+
 const send = <Row extends object>(connection: JournalConnection, statement: Statement) =>
-  Effect.tryPromise({
-    try: () => connection.query<Row>(statement),
-    catch: (error) => new NotCommitted({ verdict: verdictOf(error), cause: withoutValues(error) })
-  })
+  Effect.tryPromise({ try: () => connection.query<Row>(statement), catch: notCommitted })
 
 interface OwnRow {
   readonly id: RunId
@@ -224,6 +297,7 @@ interface OwnRow {
 }
 
 const noDuplicates: ReadonlySet<RunId> = new Set()
+const noneOf = (): ReadonlySet<RunId> => noDuplicates
 
 /** An insert whose row is there with its own number was made, now or by a copy of this statement before. */
 const duplicatesBut = (rows: ReadonlyArray<OwnRow>) => {

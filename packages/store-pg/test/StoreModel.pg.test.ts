@@ -125,7 +125,7 @@ it.scopedLive("answers like the store in memory, whatever the batches", () =>
             const ids = yield* Effect.all(Array.from({ length: runsMax }, () =>
               Effect.flatMap(newRunId, (id) => sampleRun({ id }))))
 
-            const expected = yield* play(MemoryStore.make(), steps, ids)
+            const expected = yield* play(yield* MemoryStore.make(), steps, ids)
             const actual = yield* play(postgres, steps, ids)
 
             actual.forEach((each, at) =>

@@ -5,9 +5,8 @@
  * what the first did, on two connections it could overtake it. Batches of new runs only have nothing to overtake.
  */
 import { Overloaded, StoreUnavailable } from "@orrery/core/Errors"
-import type { Fenced } from "@orrery/core/Errors"
-import type { Committed, JournalBatch } from "@orrery/core/Journal"
-import { Effect, Exit } from "effect"
+import type { CommitResult, JournalBatch } from "@orrery/core/Journal"
+import { Exit } from "effect"
 
 export interface LineLimits {
   /** Rows and bytes of what is taken together; a single batch may have more. */
@@ -25,7 +24,7 @@ export interface Waiting {
   readonly isChange: boolean
   /** `performance.now()` after which it is given up. */
   readonly deadline: number
-  readonly answer: (exit: Exit.Exit<Committed, Fenced | Overloaded | StoreUnavailable>) => void
+  readonly answer: (result: CommitResult) => void
   settled: boolean
 }
 
@@ -46,17 +45,15 @@ export class JournalLine {
 
   add(batch: JournalBatch, answer: Waiting["answer"]): void {
     if (this.closed) {
-      return answer(
-        Exit.fail(new StoreUnavailable({ operation: "commit", cause: new Error("the journal is closing") }))
-      )
+      const cause = new Error("the journal is closing")
+      return queueMicrotask(() => answer(Exit.fail(new StoreUnavailable({ operation: "commit", cause }))))
     }
     const rows = batch.inserts.length + batch.updates.length + batch.finishes.length
     const bytes = bytesOf(batch, rows)
     const limit = this.limits.pendingBytesMax
     if (this.bytesPending > 0 && this.bytesPending + bytes > limit) {
-      return answer(
-        Exit.fail(new Overloaded({ what: "journal bytes", limit, actual: this.bytesPending, retryAfterMs }))
-      )
+      const refusal = new Overloaded({ what: "journal bytes", limit, actual: this.bytesPending, retryAfterMs })
+      return queueMicrotask(() => answer(Exit.fail(refusal)))
     }
     this.bytesPending += bytes
     this.batchesPending += 1
@@ -66,20 +63,20 @@ export class JournalLine {
     this.serveSoon()
   }
 
-  /** The next batches, at least one, once there are some. */
-  readonly take: Effect.Effect<ReadonlyArray<Waiting>> = Effect.async((resume) => {
+  /** Gives the next batches, at least one, once there are some. */
+  take(receive: (taken: ReadonlyArray<Waiting>) => void): void {
     const taken = this.next()
-    if (taken.length > 0) return resume(Effect.succeed(taken))
-    const receive = (later: ReadonlyArray<Waiting>) => resume(Effect.succeed(later))
-    this.idle.push(receive)
-    return Effect.sync(() => {
-      const at = this.idle.indexOf(receive)
-      if (at >= 0) this.idle.splice(at, 1)
-    })
-  })
+    if (taken.length > 0) receive(taken)
+    else this.idle.push(receive)
+  }
+
+  /** No connection takes any more. */
+  end(): void {
+    this.idle.length = 0
+  }
 
   /** Ends a batch that was taken. Only the first time counts. */
-  settle(each: Waiting, exit: Parameters<Waiting["answer"]>[0]): void {
+  settle(each: Waiting, exit: CommitResult): void {
     if (each.settled) return
     each.settled = true
     if (each.isChange) this.underWay.delete(each.batch.partitionId)
