@@ -189,7 +189,7 @@ const sendNext = (state: State, line: Line): void => {
   if (line.rows === 0 && line.batchesInFlight === 0) state.lines.delete(line.key)
   while (line.rows > 0 && line.batchesInFlight < batchesInFlightMax) {
     const isFull = line.rows >= batchRowsMax || line.chars >= batchCharsMax
-    if (line.batchesInFlight > 1 && !isFull) return
+    if (line.batchesInFlight > 0 && !isFull) return
     line.batchesInFlight += 1
     // The first of an idle line waits for the fibers that are ready to run now, so that their rows go together.
     const batch = isFull ? take(state, line) : undefined
