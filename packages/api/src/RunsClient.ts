@@ -24,11 +24,11 @@ export interface RunsClientOptions {
   readonly budget?: Duration.DurationInput
   /** One long poll of `awaitFinal`, at most 20 s, the default. */
   readonly awaitPoll?: Duration.DurationInput
-  /** Rows of one enqueue batch. Default 2,000. */
+  /** Rows of one enqueue batch. Default 1,000. */
   readonly batchRowsMax?: number
   /** Characters of payload in one enqueue batch. Default 1 Mi: more delays the other calls of the connection. */
   readonly batchCharsMax?: number
-  /** Enqueue batches of one queue under way at once, the second and further ones only when full. Default 2. */
+  /** Enqueue batches of one queue under way at once, the second and further ones only when full. Default 4. */
   readonly batchesInFlightMax?: number
   /** Rows waiting to be sent; above it `enqueueMany` fails with `Overloaded`. Default 50,000. */
   readonly pendingRowsMax?: number
@@ -63,9 +63,9 @@ const make = (options: RunsClientOptions) =>
           new ClusterUnavailable({ operation: "enqueue", reason: error.message }))
       )
     const enqueueMany = yield* EnqueueBatcher.make({
-      batchRowsMax: options.batchRowsMax ?? 2_000,
+      batchRowsMax: options.batchRowsMax ?? 1_000,
       batchCharsMax: options.batchCharsMax ?? 1024 * 1024,
-      batchesInFlightMax: options.batchesInFlightMax ?? 2,
+      batchesInFlightMax: options.batchesInFlightMax ?? 4,
       pendingRowsMax: options.pendingRowsMax ?? 50_000,
       pendingCharsMax: options.pendingCharsMax ?? 64 * 1024 * 1024,
       payloadBytesMax: options.payloadBytesMax ?? payloadBytesMaxDefault,

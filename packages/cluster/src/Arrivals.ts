@@ -14,8 +14,8 @@ import type { RowAnswers } from "./Answers.js"
 const batchRowsMax = 1_000
 /** Payload bytes of one commit of one actor: 4 MiB. */
 const batchBytesMax = 4 * 1024 * 1024
-/** Batches under way: the second is made while the database works on the first. */
-const inFlightMax = 2
+/** Batches under way: two at the database, the third made meanwhile. */
+const inFlightMax = 3
 /** Enqueued runs that wait for their commit. */
 const pendingRunsMax = 20_000
 /** Bytes of the same: 32 MiB. */
