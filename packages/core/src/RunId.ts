@@ -22,28 +22,45 @@ let poolOffset = poolBytes
 let lastMs = 0
 let counter = 0
 
-const hex: ReadonlyArray<string> = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"))
+/** The id being made, in ASCII: put together from strings it would be a tree of them, several times as large. */
+const text = Buffer.from("00000000-0000-7000-8000-000000000000")
+const digits = Buffer.from("0123456789abcdef")
+
+/** `value` as `count` hexadecimal digits. */
+const writeHex = (value: number, at: number, count: number): void => {
+  let rest = value
+  for (let place = at + count - 1; place >= at; place--) {
+    text[place] = digits[rest & 15]!
+    rest >>>= 4
+  }
+}
+
+const writeTime = (ms: number): void => {
+  writeHex(Math.floor(ms / 2 ** 16), 0, 8)
+  writeHex(ms & 0xffff, 9, 4)
+}
 
 /** The next id of this process for a clock that shows `nowMs`. */
 export const unsafeMakeRunId = (nowMs: number): RunId => {
   if (nowMs > lastMs) {
     lastMs = nowMs
     counter = 0
+    writeTime(lastMs)
   } else if (++counter > counterMax) {
     // More than 4096 ids in a millisecond, or a clock that stepped back: borrow from the future.
     lastMs += 1
     counter = 0
+    writeTime(lastMs)
   }
   if (poolOffset + randomBytesPerId > poolBytes) {
     randomFillSync(pool)
     poolOffset = 0
   }
-  const time = lastMs.toString(16).padStart(12, "0")
   const at = poolOffset
   poolOffset += randomBytesPerId
-  const byte = (index: number) => hex[pool[at + index]!]!
-  const variant = hex[(pool[at]! & 0x3f) | 0x80]!
-  return `${time.slice(0, 8)}-${time.slice(8)}-7${counter.toString(16).padStart(3, "0")}-${variant}${byte(1)}-${
-    byte(2)
-  }${byte(3)}${byte(4)}${byte(5)}${byte(6)}${byte(7)}` as RunId
+  writeHex(counter, 15, 3)
+  writeHex((pool[at]! & 0x3f) | 0x80, 19, 2)
+  writeHex(pool[at + 1]!, 21, 2)
+  for (let index = 2; index < randomBytesPerId; index++) writeHex(pool[at + index]!, 20 + 2 * index, 2)
+  return text.toString("latin1") as RunId
 }

@@ -151,6 +151,19 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
       })
   }
 
+  /** In a plain loop as long as the payloads encode without waiting, as nearly all do. */
+  const requestsOf = (payloads: ReadonlyArray<P>, terms: Terms) => {
+    const requests: Array<RunRequest> = []
+    for (const payload of payloads) {
+      const exit = ended(requestOf(payload, terms))
+      if (exit === undefined || Exit.isFailure(exit)) {
+        return Effect.forEach(payloads, (payload) => requestOf(payload, terms))
+      }
+      requests.push(exit.value)
+    }
+    return Effect.succeed(requests)
+  }
+
   const request = (payload: P, options: EnqueueOptions = {}) =>
     Effect.flatMap(termsOf(options), (terms) => requestOf(payload, terms))
 
@@ -158,7 +171,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
     Effect.gen(function*() {
       const runs = yield* Runs
       const terms = yield* termsOf(options)
-      const requests = yield* Effect.forEach(payloads, (payload) => requestOf(payload, terms))
+      const requests = yield* requestsOf(Array.from(payloads), terms)
       yield* runs.enqueueMany(requests)
       return requests.map((each) => each.id)
     })

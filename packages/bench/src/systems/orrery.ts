@@ -4,6 +4,7 @@
  */
 import { OrreryNode } from "@orrery/cluster/OrreryNode"
 import { Orrery, Task } from "@orrery/orrery"
+import type { EnqueueError } from "@orrery/core/Errors"
 import { Runs } from "@orrery/core/Runs"
 import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPools from "@orrery/store-pg/PgPools"
@@ -72,12 +73,17 @@ const produce: System["produce"] = async (place, { keepHistory }) => {
   const runtime = ManagedRuntime.make(Layer.provide(Orrery.layerClient({ nodes: place.addresses }), quietly))
   const runs = await runtime.runPromise(Runs)
   const tasks: Array<BenchTask> = []
-  const request = (job: Job) => {
-    const task = tasks[job.queue] ??= taskFor(job.queue, keepHistory)
-    const { dueMs, filler, index, submittedUs } = job
-    return task.request({ index, submittedUs, dueMs, filler }, dueMs > 0 ? { at: new Date(dueMs) } : {})
+  const taskOf = (queue: number) => tasks[queue] ??= taskFor(queue, keepHistory)
+  const payloadOf = ({ dueMs, filler, index, submittedUs }: Job) => ({ index, submittedUs, dueMs, filler })
+  const request = (job: Job) =>
+    taskOf(job.queue).request(payloadOf(job), job.dueMs > 0 ? { at: new Date(job.dueMs) } : {})
+  const send = (jobs: ReadonlyArray<Job>): Effect.Effect<void, EnqueueError> => {
+    const [first] = jobs
+    const isPlain = (job: Job) => job.dueMs === 0 && job.queue === first?.queue
+    return first !== undefined && jobs.every(isPlain)
+      ? Effect.asVoid(Effect.provideService(taskOf(first.queue).enqueueMany(jobs.map(payloadOf)), Runs, runs))
+      : Effect.flatMap(Effect.forEach(jobs, request), runs.enqueueMany)
   }
-  const send = (jobs: ReadonlyArray<Job>) => Effect.flatMap(Effect.forEach(jobs, request), runs.enqueueMany)
   return {
     enqueueBulk: (jobs) =>
       runtime.runPromise(Effect.forEach(chunksOf(jobs), send, { concurrency: bulkCalls, discard: true })),
