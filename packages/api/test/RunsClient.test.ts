@@ -82,7 +82,11 @@ describe("RunsClient", { timeout: 30_000 }, () => {
         inFlightMax = Math.max(inFlightMax, ++inFlight)
         return Effect.delay(Effect.sync(() => inFlight--), "5 millis")
       }))
-      const runs = yield* client([yield* TestNode.make({ enqueue })], { batchRowsMax: 10, batchCharsMax: 100 })
+      const runs = yield* client([yield* TestNode.make({ enqueue })], {
+        batchRowsMax: 10,
+        batchCharsMax: 100,
+        batchesInFlightMax: 2
+      })
 
       yield* runs.enqueueMany(Array.from({ length: 35 }, () => request("1")))
       const byRows = batches.splice(0).map((batch) => batch.length)

@@ -99,8 +99,17 @@ const make = Effect.gen(function*() {
     yield* locks.setHealth(runner.runner.address, false)
   })
 
+  const othersLive = () => directory.live().filter((each) => each.nodeId !== self.nodeId)
+  /** A node alone has nobody to watch, and no timer for it. */
+  const company = yield* Effect.makeLatch(false)
+  const stopWatching = directory.onChange(() => othersLive().length > 0 ? company.unsafeOpen() : company.unsafeClose())
+  yield* Effect.addFinalizer(() => Effect.sync(stopWatching))
+  const pause = Effect.suspend(() =>
+    peers.size > 0 || othersLive().length > 0 ? Effect.sleep(config.peerPingIntervalMs) : company.await
+  )
+
   const round = Effect.gen(function*() {
-    const others = directory.live().filter((each) => each.nodeId !== self.nodeId)
+    const others = othersLive()
     const addresses = new Set(others.map((each) => each.runnerAddress))
     for (const [address, peer] of peers) {
       if (addresses.has(address)) continue
@@ -113,7 +122,7 @@ const make = Effect.gen(function*() {
   yield* Effect.addFinalizer(() => Effect.forEach(peers.values(), disconnect, { discard: true }))
   yield* round.pipe(
     Effect.catchAllCause((cause) => Effect.logWarning("peer watch", cause)),
-    Effect.zipRight(Effect.sleep(config.peerPingIntervalMs)),
+    Effect.zipRight(pause),
     Effect.forever,
     Effect.annotateLogs({ module: "PeerWatch" }),
     Effect.forkScoped

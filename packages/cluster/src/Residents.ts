@@ -35,7 +35,7 @@ const takeOverRetry = Schedule.exponential("50 millis").pipe(Schedule.union(Sche
 /** Pause before an actor that ended by itself takes over again. */
 const restartPause = "100 millis"
 /** How often silent workers are looked for, as a share of the lease. */
-const sweepsPerLease = 10
+const sweepsPerLease = 4
 
 export interface ResidentsOptions {
   readonly nodeId: string

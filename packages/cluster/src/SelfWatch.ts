@@ -26,7 +26,10 @@ export class SelfWatch extends Context.Tag("@orrery/cluster/SelfWatch")<SelfWatc
   readonly lagMs: () => number
 }>() {}
 
-const beatMs = 100
+/** Each one wakes an idle process: fewer, and what lies between two of them counts as stood still in full. */
+const beatMs = 250
+/** Part of the largest lag that the next beat keeps. */
+const lagKept = 0.75
 /** Locks unconfirmed for this long while the database answers: the lock connection is wedged. */
 const wedgedMs = 30_000
 
@@ -49,15 +52,21 @@ const make = Effect.gen(function*() {
   })
   yield* Effect.addFinalizer(() => Effect.sync(stop))
 
-  yield* Effect.gen(function*() {
-    const before = performance.now()
-    yield* Effect.sleep(beatMs)
-    const lag = performance.now() - before - beatMs
-    lagMs = Math.max(lag, lagMs * 0.9)
-    if (lag > config.eventLoopLagMaxMs) {
-      yield* leave(`the event loop stood still for ${Math.round(lag)} ms, the limit is ${config.eventLoopLagMaxMs}`)
+  let lastBeat = performance.now()
+  const beat = () => {
+    const now = performance.now()
+    const gap = now - lastBeat
+    lastBeat = now
+    lagMs = Math.max(gap - beatMs, lagMs * lagKept)
+    if (gap > config.eventLoopLagMaxMs) {
+      const reason = `the event loop stood still for ${Math.round(gap)} ms, the limit is ${config.eventLoopLagMaxMs}`
+      Deferred.unsafeDone(fenced, new NodeFenced({ reason }))
     }
-  }).pipe(Effect.forever, Effect.forkScoped)
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => setInterval(beat, beatMs)),
+    (timer) => Effect.sync(() => clearInterval(timer))
+  )
 
   yield* Effect.gen(function*() {
     yield* Effect.sleep("5 seconds")

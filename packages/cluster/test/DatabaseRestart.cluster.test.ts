@@ -2,12 +2,17 @@ import { assert, it } from "@effect/vitest"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
 import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
 import { Effect } from "effect"
-import { mkdtempSync, rmSync } from "node:fs"
+import { chmodSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
 const folder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "orrery-restart-"))),
+  Effect.sync(() => {
+    const made = mkdtempSync(join(tmpdir(), "orrery-restart-"))
+    // The server may run as another user.
+    chmodSync(made, 0o755)
+    return made
+  }),
   (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
 )
 
