@@ -121,7 +121,7 @@ const node = [
 ] as const
 
 /**
- * Serve it with `disableFatalDefects: true`, else one defect kills every call of the connection; on a socket server
- * with `noDelay: true`, else small answers wait up to 40 ms; with `NodeConnection.serialization`.
+ * Serve it with `disableFatalDefects: true`, else one defect kills every call of the connection; on a `NodeListener`;
+ * with `NodeConnection.serialization`.
  */
 export class NodeRpcs extends RpcGroup.make(...client, ...worker, ...node) {}
