@@ -39,6 +39,9 @@ export const timeoutGraceMs = 2_000
 /** A cancelled attempt that has not ended by then is final without its worker's word. */
 export const cancelGraceMs = 10_000
 
+/** How long due runs stay unread while the line of ready ones is full. */
+const holdBackMs = 200
+
 export interface MachineOptions {
   readonly partitionId: number
   readonly epoch: number
@@ -74,6 +77,10 @@ export class QueueMachine {
   private readonly held = new Map<string, Held>()
   /** Per page being read: the runs that left memory since it was asked for. The page may still show them. */
   private readonly departed = new Map<Window<Entry>, Set<RunId>>()
+  /** Ready runs that the store still has among the timers. */
+  private dueCount = 0
+  /** When more of them are read though the line is full; `Infinity` while it is not. */
+  private heldBackUntil = Infinity
   private numbers = 0
   private deadlineSeq = 0
 
@@ -224,16 +231,30 @@ export class QueueMachine {
     for (const [worker, held] of this.held) {
       if (held.expiresAt <= now) this.giveUp(worker, held)
     }
-    if (this.timers.needsLoad()) this.load(undefined, this.timers)
+    if (!this.timers.needsLoad()) this.heldBackUntil = Infinity
+    else if (!this.isHeldBack(now)) this.load(undefined, this.timers)
     for (const [task, window] of this.ready) {
       if (window.needsLoad()) this.load(task, window)
       else if (window.complete && window.size === 0) this.ready.delete(task)
     }
   }
 
+  /**
+   * More that are due than the line of ready runs holds would be written to the store as ready, only to be read again. So
+   * they stay there for a while; no longer, for those in memory may be of a task that nobody executes.
+   */
+  private isHeldBack(now: number): boolean {
+    const isFull = this.dueCount > this.options.window.runsMax / 2
+    if (isFull && this.heldBackUntil === Infinity) this.heldBackUntil = now + holdBackMs
+    if (isFull && now < this.heldBackUntil) return true
+    this.heldBackUntil = Infinity
+    return false
+  }
+
   /** When `tick` has something to do by the clock, ms; `Infinity` when never. */
   nextTick(): number {
-    let at = Math.min(this.timers.peek()?.key ?? Infinity, this.deadlines.peek()?.key ?? Infinity)
+    const lines = Math.min(this.timers.peek()?.key ?? Infinity, this.deadlines.peek()?.key ?? Infinity)
+    let at = Math.min(lines, this.heldBackUntil)
     for (const held of this.held.values()) at = Math.min(at, held.expiresAt)
     return at
   }
@@ -259,8 +280,7 @@ export class QueueMachine {
         blocked.add(entry.task)
         continue
       }
-      const window = this.ready.get(entry.task)!
-      window.remove(first)
+      const window = this.leaveReady(entry)
       if (window.needsLoad()) this.load(entry.task, window)
       this.start(entry, worker, now)
     }
@@ -335,7 +355,7 @@ export class QueueMachine {
         adopted += 1
       } else if (entry !== undefined && entry.place === "ready" && this.isUnrecorded(entry, ref)) {
         // Started under the owner before, which died before it could note it.
-        this.ready.get(entry.task)!.remove(entry.seat!)
+        this.leaveReady(entry)
         entry.attempt = ref.attempt
         entry.lease = ref.lease
         entry.state = "running"
@@ -378,7 +398,7 @@ export class QueueMachine {
       case "finishing":
         return { answer: "cancelled", entry }
       default:
-        if (entry.place === "ready") this.ready.get(entry.task)!.remove(entry.seat!)
+        if (entry.place === "ready") this.leaveReady(entry)
         else if (entry.place === "timer") this.timers.remove(entry.seat!)
         this.finish(entry, "cancelled", null, entry.failure)
         return { answer: "cancelled", entry }
@@ -458,15 +478,25 @@ export class QueueMachine {
     if (seat === undefined) return false
     entry.seat = seat
     entry.place = place
+    if (!entry.inStoredLine) this.dueCount += 1
     for (const gone of window.evict()) this.leaveLine(gone.item)
     return true
+  }
+
+  /** Its place among the ready runs is free. */
+  private leaveReady(entry: Entry): Window<Entry> {
+    const window = this.ready.get(entry.task)!
+    window.remove(entry.seat!)
+    if (!entry.inStoredLine) this.dueCount -= 1
+    return window
   }
 
   /** Out of memory; but a run the store has in another line is written to its own first. */
   private leaveLine(entry: Entry): void {
     entry.seat = undefined
-    if (entry.inStoredLine) this.forget(entry)
-    else this.settle(entry)
+    if (entry.inStoredLine) return this.forget(entry)
+    this.dueCount -= 1
+    this.settle(entry)
   }
 
   private settle(entry: Entry): void {

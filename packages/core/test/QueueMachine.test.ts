@@ -414,6 +414,62 @@ describe("QueueMachine", () => {
     assert.strictEqual(firstAssignment(machine).task, "a")
   })
 
+  /** A backlog in the store of `tasks` that are all due at 1,000, and the machine that reads it in pages. */
+  const dueBacklog = (tasks: ReadonlyArray<string>) => {
+    const machine = new QueueMachine(
+      { partitionId: 7, epoch: 3, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax: 100, bytesMax: 1e6 } },
+      { now: 0, readyTasks: [], hasTimers: true, running: [], adoptUntil: 0 }
+    )
+    const rows = tasks.map((task) => stored(machine, { task, state: "scheduled", scheduledAt: 1_000, orderKey: 6_000 }))
+    const read = (): number => {
+      const loads = machine.out.loads.splice(0)
+      for (const load of loads) {
+        const rest = load.task === undefined ? rows.filter((row) => row.seq > load.afterSeq) : []
+        machine.loaded(load.task, rest.slice(0, load.limit), rest.length <= load.limit)
+      }
+      return loads.length
+    }
+    machine.tick(0)
+    read()
+    return { machine, read }
+  }
+
+  it("starts thousands that are due at once without writing them down as ready first", () => {
+    const { machine, read } = dueBacklog(Array.from({ length: 2_000 }, () => "a"))
+    let started = 0
+    for (let turn = 0; started < 2_000; turn++) {
+      assert.isBelow(turn, 1_000)
+      machine.tick(1_000)
+      let slots = 20
+      machine.dispatch(1_000, { take: () => slots-- > 0 ? "w" : undefined })
+      assert.isAtMost(machine.entryCount, 400)
+      for (const { assignment } of machine.out.assignments.splice(0)) {
+        started += 1
+        machine.outcome(assignment, { _tag: "success", result: "1" }, 1_000)
+      }
+      assert.isTrue(machine.out.writes.every((entry) => entry.unwritten === "finish"))
+      settleAll(machine)
+      read()
+    }
+    assert.strictEqual(machine.nextTick(), Infinity)
+  })
+
+  it("lets due runs that nobody can execute hold others up for a moment only", () => {
+    const { machine, read } = dueBacklog([...Array.from({ length: 300 }, () => "nobody"), "a"])
+    const only = { take: (task: string) => task === "a" ? "w" : undefined }
+    let now = 1_000
+    for (let turn = 0; machine.out.assignments.length === 0; turn++) {
+      assert.isBelow(turn, 20)
+      machine.tick(now)
+      machine.dispatch(now, only)
+      settleAll(machine)
+      if (machine.out.assignments.length === 0 && read() === 0) now = Math.min(machine.nextTick(), now + 1_000)
+    }
+
+    assert.strictEqual(firstAssignment(machine).task, "a")
+    assert.isAtMost(now, 1_600)
+  })
+
   it("takes a timed out attempt away from a worker that does not answer", () => {
     const machine = machineOf()
     const timed = JSON.stringify({ retry: RetryPolicy.none, timeoutMs: 100 })
