@@ -73,6 +73,7 @@ type Fork = (effect: Effect.Effect<unknown, unknown>, done: (exit: Exit.Exit<unk
 /** The frame calls of one accepted connection. */
 class AcceptedCalls implements Caller {
   private underWay = 0
+  private isPaused = false
   private readonly whenClosed = new Set<() => void>()
 
   constructor(
@@ -96,9 +97,16 @@ class AcceptedCalls implements Caller {
       return this.wire.destroy(`a message of kind ${kind} and operation ${operation} is not known here`)
     }
     this.underWay += 1
-    if (this.underWay >= callsMax) this.wire.pause()
+    if (this.underWay >= callsMax && !this.isPaused) {
+      this.isPaused = true
+      this.wire.pause()
+    }
     this.fork(answer(FrameCalls.unpack(body), this), (exit) => {
-      if (this.underWay-- >= callsMax) this.wire.resume()
+      this.underWay -= 1
+      if (this.isPaused && this.underWay < callsMax) {
+        this.isPaused = false
+        this.wire.resume()
+      }
       if (exit._tag === "Success") return this.wire.send(kinds.answer, 0, call, FrameCalls.pack(exit.value))
       const failure = Cause.failureOption(exit.cause)
       // Interrupted with the node: the connection ends too, and tells the caller.

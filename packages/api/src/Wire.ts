@@ -7,7 +7,8 @@
  * (docs/decisions/0008), and a body in many pieces is put together once, not parsed again with each piece.
  *
  * Who connects sends `preface` first. A connection that sends anything else, or a message above `bodyBytesMax`, is
- * destroyed: nothing after it can be understood. Nothing here throws into its caller.
+ * destroyed: nothing after it can be understood. The accepting side reads no more of a peer that leaves its answers
+ * unread; the connecting side always reads, so the two never wait for each other. Nothing here throws into its caller.
  */
 import type { Socket } from "node:net"
 
@@ -15,8 +16,8 @@ export const kinds = { rpc: 0, call: 1, answer: 2, failure: 3, push: 4 } as cons
 const kindMax = 4
 /** Both sides must agree on it. */
 export const bodyBytesMax = 32 * 1024 * 1024
-/** What a peer may leave unread before it is given up: twice the largest message. */
-const unreadBytesMax = 2 * bodyBytesMax
+/** What a peer may leave unread; beyond it nothing more is read of what it asks. */
+const unreadBytesMax = 8 * bodyBytesMax
 const headerBytes = 12
 const callMax = 2 ** 32 - 1
 const none = new Uint8Array(0)
@@ -36,11 +37,18 @@ export class Wire {
   private reason: string | undefined
   private listener: Listener | undefined
   private isCorked = false
+  /** Reasons not to read. */
+  private holds = 0
+  private isChoked = false
   isOpen = true
   /** What the other side did that it must not; that it was ended for. */
   offence: string | undefined
 
-  constructor(private readonly socket: Socket, private readonly side: "connecting" | "accepting") {
+  constructor(
+    private readonly socket: Socket,
+    private readonly side: "connecting" | "accepting",
+    private readonly unreadMax = unreadBytesMax
+  ) {
     socket.setNoDelay(true)
     socket.on("error", (error) => this.reason ??= error.message)
     socket.on("close", () => this.end())
@@ -79,18 +87,27 @@ export class Wire {
     }
     this.socket.write(header)
     if (body.length > 0) this.socket.write(body)
-    if (this.socket.writableLength > unreadBytesMax) {
-      this.destroy(`the other side has left more than ${unreadBytesMax} bytes unread`)
-    }
+    if (this.side === "accepting" && !this.isChoked && this.socket.writableLength > this.unreadMax) this.choke()
   }
 
-  /** Reads no more until `resume`. */
+  /** Reads no more until `resume` is called as often. */
   pause(): void {
+    this.holds += 1
     this.socket.pause()
   }
 
   resume(): void {
-    this.socket.resume()
+    this.holds -= 1
+    if (this.holds === 0) this.socket.resume()
+  }
+
+  private choke(): void {
+    this.isChoked = true
+    this.pause()
+    this.socket.once("drain", () => {
+      this.isChoked = false
+      this.resume()
+    })
   }
 
   /** Ends the connection once what was sent has left. */
@@ -98,7 +115,7 @@ export class Wire {
     if (this.isOpen) this.socket.destroySoon()
   }
 
-  /** For what the other side has sent, or not read. */
+  /** For what the other side has sent. */
   destroy(offence: string): void {
     this.offence ??= offence
     this.reason ??= offence
@@ -127,7 +144,7 @@ export class Wire {
       at = preface.length
     }
     this.need = headerBytes
-    while (this.isOpen && data.length - at >= headerBytes) {
+    while (!this.socket.destroyed && data.length - at >= headerBytes) {
       const length = data.readUInt32LE(at)
       const kind = data[at + 4]!
       if (length > bodyBytesMax || kind > kindMax) {

@@ -2,7 +2,7 @@
 import { RpcServer } from "@effect/rpc"
 import { decodeAttempts, decodeOutcomes, decodeRequests, encodeAttempts, encodeToWorker } from "@orrery/api/Frames"
 import { serialization } from "@orrery/api/NodeConnection"
-import type { FrameHandlers } from "@orrery/api/NodeListener"
+import type { Caller, FrameHandlers } from "@orrery/api/NodeListener"
 import * as NodeListener from "@orrery/api/NodeListener"
 import { type EnqueueAnswer, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
@@ -72,6 +72,7 @@ const frameHandlers = (sessions: Sessions) =>
     const residents = yield* Residents
     const directory = yield* NodeDirectory
     const { leaseMs } = yield* ClusterConfig
+    const attached = new WeakSet<Caller>()
     const handlers: FrameHandlers = {
       enqueue: (rows) =>
         Effect.flatMap(decodeRequests(rows), (requests) => Effect.map(gateway.enqueue(requests), asAnswer)),
@@ -82,6 +83,10 @@ const frameHandlers = (sessions: Sessions) =>
         ),
       attach: (hello, caller) =>
         Effect.suspend(() => {
+          if (attached.has(caller)) {
+            return new ClusterUnavailable({ operation: "attach", reason: "this connection has a session already" })
+          }
+          attached.add(caller)
           let isOver = false
           const end = () => {
             if (!isOver) caller.push(encodeToWorker({ _tag: "ended" }))
