@@ -18,6 +18,8 @@ const slotsDefault = 200
 /** Runs of one `enqueueMany`, and how many such calls are under way: the next is encoded while one waits. */
 const bulkRuns = 5_000
 const bulkCalls = 4
+/** Of one call: all of them together stay well below what a client lets wait. */
+const bulkCharsMax = 8 * 1024 * 1024
 
 const Payload = Schema.Struct({
   index: Schema.Number,
@@ -92,8 +94,12 @@ const produce: System["produce"] = async (place, { keepHistory }) => {
   }
 }
 
-const chunksOf = (jobs: ReadonlyArray<Job>): ReadonlyArray<ReadonlyArray<Job>> =>
-  Array.from({ length: Math.ceil(jobs.length / bulkRuns) }, (_, at) => jobs.slice(at * bulkRuns, (at + 1) * bulkRuns))
+const chunksOf = (jobs: ReadonlyArray<Job>): ReadonlyArray<ReadonlyArray<Job>> => {
+  // They are all of one size.
+  const chars = Math.max(1, jobs[0]?.filler.length ?? 0)
+  const size = Math.max(1, Math.min(bulkRuns, Math.floor(bulkCharsMax / chars)))
+  return Array.from({ length: Math.ceil(jobs.length / size) }, (_, at) => jobs.slice(at * size, (at + 1) * size))
+}
 
 const manifest = JSON.parse(
   readFileSync(new URL("../../../orrery/package.json", import.meta.url), "utf8")
