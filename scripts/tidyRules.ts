@@ -65,6 +65,10 @@ export const lineRules: ReadonlyArray<LineRule> = [
       reason: "one timer for a whole actor, set anew a thousand times a second"
     },
     {
+      files: /^packages\/api\/src\/NodeConnection\.ts$/,
+      reason: "the time limit of each frame call: a fiber for it would be a good part of the call"
+    },
+    {
       files: /^packages\/cli\/src\/(?:Supervisor|supervised)\.ts$/,
       reason: "must fire even when the Effect runtime hangs"
     }

@@ -53,7 +53,7 @@ const make = Effect.gen(function*() {
   yield* Effect.addFinalizer(() => Effect.sync(stop))
 
   let lastBeat = performance.now()
-  const beat = () => {
+  const beat = Effect.sync(() => {
     const now = performance.now()
     const gap = now - lastBeat
     lastBeat = now
@@ -62,11 +62,8 @@ const make = Effect.gen(function*() {
       const reason = `the event loop stood still for ${Math.round(gap)} ms, the limit is ${config.eventLoopLagMaxMs}`
       Deferred.unsafeDone(fenced, new NodeFenced({ reason }))
     }
-  }
-  yield* Effect.acquireRelease(
-    Effect.sync(() => setInterval(beat, beatMs)),
-    (timer) => Effect.sync(() => clearInterval(timer))
-  )
+  })
+  yield* beat.pipe(Effect.delay(beatMs), Effect.forever, Effect.forkScoped)
 
   yield* Effect.gen(function*() {
     yield* Effect.sleep("5 seconds")
