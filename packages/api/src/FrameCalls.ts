@@ -17,6 +17,7 @@ import {
   isToWorkerFrame,
   type OutcomeFrame,
   type RequestFrame,
+  rowsMax,
   type ToWorkerFrame,
   UnknownFrameVersion
 } from "./Frames.js"
@@ -109,8 +110,8 @@ export const report: FrameCall<Report, ReadonlyArray<OutcomeAnswer>, ReportFailu
   encode: (answers) => answers.every((answer) => answer === "accepted") ? answers.length : answers,
   decode: (value) => {
     if (typeof value !== "number") return isOutcomeAnswers(value) ? value : undefined
-    const answers = Array.from({ length: value }, () => "accepted" as const)
-    return isOutcomeAnswers(answers) ? answers : undefined
+    // Looked at before an array of that length is made.
+    return isCount(value) && value <= rowsMax ? Array.from({ length: value }, () => "accepted" as const) : undefined
   },
   ...failures(Schema.Union(SessionUnknown, UnknownFrameVersion, ClusterUnavailable))
 }

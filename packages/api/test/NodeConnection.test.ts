@@ -4,7 +4,7 @@ import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import * as Net from "node:net"
-import { attach, enqueue } from "../src/FrameCalls.js"
+import { attach, enqueue, report } from "../src/FrameCalls.js"
 import { decodeRequests, encodeRequests, encodeToWorker } from "../src/Frames.js"
 import { connect } from "../src/NodeConnection.js"
 import { kinds, preface } from "../src/Wire.js"
@@ -126,6 +126,14 @@ describe("NodeConnection", { timeout: 30_000 }, () => {
       assert.include(error.message, "refused")
       assert.strictEqual(yield* connection.call("Ping", (client) => client.Ping()), "node")
     }))
+
+  it("takes no answer of a report that could not be one, and never throws", () => {
+    for (const value of [1e15, -1, 0.5, Number.NaN, 10_001, null, "accepted", ["accepted", "other"], {}]) {
+      assert.isUndefined(report.decode(value), String(value))
+    }
+    assert.deepStrictEqual(report.decode(2), ["accepted", "accepted"])
+    assert.deepStrictEqual(report.decode(["stale", "not-owner"]), ["stale", "not-owner"])
+  })
 
   it.scopedLive("costs only its sender what is not of the protocol", () =>
     Effect.gen(function*() {
