@@ -42,7 +42,8 @@ const mayImport: Readonly<Record<string, ReadonlyArray<string>>> = {
   testing: anything,
   cli: anything,
   examples: anything,
-  bench: anything
+  bench: anything,
+  chaos: anything
 }
 
 /** The files of cluster that may name the PostgreSQL adapters: they assemble a node. */

@@ -29,6 +29,7 @@ const text = /\.(?:ts|mts|mjs|js|json|md|yaml|yml|sql|html|css|sh)$|^\.|\/\.?run
 const scripts = { files: /^scripts\//, reason: "plain Node, runs before anything is installed" }
 const testing = { files: /^packages\/testing\//, reason: "drives real processes and servers" }
 const bench = { files: /^packages\/bench\//, reason: "measures wall time, prints tables" }
+const chaos = { files: /^packages\/chaos\//, reason: "drives real processes and servers, cuts connections" }
 const tests = { files: /^packages\/[^/]+\/test\//, reason: "drives real processes and the clock from outside" }
 const tidyItself = { files: /^scripts\/tidyRules\.ts$|\/tidy\.test\.ts$/, reason: "names what it forbids" }
 
@@ -47,7 +48,7 @@ const rule = (
   comments: options.comments ?? "skip"
 })
 
-const outside = [scripts, testing, bench]
+const outside = [scripts, testing, bench, chaos]
 
 export const lineRules: ReadonlyArray<LineRule> = [
   rule("random", /\bMath\.random\b/, "use Random, or crypto for secrets", outside),

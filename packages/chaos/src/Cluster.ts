@@ -1,0 +1,129 @@
+/** The processes under fire: nodes with addresses that stay, workers, and more of either while a scenario runs. */
+import * as Supervisor from "@orrery/cli/Supervisor"
+import { Data, Duration, Effect, type Redacted, type Scope } from "effect"
+import { Redacted as Secret } from "effect"
+import { fileURLToPath } from "node:url"
+import { type Role, variables } from "./chaosEnv.js"
+import type { Links } from "./Links.js"
+
+const program = fileURLToPath(new URL("../../cli/orrery.mjs", import.meta.url))
+const handlers = fileURLToPath(new URL("./chaosHandlers.ts", import.meta.url))
+const preload = new URL("./preload.mjs", import.meta.url).href
+
+/** Above the time a node waits for its database by default (30 s), so that it can say so. */
+const readyWithin = Duration.seconds(60)
+const startsAtOnceMax = 16
+
+export interface NodePlace {
+  readonly name: string
+  readonly dataPort: number
+  readonly runnerPort: number
+}
+
+export interface ClusterOptions {
+  readonly databaseUrl: Redacted.Redacted<string>
+  readonly nodes: ReadonlyArray<NodePlace>
+  readonly workers: ReadonlyArray<string>
+  readonly workerSlots: number
+  readonly slots: number
+  readonly links: Links
+  /** For every process. */
+  readonly env: Readonly<Record<string, string>>
+  readonly envOf: (name: string) => Readonly<Record<string, string>>
+  readonly folder: string
+  readonly clockOffset: number
+  readonly onLine: (name: string, line: string) => void
+}
+
+export interface Cluster {
+  readonly nodes: ReadonlyArray<Supervisor.Supervised>
+  readonly workers: ReadonlyArray<Supervisor.Supervised>
+  /** `host:port` of the data planes, for good. */
+  readonly addresses: ReadonlyArray<string>
+  /** More of them, each until the scope of the call closes. Ready when it answers. */
+  readonly addNode: (place: NodePlace) => Effect.Effect<Supervisor.Supervised, NotReady, Scope.Scope>
+  readonly addWorker: (name: string, role: Role) => Effect.Effect<Supervisor.Supervised, NotReady, Scope.Scope>
+  /** Without waiting for it. */
+  readonly launchNode: (place: NodePlace) => Effect.Effect<Supervisor.Supervised, never, Scope.Scope>
+}
+
+export class NotReady extends Data.TaggedError("NotReady")<{ readonly name: string; readonly output: string }> {
+  override get message() {
+    return `${this.name} was not ready within ${Duration.format(readyWithin)}; it said:\n${this.output}`
+  }
+}
+
+/** Answers when all are ready; they stop with the scope. */
+export const start = (options: ClusterOptions): Effect.Effect<Cluster, NotReady, Scope.Scope> =>
+  Effect.gen(function*() {
+    const addresses = options.nodes.map(addressOf)
+    const launchNode = (place: NodePlace) => launch(options, place.name, "node", nodeEnv(options, place))
+    const launchWorker = (name: string, role: Role) =>
+      launch(options, name, "worker", workerEnv(options, addresses, role))
+    const nodes = yield* Effect.forEach(options.nodes, launchNode)
+    // Children stop with the scope one after the other: this way the workers stop first and together, then the nodes.
+    const workers: Array<Supervisor.Supervised> = []
+    yield* Effect.addFinalizer(() => Effect.zipRight(stopAll(workers), stopAll(nodes)))
+    yield* Effect.forEach(nodes, whenReady, { concurrency: startsAtOnceMax, discard: true })
+    for (const name of options.workers) workers.push(yield* launchWorker(name, "worker"))
+    yield* Effect.forEach(workers, whenReady, { concurrency: startsAtOnceMax, discard: true })
+    return {
+      nodes,
+      workers,
+      addresses,
+      launchNode,
+      addNode: (place) => Effect.tap(launchNode(place), whenReady),
+      addWorker: (name, role) => Effect.tap(launchWorker(name, role), whenReady)
+    }
+  })
+
+export const addressOf = ({ dataPort }: NodePlace): string => `127.0.0.1:${dataPort}`
+
+const whenReady = (child: Supervisor.Supervised): Effect.Effect<void, NotReady> =>
+  child.ready.pipe(
+    Effect.timeout(readyWithin),
+    Effect.catchAll(() => Effect.flatMap(child.output, (output) => new NotReady({ name: child.name, output }))),
+    Effect.asVoid
+  )
+
+const stopAll = (some: ReadonlyArray<Supervisor.Supervised>) =>
+  Effect.forEach(some, (child) => child.stop, { concurrency: startsAtOnceMax, discard: true })
+
+const nodeEnv = (options: ClusterOptions, { dataPort, runnerPort }: NodePlace) => ({
+  ORRERY_DATABASE_URL: Secret.value(options.databaseUrl),
+  ORRERY_DATA_PORT: String(dataPort),
+  ORRERY_RUNNER_PORT: String(runnerPort),
+  ORRERY_WORKER_SLOTS: String(options.workerSlots),
+  [variables.slots]: String(options.workerSlots),
+  [variables.role]: "node" satisfies Role
+})
+
+const workerEnv = (options: ClusterOptions, addresses: ReadonlyArray<string>, role: Role) => ({
+  ORRERY_NODES: addresses.join(","),
+  ORRERY_SLOTS: String(options.slots),
+  [variables.slots]: String(options.slots),
+  [variables.role]: role
+})
+
+const launch = (
+  options: ClusterOptions,
+  name: string,
+  command: "node" | "worker",
+  env: Readonly<Record<string, string>>
+) =>
+  Supervisor.start({
+    name,
+    script: program,
+    nodeArgs: ["--import", preload],
+    args: [command, "--handlers", handlers],
+    env: {
+      ...options.env,
+      ...env,
+      [variables.name]: name,
+      [variables.folder]: options.folder,
+      [variables.clockOffset]: String(options.clockOffset),
+      [variables.routes]: JSON.stringify(options.links.routesOf(name)),
+      ...options.envOf(name)
+    },
+    onLine: (line) => options.onLine(name, line)
+  })

@@ -1,0 +1,180 @@
+/**
+ * Clients under fire: one producer per queue that asks for runs and waits until they are acknowledged, sends the same
+ * request again for as long as it takes, cancels some, and looks whether it can see what it was told is there. What it asks for is
+ * decided by the seed alone. All of it is written to the history of the client.
+ */
+import type { RunRequest } from "@orrery/core/RunRequest"
+import { Runs } from "@orrery/core/Runs"
+import { Cause, Context, Effect, Fiber, type Scope } from "effect"
+import { queues, steps } from "./chaosTasks.js"
+import { monotonicMs, type Writer } from "./HistoryFile.js"
+import { until } from "./patience.js"
+import type { Randomness } from "./Randomness.js"
+
+export interface Load {
+  /** Runs acknowledged until now. */
+  readonly acknowledged: () => number
+  /** Longest time between two answers of any queue since the last call, ms. */
+  readonly longestGap: () => number
+  /** Completes when every queue has been answered again from now on. */
+  readonly allServed: Effect.Effect<void>
+  /** Times a request failed and was sent again, by the name of the failure. */
+  readonly failures: ReadonlyMap<string, number>
+  /** Asks for no more; answers when nobody waits any more. */
+  readonly stop: Effect.Effect<void>
+}
+
+export interface LoadOptions {
+  readonly client: Context.Context<Runs>
+  readonly history: Writer
+  readonly random: Randomness
+  /** Clock of the database minus the monotonic clock, ms. */
+  readonly clockOffset: number
+  /** Pause of a producer between an answer and the next request, ms. */
+  readonly pauseMs: number
+}
+
+/** Of what a producer asks for. */
+const shares = {
+  timed: 0.1,
+  failing: 0.1,
+  failingTwice: 0.02,
+  slow: 0.1,
+  quick: 0.3,
+  cancelled: 0.03,
+  read: 0.1,
+  again: 0.03
+}
+const requestsAtOnceMax = 3
+const delayMs = { min: 100, max: 3_000 }
+const quickMs = { min: 1, max: 30 }
+const slowMs = { min: 100, max: 500 }
+/** After a failure that the client library did not ride out itself. */
+const retryAfter = "100 millis"
+/** A producer that waits for an answer is given this long at the end. */
+const stopWithin = "60 seconds"
+
+interface Producer {
+  readonly at: number
+  readonly random: Randomness
+  readonly runs: Runs["Type"]
+  readonly options: LoadOptions
+  readonly failures: Map<string, number>
+  /** Monotonic, ms. */
+  lastAnswer: number
+  answers: number
+  acknowledged: number
+}
+
+/** Producers run until `stop`, at the latest until the scope closes. */
+export const start = (options: LoadOptions): Effect.Effect<Load, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const failures = new Map<string, number>()
+    const runs = Context.get(options.client, Runs)
+    const producers = queues.map((_, at): Producer => ({
+      at,
+      random: options.random.fork(),
+      runs,
+      options,
+      failures,
+      lastAnswer: performance.now(),
+      answers: 0,
+      acknowledged: 0
+    }))
+    let gap = 0
+    let isStopped = false
+    const answered = (producer: Producer): void => {
+      const now = performance.now()
+      gap = Math.max(gap, now - producer.lastAnswer)
+      producer.lastAnswer = now
+      producer.answers += 1
+    }
+    const fibers = yield* Effect.forEach(producers, (producer) =>
+      round(producer, () => answered(producer)).pipe(
+        Effect.zipRight(Effect.sleep(options.pauseMs)),
+        Effect.repeat({ until: () => isStopped }),
+        Effect.tapErrorCause((cause) => Effect.logError("a producer has ended", Cause.pretty(cause))),
+        Effect.forkScoped
+      ))
+    return {
+      acknowledged: () => producers.reduce((sum, each) => sum + each.acknowledged, 0),
+      longestGap: () => {
+        const now = performance.now()
+        const longest = Math.max(gap, ...producers.map((each) => now - each.lastAnswer))
+        gap = 0
+        return longest
+      },
+      allServed: Effect.suspend(() => {
+        const before = producers.map((each) => each.answers)
+        return until("every queue is served", () => producers.every(({ answers }, at) => answers > before[at]! + 1))
+      }),
+      failures,
+      stop: Effect.suspend(() => {
+        isStopped = true
+        const ended = Effect.forEach(fibers, Fiber.await, { concurrency: fibers.length, discard: true })
+        return Effect.zipRight(Effect.timeoutOption(ended, stopWithin), Fiber.interruptAll(fibers))
+      })
+    }
+  })
+
+/** Asks for a few runs until they are acknowledged, and may do more with them. */
+const round = (producer: Producer, answered: () => void) =>
+  Effect.gen(function*() {
+    const { options: { clockOffset, history }, random } = producer
+    const requests = yield* Effect.forEach(numbers(random.between(1, requestsAtOnceMax)), () => makeRequest(producer))
+    for (const { id, queue, when } of requests) {
+      const dueAt = when.ms === 0 ? 0 : monotonicMs() + clockOffset + when.ms
+      history.write({ _tag: "asked", run: id, queue, dueAt })
+    }
+    yield* untilAcknowledged(producer, requests)
+    producer.acknowledged += requests.length
+    answered()
+    if (random.chance(shares.again)) yield* untilAcknowledged(producer, requests.map(asResend))
+    const { id } = random.pick(requests)
+    if (random.chance(shares.read)) yield* look(producer, id)
+    if (random.chance(shares.cancelled)) yield* Effect.ignore(producer.runs.cancel(id))
+  })
+
+const numbers = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, at) => at)
+const asResend = (request: RunRequest): RunRequest => ({ ...request, resend: true })
+
+const makeRequest = ({ at, random }: Producer) => {
+  const kind = random.next()
+  const ms = kind < shares.slow
+    ? random.between(slowMs.min, slowMs.max)
+    : kind < shares.slow + shares.quick
+    ? random.between(quickMs.min, quickMs.max)
+    : 0
+  const failures = random.chance(shares.failing) ? 1 : random.chance(shares.failingTwice) ? 2 : 0
+  const delay = random.chance(shares.timed) ? { delay: random.between(delayMs.min, delayMs.max) } : {}
+  return Effect.orDie(steps[at]!.request({ ms, failures }, delay))
+}
+
+const untilAcknowledged = (
+  producer: Producer,
+  requests: ReadonlyArray<RunRequest>
+): Effect.Effect<void> =>
+  producer.runs.enqueueMany(requests).pipe(
+    Effect.zipRight(Effect.sync(() => {
+      for (const { id } of requests) producer.options.history.write({ _tag: "acknowledged", run: id })
+    })),
+    Effect.catchAll((error) =>
+      Effect.suspend(() => {
+        producer.failures.set(error._tag, (producer.failures.get(error._tag) ?? 0) + 1)
+        return Effect.zipRight(Effect.sleep(retryAfter), untilAcknowledged(producer, requests.map(asResend)))
+      })
+    )
+  )
+
+const look = ({ options: { history }, runs }: Producer, id: RunRequest["id"]) =>
+  Effect.suspend(() => {
+    const askedAt = monotonicMs()
+    return runs.get(id).pipe(
+      Effect.matchEffect({
+        onSuccess: () => Effect.succeed(true),
+        onFailure: (error) => error._tag === "RunNotFound" ? Effect.succeed(false) : Effect.fail(error)
+      }),
+      Effect.tap((found) => Effect.sync(() => history.write({ _tag: "read", run: id, askedAt, found }))),
+      Effect.ignore
+    )
+  })

@@ -1,0 +1,52 @@
+/** What is done to a cluster, as a scenario sees it. */
+import type { Effect, Scope } from "effect"
+import type { Setting, Stage } from "./Stage.js"
+
+/** A promise that did not hold. `checker`: who saw it. */
+export interface Violation {
+  readonly checker: string
+  readonly run?: string
+  readonly what: string
+}
+
+export interface Scene extends Stage {
+  /** How many events are asked for. */
+  readonly times: number
+  readonly isQuick: boolean
+  /** Into the history: what is done now. */
+  readonly fault: (what: string) => Effect.Effect<void>
+  readonly healed: (what: string) => Effect.Effect<void>
+  /**
+   * One event: notes it, does it, waits until every queue is served again and, where `after` is given, for that too. What
+   * it took until the last queue was served counts as recovery; from `after` on, where the database has to come back first.
+   */
+  readonly event: (what: string, event: Event) => Effect.Effect<number>
+  /** A time to recover measured otherwise, ms. */
+  readonly recovered: (ms: number) => void
+  readonly violate: (violation: Violation) => void
+  /** Told with the result. */
+  readonly note: (name: string, value: number | string) => void
+}
+
+export interface Event {
+  readonly inject: Effect.Effect<unknown>
+  /** Before queues can be served again at all: the time counts from its end. */
+  readonly repair?: Effect.Effect<unknown>
+}
+
+export interface Scenario {
+  readonly name: string
+  /** In the catalogue of faults, as T01. */
+  readonly catalogue: string
+  /** One line. */
+  readonly what: string
+  readonly setting?: Setting
+  /** Events, unless told otherwise; with `--quick` `quickTimes`. */
+  readonly times: number
+  readonly quickTimes: number
+  /** Why it cannot be run here; nothing is started then. */
+  readonly skipped?: string
+  readonly play: (scene: Scene) => Effect.Effect<void, unknown, Scope.Scope>
+  /** Looks at the whole when it is over, and the load has stopped. */
+  readonly inspect?: (scene: Scene) => Effect.Effect<void>
+}

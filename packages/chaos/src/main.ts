@@ -1,0 +1,113 @@
+/** `npm run chaos`: real processes under fire, and whether the promises held. */
+import { Command, ValidationError } from "@effect/cli"
+import { exitCode } from "@orrery/cli/ExitCode"
+import { NodeContext, NodeRuntime } from "@effect/platform-node"
+import { Cause, Console, Data, Effect, Exit, Layer, Logger, Option } from "effect"
+import { randomInt } from "node:crypto"
+import { mkdirSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { scenariosOf } from "./Arguments.js"
+import * as options from "./options.js"
+import { play } from "./play.js"
+import * as Postgres from "./Postgres.js"
+import * as Result from "./Result.js"
+import type { Scenario } from "./Scenario.js"
+import { scenarios } from "./scenarios/index.js"
+
+const folder = fileURLToPath(new URL("../../../.orrery/chaos", import.meta.url))
+const seedMax = 2 ** 31
+/** Of a shell's command that was interrupted. */
+const interruptedCode = 130
+
+interface Flags {
+  readonly scenarios: ReadonlyArray<string>
+  readonly seed: Option.Option<number>
+  readonly times: Option.Option<number>
+  readonly quick: boolean
+  readonly json: boolean
+  readonly list: boolean
+}
+
+const say = (line: string): void => void process.stderr.write(`${line}\n`)
+
+const run = (flags: Flags) =>
+  Effect.gen(function*() {
+    const chosen = yield* scenariosOf(flags.scenarios, scenarios)
+    if (flags.list) return yield* Effect.forEach(chosen, (each) => Console.log(lineOf(each)), { discard: true })
+    const seed = Option.getOrElse(flags.seed, () => randomInt(seedMax))
+    mkdirSync(folder, { recursive: true })
+    say(`seed ${seed}`)
+    const postgres = yield* Postgres.start(folder)
+    const results: Array<Result.Result> = []
+    if (!flags.json) yield* Console.log(Result.tableHead)
+    for (const scenario of chosen) {
+      const result = yield* play(scenario, {
+        seed,
+        isQuick: flags.quick,
+        onProgress: say,
+        postgres,
+        folder,
+        ...(Option.isSome(flags.times) ? { times: flags.times.value } : {})
+      })
+      results.push(result)
+      yield* Console.log(flags.json ? JSON.stringify(result) : Result.tableRow(result))
+      for (const { checker, run, what } of flags.json ? [] : result.violations) {
+        yield* Console.log(`  ${checker}${run === undefined ? "" : ` ${run}`}: ${what}`)
+      }
+    }
+    if (flags.json && results.length > 1) yield* Console.log(JSON.stringify(Result.summary(seed, results)))
+    const bad = results.filter((result) => !Result.isGood(result))
+    if (bad.length > 0) return yield* new PromiseBroken({ scenarios: bad.map(({ scenario }) => scenario), seed })
+  }).pipe(Effect.scoped)
+
+const lineOf = ({ catalogue, name, skipped, what }: Scenario): string =>
+  `${name.padEnd(20)} ${catalogue.padEnd(9)} ${what}${skipped === undefined ? "" : ` (skipped: ${skipped})`}`
+
+class PromiseBroken extends Data.TaggedError("PromiseBroken")<{
+  readonly scenarios: ReadonlyArray<string>
+  readonly seed: number
+}> {
+  override get message() {
+    return `chaos: a promise was broken in ${this.scenarios.join(", ")}; seed ${this.seed}; histories are in ${folder}`
+  }
+}
+
+const command = Command.make("chaos", {
+  scenarios: options.scenarios,
+  seed: options.seed,
+  times: options.times,
+  quick: options.quick,
+  json: options.json,
+  list: options.list
+}, run).pipe(
+  Command.withDescription(
+    "Kill, freeze, cut off and confuse the processes of a cluster under load, and check afterwards that every promise "
+      + "held. Starts all it needs, in .orrery/chaos. Exit code 0 only if nothing was broken."
+  )
+)
+
+/** Arguments were explained by the parser already. */
+const explain = (cause: Cause.Cause<unknown>): string => {
+  const failure = Option.getOrUndefined(Cause.failureOption(cause))
+  if (ValidationError.isValidationError(failure)) return ""
+  return `${failure instanceof Error ? failure.message : Cause.pretty(cause)}\n`
+}
+
+Command.run(command, { name: "chaos", version: "0.1.0" })(process.argv).pipe(
+  Effect.tapErrorCause((cause) =>
+    Cause.isInterruptedOnly(cause) ? Effect.void : Effect.sync(() => process.stderr.write(explain(cause)))
+  ),
+  // Standard output is for results.
+  Effect.provide(
+    Layer.merge(NodeContext.layer, Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)))
+  ),
+  (program) =>
+    NodeRuntime.runMain(program, {
+      disableErrorReporting: true,
+      disablePrettyLogger: true,
+      teardown: (exit, done) => {
+        if (Exit.isSuccess(exit)) return done(exitCode.ok)
+        done(Cause.isInterruptedOnly(exit.cause) ? interruptedCode : exitCode.usage)
+      }
+    })
+)
