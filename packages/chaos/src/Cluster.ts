@@ -1,7 +1,6 @@
 /** The processes under fire: nodes with addresses that stay, workers, and more of either while a scenario runs. */
 import * as Supervisor from "@orrery/cli/Supervisor"
-import { Data, Duration, Effect, type Redacted, type Scope } from "effect"
-import { Redacted as Secret } from "effect"
+import { Data, Duration, Effect, Redacted, type Scope } from "effect"
 import { fileURLToPath } from "node:url"
 import { type Role, variables } from "./chaosEnv.js"
 import type { Links } from "./Links.js"
@@ -40,12 +39,20 @@ export interface Cluster {
   readonly workers: ReadonlyArray<Supervisor.Supervised>
   /** `host:port` of the data planes, for good. */
   readonly addresses: ReadonlyArray<string>
+  /** Of the nodes. */
+  readonly places: ReadonlyArray<NodePlace>
   /** More of them, each until the scope of the call closes. Ready when it answers. */
   readonly addNode: (place: NodePlace) => Effect.Effect<Supervisor.Supervised, NotReady, Scope.Scope>
   readonly addWorker: (name: string, role: Role) => Effect.Effect<Supervisor.Supervised, NotReady, Scope.Scope>
-  /** Without waiting for it. */
-  readonly launchNode: (place: NodePlace) => Effect.Effect<Supervisor.Supervised, never, Scope.Scope>
+  /** Without waiting for it. `firstEnv`: more variables for its first process only. */
+  readonly launchNode: Launch<NodePlace>
+  readonly launchWorker: Launch<string>
 }
+
+export type Launch<Place> = (
+  place: Place,
+  firstEnv?: Readonly<Record<string, string>>
+) => Effect.Effect<Supervisor.Supervised, never, Scope.Scope>
 
 export class NotReady extends Data.TaggedError("NotReady")<{ readonly name: string; readonly output: string }> {
   override get message() {
@@ -57,23 +64,26 @@ export class NotReady extends Data.TaggedError("NotReady")<{ readonly name: stri
 export const start = (options: ClusterOptions): Effect.Effect<Cluster, NotReady, Scope.Scope> =>
   Effect.gen(function*() {
     const addresses = options.nodes.map(addressOf)
-    const launchNode = (place: NodePlace) => launch(options, place.name, "node", nodeEnv(options, place))
-    const launchWorker = (name: string, role: Role) =>
-      launch(options, name, "worker", workerEnv(options, addresses, role))
-    const nodes = yield* Effect.forEach(options.nodes, launchNode)
+    const launchNode: Cluster["launchNode"] = (place, firstEnv = {}) =>
+      launch(options, place.name, "node", nodeEnv(options, place), firstEnv)
+    const launchOf = (name: string, role: Role, firstEnv: Readonly<Record<string, string>> = {}) =>
+      launch(options, name, "worker", workerEnv(options, addresses, role), firstEnv)
+    const nodes = yield* Effect.forEach(options.nodes, (place) => launchNode(place))
     // Children stop with the scope one after the other: this way the workers stop first and together, then the nodes.
     const workers: Array<Supervisor.Supervised> = []
     yield* Effect.addFinalizer(() => Effect.zipRight(stopAll(workers), stopAll(nodes)))
     yield* Effect.forEach(nodes, whenReady, { concurrency: startsAtOnceMax, discard: true })
-    for (const name of options.workers) workers.push(yield* launchWorker(name, "worker"))
+    for (const name of options.workers) workers.push(yield* launchOf(name, "worker"))
     yield* Effect.forEach(workers, whenReady, { concurrency: startsAtOnceMax, discard: true })
     return {
       nodes,
       workers,
       addresses,
+      places: options.nodes,
       launchNode,
+      launchWorker: (name, firstEnv) => launchOf(name, "worker", firstEnv),
       addNode: (place) => Effect.tap(launchNode(place), whenReady),
-      addWorker: (name, role) => Effect.tap(launchWorker(name, role), whenReady)
+      addWorker: (name, role) => Effect.tap(launchOf(name, role), whenReady)
     }
   })
 
@@ -90,7 +100,7 @@ const stopAll = (some: ReadonlyArray<Supervisor.Supervised>) =>
   Effect.forEach(some, (child) => child.stop, { concurrency: startsAtOnceMax, discard: true })
 
 const nodeEnv = (options: ClusterOptions, { dataPort, runnerPort }: NodePlace) => ({
-  ORRERY_DATABASE_URL: Secret.value(options.databaseUrl),
+  ORRERY_DATABASE_URL: Redacted.value(options.databaseUrl),
   ORRERY_DATA_PORT: String(dataPort),
   ORRERY_RUNNER_PORT: String(runnerPort),
   ORRERY_WORKER_SLOTS: String(options.workerSlots),
@@ -109,7 +119,8 @@ const launch = (
   options: ClusterOptions,
   name: string,
   command: "node" | "worker",
-  env: Readonly<Record<string, string>>
+  env: Readonly<Record<string, string>>,
+  firstEnv: Readonly<Record<string, string>>
 ) =>
   Supervisor.start({
     name,
@@ -125,5 +136,6 @@ const launch = (
       [variables.routes]: JSON.stringify(options.links.routesOf(name)),
       ...options.envOf(name)
     },
+    envOf: (start) => start === 0 ? firstEnv : {},
     onLine: (line) => options.onLine(name, line)
   })

@@ -29,9 +29,9 @@ export interface Scene extends Stage {
 }
 
 export interface Event {
-  readonly inject: Effect.Effect<unknown>
+  readonly inject: Effect.Effect<unknown, unknown>
   /** Before queues can be served again at all: the time counts from its end. */
-  readonly repair?: Effect.Effect<unknown>
+  readonly repair?: Effect.Effect<unknown, unknown>
 }
 
 export interface Scenario {

@@ -75,7 +75,7 @@ export const playOn = (
         options.onProgress(`${scenario.name}: every queue served again after ${Math.round(ms)} ms`)
         yield* Effect.sleep(betweenEvents)
         return ms
-      })
+      }).pipe(Effect.orDie)
     const scene: Scene = {
       ...stage,
       times: options.times ?? (options.isQuick ? scenario.quickTimes : scenario.times),

@@ -1,0 +1,101 @@
+/** What happens to worker processes, and what their handlers do to them. */
+import type { RunId } from "@orrery/core/RunId"
+import { Runs } from "@orrery/core/Runs"
+import { Context, Duration, Effect } from "effect"
+import { nap, type Poison, poison, poisons } from "../chaosTasks.js"
+import { eventually } from "../patience.js"
+import type { Scenario, Scene } from "../Scenario.js"
+
+/** Beside the load, so that the victim holds about a hundred where workers have the slots. */
+const naps = 200
+const napMs = 6_000
+
+interface Held {
+  readonly id: RunId
+  readonly worker: string
+  readonly attempt: number
+}
+
+const running = (scene: Scene, ids: ReadonlyArray<RunId>) =>
+  scene.query<Held>("select id, worker, attempt from orrery.runs where state = 3 and id = any($1::uuid[])", [ids])
+
+/** Those on their second attempt, or through with it. */
+const restarted = (scene: Scene, held: ReadonlyArray<Held>) =>
+  scene.query<{ count: number }>(
+    `select (select count(*) from orrery.runs r join unnest($1::uuid[], $2::integer[]) h(id, attempt)
+        on r.id = h.id and r.state = 3 and r.attempt > h.attempt)::int
+      + (select count(*) from orrery.run_history r join unnest($1::uuid[], $2::integer[]) h(id, attempt)
+        on r.id = h.id and r.attempt > h.attempt)::int as count`,
+    [held.map(({ id }) => id), held.map(({ attempt }) => attempt)]
+  )
+
+const killOnce = (scene: Scene, n: number) =>
+  Effect.gen(function*() {
+    const ids = yield* nap.enqueueMany(Array.from({ length: naps }, () => ({ ms: napMs }))).pipe(
+      Effect.provide(scene.client)
+    )
+    const slots = yield* eventually("most naps have begun", running(scene, ids), (rows) => rows.length >= naps / 4)
+    yield* Effect.sleep("500 millis")
+    const names = yield* Effect.forEach(scene.cluster.workers, (each) => Effect.map(each.ready, ({ nodeId }) => nodeId))
+    const victim = n % names.length
+    const before = (yield* running(scene, ids)).filter(({ worker }) => worker === names[victim])
+    yield* scene.fault(
+      `SIGKILL of ${scene.cluster.workers[victim]!.name}, which runs ${before.length} of ${slots.length}`
+    )
+    const killedAt = performance.now()
+    yield* scene.cluster.workers[victim]!.kill("SIGKILL")
+    yield* eventually("its attempts have begun again", restarted(scene, before), ([row]) => row!.count >= before.length)
+    const ms = performance.now() - killedAt
+    scene.recovered(ms)
+    scene.note("attemptsHeld", before.length)
+    yield* eventually(
+      "the naps are over",
+      scene.query("select 1 from orrery.runs where id = any($1::uuid[])", [ids]),
+      (rows) => rows.length === 0
+    )
+    yield* scene.cluster.workers[victim]!.ready
+  }).pipe(Effect.orDie)
+
+export const killWorker: Scenario = {
+  name: "kill-worker",
+  catalogue: "-",
+  what: "SIGKILL of a worker that runs about a hundred attempts: until all have begun again",
+  setting: { slots: 240 },
+  times: 4,
+  quickTimes: 1,
+  play: (scene) => Effect.forEach(numbers(scene.times), (n) => killOnce(scene, n), { discard: true })
+}
+
+const numbers = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, at) => at)
+
+/** A handler that holds its worker for longer than a lease does so on three workers before it is given up. */
+const poisonEndsWithin = Duration.seconds(85)
+
+const swallowPoison = (scene: Scene, kind: Poison) =>
+  Effect.gen(function*() {
+    const runs = Context.get(scene.client, Runs)
+    yield* scene.load.allServed
+    yield* scene.fault(`a run that ${kind}`)
+    scene.load.longestGap()
+    const id = yield* poison.enqueue({ kind }).pipe(Effect.provide(scene.client))
+    const end = yield* runs.awaitFinal(id).pipe(
+      Effect.timeoutFail({ duration: poisonEndsWithin, onTimeout: () => new Error(`the run that ${kind} never ended`) })
+    )
+    yield* scene.load.allServed
+    scene.note(`${kind}: longest gap of the load, ms`, Math.round(scene.load.longestGap()))
+    scene.note(kind, `${end.state}: ${end.failure?.kind ?? "no reason"} ${end.failure?.tag ?? ""}`)
+    if (end.state !== "failed" || end.failure === null) {
+      scene.violate({ checker: "poison", run: id, what: `the run that ${kind} ended as ${end.state}` })
+    }
+  }).pipe(Effect.orDie)
+
+export const poisonTask: Scenario = {
+  name: "poison-task",
+  catalogue: "T20",
+  what: "handlers that throw, exit, overflow, block, eat memory, never end: each ends as failed, the load goes on",
+  setting: { workers: 3 },
+  times: poisons.length,
+  quickTimes: poisons.length,
+  play: (scene) =>
+    Effect.forEach(numbers(scene.times), (n) => swallowPoison(scene, poisons[n % poisons.length]!), { discard: true })
+}
