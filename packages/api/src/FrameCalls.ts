@@ -116,6 +116,9 @@ export const report: FrameCall<Report, ReadonlyArray<OutcomeAnswer>, ReportFailu
   ...failures(Schema.Union(SessionUnknown, UnknownFrameVersion, ClusterUnavailable))
 }
 
+/** Why a connection was refused: the failure of call 0, which no call has. */
+export const { decodeFailure: decodeRefusal, encodeFailure: encodeRefusal } = failures(ClusterUnavailable)
+
 const packr = new Packr({ useRecords: false })
 
 export const pack = (value: unknown): Uint8Array => packr.pack(value)

@@ -12,7 +12,7 @@ import { RpcClient, type RpcClientError, type RpcGroup, RpcSerialization } from 
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { Cause, Deferred, Duration, Effect, Option, Schedule, type Scope } from "effect"
 import * as Net from "node:net"
-import { type FrameCall, pack, unpack, unpackPush } from "./FrameCalls.js"
+import { decodeRefusal, type FrameCall, pack, unpack, unpackPush } from "./FrameCalls.js"
 import type { ToWorkerFrame } from "./Frames.js"
 import { NodeRpcs } from "./NodeRpcs.js"
 import { bodyBytesMax, kinds, nextCall, Wire } from "./Wire.js"
@@ -98,7 +98,7 @@ export const connect = (
     yield* Deferred.await(listening)
     return {
       address,
-      call: caller(address, client),
+      call: caller(address, client, () => calls.refusal),
       request: (call, args, timeout) => calls.request(call, args, Duration.toMillis(timeout ?? callTimeoutDefault)),
       onPush: (push) => void (calls.onPush = push),
       closed: Deferred.await(closed),
@@ -146,6 +146,8 @@ class PendingCalls {
   private readonly pending = new Map<number, Pending>()
   private last = 0
   onPush: (frame: ToWorkerFrame) => void = () => undefined
+  /** Why the node would not have the connection. */
+  refusal: string | undefined
 
   constructor(private readonly address: string, private readonly wire: Wire) {}
 
@@ -189,6 +191,10 @@ class PendingCalls {
   }
 
   message(kind: number, _operation: number, id: number, body: Uint8Array): void {
+    if (kind === kinds.failure && id === 0) {
+      this.refusal = Option.getOrUndefined(decodeRefusal(unpack(body)))?.reason
+      return
+    }
     if (kind === kinds.answer || kind === kinds.failure) return this.pending.get(id)?.settle(kind, body)
     const frame = kind === kinds.push ? unpackPush(body) : undefined
     if (frame === undefined) this.wire.destroy(`a message of kind ${kind} cannot be read`)
@@ -196,7 +202,7 @@ class PendingCalls {
   }
 
   closed(reason: string | undefined): void {
-    this.failAll(reason ?? "closed by the node")
+    this.failAll(this.refusal ?? reason ?? "closed by the node")
   }
 
   failAll(reason: string): void {
@@ -204,7 +210,7 @@ class PendingCalls {
   }
 }
 
-const caller = (address: string, client: Client) =>
+const caller = (address: string, client: Client, refusal: () => string | undefined) =>
 <A, E>(
   operation: string,
   make: (client: Client) => Effect.Effect<A, E>,
@@ -216,7 +222,7 @@ const caller = (address: string, client: Client) =>
     Effect.catchAllCause((cause): Effect.Effect<never, CallError<E>> => {
       const error = Cause.failureOption(cause)
       return Option.isNone(error) || isClientError(error.value)
-        ? Effect.fail(unavailable(reasonOf(cause)))
+        ? Effect.fail(unavailable(refusal() ?? reasonOf(cause)))
         : Effect.fail(error.value as Exclude<E, RpcClientError.RpcClientError>)
     }),
     // Telling a silent node of the interruption may take a second: nobody waits for that.

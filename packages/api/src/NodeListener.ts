@@ -3,7 +3,8 @@
  * calls that runs travel in, answered by `FrameHandlers`.
  *
  * A connection may have `callsMax` such calls under way; beyond it, it is not read, so that the caller waits in its
- * socket. A message that cannot be read costs its sender the connection, arguments that are refused the call.
+ * socket. A message that cannot be read costs its sender the connection, arguments that are refused the call. What all
+ * connections may take together is watched by a `ConnectionGuard`.
  */
 import { type Socket, SocketServer } from "@effect/platform"
 import { ClusterUnavailable } from "@orrery/core/Errors"
@@ -11,6 +12,7 @@ import type { PartitionName } from "@orrery/core/PartitionStore"
 import type { Hello, OutcomeAnswer } from "@orrery/core/WorkerProtocol"
 import { Cause, Effect, type Exit, FiberSet, Layer, Option, type Scope } from "effect"
 import * as Net from "node:net"
+import { ConnectionGuard, guardDefaults, type GuardOptions } from "./ConnectionGuard.js"
 import * as FrameCalls from "./FrameCalls.js"
 import type { OutcomeFrame, RequestFrame, ToWorkerFrame, UnknownFrameVersion } from "./Frames.js"
 import type { EnqueueAnswer, NotOwner, SessionUnknown } from "./NodeRpcs.js"
@@ -124,7 +126,11 @@ class AcceptedCalls implements Caller {
 export interface ListenOptions {
   readonly host: string
   readonly port: number
+  readonly guard?: Partial<GuardOptions>
 }
+
+/** Looks at silent connections, per time that one may be silent. */
+const sweepsPerSilence = 6
 
 /** Listens until the scope closes; connections are read once the RPC protocol runs. */
 export const make = (
@@ -138,7 +144,16 @@ export const make = (
     const fork: Fork = (effect, done) => void runCall(effect).addObserver(done)
     const waiting: Array<Net.Socket> = []
     let accept = (socket: Net.Socket): void => void waiting.push(socket)
-    const server = Net.createServer({ pauseOnConnect: true }, (socket) => accept(socket))
+    const limits = { ...guardDefaults, ...options.guard }
+    const guard = new ConnectionGuard(limits)
+    const server = Net.createServer({ pauseOnConnect: true }, (socket) => {
+      if (guard.admits(socket)) accept(socket)
+    })
+    yield* Effect.sync(() => guard.sweep()).pipe(
+      Effect.delay(limits.silentMsMax / sweepsPerSilence),
+      Effect.forever,
+      Effect.forkScoped
+    )
     yield* Effect.acquireRelease(
       Effect.async<void, SocketServer.SocketServerError>((resume) => {
         server.once("error", (cause) => resume(new SocketServer.SocketServerError({ reason: "Open", cause })))
@@ -151,7 +166,9 @@ export const make = (
         const connections = yield* FiberSet.make()
         const runConnection = yield* FiberSet.runtime(connections)<R>()
         accept = (socket) => {
-          const wire = new Wire(socket, "accepting")
+          const wire = new Wire(socket, "accepting", { unfinished: guard.unfinished })
+          guard.add(wire)
+          socket.once("close", () => guard.delete(wire))
           const from = `${socket.remoteAddress}:${socket.remotePort}`
           runConnection(
             Effect.acquireUseRelease(

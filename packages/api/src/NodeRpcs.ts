@@ -48,6 +48,26 @@ export const PartitionName = Schema.Struct({ namespace: Name, queue: Name, parti
 export const NodeAddress = Schema.Struct({ nodeId: Schema.String, address: Schema.String })
 export type NodeAddress = typeof NodeAddress.Type
 
+/** How a node is. What it cannot do its work for now is in `notReady`; empty: it is ready. */
+export const NodeHealth = Schema.Struct({
+  nodeId: Schema.String,
+  notReady: Schema.Array(Schema.String),
+  /** Ms since the shard locks were last confirmed. */
+  locksConfirmedMsAgo: Schema.Number,
+  /** Ms for which commits have been waiting without any being answered; 0: none waits. */
+  commitsWaitingMs: Schema.Number,
+  /** Longest stand-still of the event loop lately, ms. */
+  lagMs: Schema.Number,
+  heapPercent: Schema.Number,
+  partitions: Count,
+  workers: Count,
+  /** Runs that nothing brings on. More than 0 is a bug. */
+  unaccounted: Count,
+  /** What it remembers of its database. */
+  database: Schema.NullOr(Schema.Struct({ incarnation: Schema.String, epochs: Schema.Number }))
+})
+export type NodeHealth = typeof NodeHealth.Type
+
 /** The rows that were not stored, by their index; the others are durable. */
 export const EnqueueAnswer = Schema.Struct({
   failures: Schema.Array(Schema.Struct({ index: Count, error: EnqueueError })).pipe(Schema.maxItems(rowsMax))
@@ -81,7 +101,9 @@ const client = [
   /** All live nodes, the answering one included. */
   Rpc.make("Nodes", { success: Schema.Array(NodeAddress).pipe(Schema.maxItems(nodesMax)), error: ClusterUnavailable }),
   /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */
-  Rpc.make("Ping", { success: Schema.String })
+  Rpc.make("Ping", { success: Schema.String }),
+  /** From memory, as `Ping`. A node of an earlier release does not know it. */
+  Rpc.make("Health", { success: NodeHealth })
 ] as const
 
 const worker = [

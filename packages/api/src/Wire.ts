@@ -30,6 +30,31 @@ export interface Listener {
   readonly closed: (reason: string | undefined) => void
 }
 
+/** What connections hold together of messages that have not come to their end. */
+export interface Unfinished {
+  bytes: number
+  readonly max: number
+  /** Called when `bytes` is above `max`: something must go. */
+  readonly full: () => void
+}
+
+/** The first bytes of a message. */
+export const headerOf = (bodyBytes: number, kind: number, operation: number, call: number): Buffer => {
+  const header = Buffer.allocUnsafe(headerBytes)
+  header.writeUInt32LE(bodyBytes, 0)
+  header[4] = kind
+  header[5] = operation
+  header.writeUInt16LE(0, 6)
+  header.writeUInt32LE(call, 8)
+  return header
+}
+
+export interface WireOptions {
+  /** What a peer may leave unread. */
+  readonly unreadMax?: number
+  readonly unfinished?: Unfinished
+}
+
 export class Wire {
   private parts: Array<Uint8Array> = []
   private have = 0
@@ -40,14 +65,18 @@ export class Wire {
   /** Reasons not to read. */
   private holds = 0
   private isChoked = false
+  /** How much of `unfinished` is this one's. */
+  private counted = 0
   isOpen = true
+  /** Complete messages received. */
+  messages = 0
   /** What the other side did that it must not; that it was ended for. */
   offence: string | undefined
 
   constructor(
     private readonly socket: Socket,
     private readonly side: "connecting" | "accepting",
-    private readonly unreadMax = unreadBytesMax
+    private readonly options: WireOptions = {}
   ) {
     socket.setNoDelay(true)
     socket.on("error", (error) => this.reason ??= error.message)
@@ -71,12 +100,6 @@ export class Wire {
     if (body.length > bodyBytesMax) {
       return this.destroy(`a message of ${body.length} bytes is above the limit of ${bodyBytesMax}`)
     }
-    const header = Buffer.allocUnsafe(headerBytes)
-    header.writeUInt32LE(body.length, 0)
-    header[4] = kind
-    header[5] = operation
-    header.writeUInt16LE(0, 6)
-    header.writeUInt32LE(call, 8)
     if (!this.isCorked) {
       this.isCorked = true
       this.socket.cork()
@@ -85,9 +108,19 @@ export class Wire {
         this.socket.uncork()
       })
     }
-    this.socket.write(header)
+    this.socket.write(headerOf(body.length, kind, operation, call))
     if (body.length > 0) this.socket.write(body)
-    if (this.side === "accepting" && !this.isChoked && this.socket.writableLength > this.unreadMax) this.choke()
+    const { unreadMax = unreadBytesMax } = this.options
+    if (this.side === "accepting" && !this.isChoked && this.socket.writableLength > unreadMax) this.choke()
+  }
+
+  get isPaused(): boolean {
+    return this.holds > 0
+  }
+
+  /** Bytes held of a message that has not come to its end. */
+  get unfinishedBytes(): number {
+    return this.have
   }
 
   /** Reads no more until `resume` is called as often. */
@@ -126,13 +159,25 @@ export class Wire {
     if (!this.isOpen) return
     this.isOpen = false
     this.parts = []
+    this.have = 0
+    this.account()
     this.listener?.closed(this.reason)
   }
 
+  private account(): void {
+    const { unfinished } = this.options
+    if (unfinished === undefined || this.have === this.counted) return
+    unfinished.bytes += this.have - this.counted
+    this.counted = this.have
+    if (unfinished.bytes > unfinished.max) unfinished.full()
+  }
+
   private receive(chunk: Uint8Array): void {
+    // Bytes may be on their way here when the connection has been ended.
+    if (!this.isOpen || this.socket.destroyed) return
     this.parts.push(chunk)
     this.have += chunk.length
-    if (this.have < this.need) return
+    if (this.have < this.need) return this.account()
     const data = this.parts.length === 1
       ? Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
       : Buffer.concat(this.parts)
@@ -157,10 +202,12 @@ export class Wire {
       const call = data.readUInt32LE(at + 8)
       at += this.need
       this.need = headerBytes
+      this.messages += 1
       this.listener?.message(kind, operation, call, body)
     }
     this.parts = at < data.length ? [data.subarray(at)] : []
     this.have = data.length - at
+    this.account()
   }
 }
 

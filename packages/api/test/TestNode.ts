@@ -1,14 +1,20 @@
 /** A real TCP server of a data plane whose handlers the test writes, behind a proxy that can cut every connection. */
 import { SocketServer } from "@effect/platform"
-import { type RpcGroup, RpcServer } from "@effect/rpc"
+import { type RpcGroup, RpcSerialization, RpcServer } from "@effect/rpc"
 import { Context, Effect, Layer, Schedule } from "effect"
 import * as Net from "node:net"
+import type { GuardOptions } from "../src/ConnectionGuard.js"
 import { serialization } from "../src/NodeConnection.js"
 import * as NodeListener from "../src/NodeListener.js"
 import { NodeRpcs } from "../src/NodeRpcs.js"
+import * as RpcBounds from "../src/RpcBounds.js"
 
 type RpcHandlers = RpcGroup.HandlersFrom<RpcGroup.Rpcs<typeof NodeRpcs>>
 export type Handlers = RpcHandlers & NodeListener.FrameHandlers
+
+export interface Bounds extends Partial<GuardOptions> {
+  readonly rpcCallsMax?: number
+}
 
 export interface TestNode {
   readonly address: string
@@ -20,7 +26,7 @@ export interface TestNode {
   readonly freeze: () => void
 }
 
-const serve = (handlers: Partial<Handlers>) =>
+const serve = (handlers: Partial<Handlers>, { rpcCallsMax, ...guard }: Bounds) =>
   Effect.gen(function*() {
     const missing = () => Effect.dieMessage("not in this test")
     const rpcs = { Ping: () => Effect.succeed("node"), Nodes: () => Effect.succeed([]), ...handlers }
@@ -34,17 +40,22 @@ const serve = (handlers: Partial<Handlers>) =>
       RpcServer.layer(NodeRpcs, { disableFatalDefects: true, disableTracing: true }).pipe(
         Layer.provide(implemented),
         Layer.provide(RpcServer.layerProtocolSocketServer),
-        Layer.provide(serialization),
-        Layer.provideMerge(NodeListener.layer({ host: "127.0.0.1", port: 0 }, frames))
+        Layer.provide(
+          Layer.effect(
+            RpcSerialization.RpcSerialization,
+            Effect.map(RpcSerialization.RpcSerialization, RpcBounds.boundedBy(rpcCallsMax ?? RpcBounds.rpcCallsMax))
+          ).pipe(Layer.provide(serialization))
+        ),
+        Layer.provideMerge(NodeListener.layer({ host: "127.0.0.1", port: 0, guard }, frames))
       )
     )
     const address = Context.get(context, SocketServer.SocketServer).address
     return address._tag === "TcpAddress" ? address.port : yield* Effect.dieMessage("no port")
   })
 
-export const make = (handlers: Partial<Handlers>) =>
+export const make = (handlers: Partial<Handlers>, bounds: Bounds = {}) =>
   Effect.gen(function*() {
-    const port = yield* serve(handlers)
+    const port = yield* serve(handlers, bounds)
     const sockets = new Set<Net.Socket>()
     let isFrozen = false
     const forward = (from: Net.Socket, to: Net.Socket) => {

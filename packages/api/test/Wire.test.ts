@@ -22,7 +22,7 @@ const pair = (unreadMax?: number) =>
     )
     peer.on("error", () => undefined)
     yield* eventually("a connection", () => accepted.length === 1)
-    const wire = new Wire(accepted[0]!, "accepting", unreadMax)
+    const wire = new Wire(accepted[0]!, "accepting", unreadMax === undefined ? {} : { unreadMax })
     const messages: Array<Message> = []
     const ends: Array<string | undefined> = []
     wire.listen({
