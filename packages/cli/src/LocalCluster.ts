@@ -20,6 +20,9 @@ export interface LocalClusterOptions {
   readonly slots?: number
   /** More variables for every process. */
   readonly env?: Readonly<Record<string, string>>
+  /** More variables for the n-th process, counted from 0, of `node-1`, `worker-1` and so on. */
+  readonly envOf?: (name: string, start: number) => Readonly<Record<string, string>>
+  readonly restartPause?: Supervisor.SupervisorOptions["restartPause"]
   readonly onLine?: (name: string, line: string) => void
 }
 
@@ -63,6 +66,8 @@ export const start = (
         script: main,
         args: [command, ...handlers],
         env: { ...options.env, ...env },
+        ...(options.envOf === undefined ? {} : { envOf: (start: number) => options.envOf!(name, start) }),
+        ...(options.restartPause === undefined ? {} : { restartPause: options.restartPause }),
         onLine: (line) => options.onLine?.(name, line)
       }).pipe(Effect.tap((child) => Effect.sync(() => children.push(child))))
 

@@ -85,6 +85,10 @@ export interface SupervisorOptions {
   readonly args?: ReadonlyArray<string>
   /** Added to ours. May hold secrets. */
   readonly env?: Readonly<Record<string, string>>
+  /** More, for the n-th process, counted from 0. */
+  readonly envOf?: (start: number) => Readonly<Record<string, string>>
+  /** Pauses between its lives. Default `restartPause`. */
+  readonly restartPause?: Schedule.Schedule<unknown>
   /** Default true. A child that ends with code 1 before it was ready is not started again: it would fail again. */
   readonly restart?: boolean
   readonly name?: string
@@ -139,6 +143,8 @@ interface State {
   readonly stopRequested: Deferred.Deferred<void>
   readonly ended: Deferred.Deferred<ChildEnded>
   life: Life | undefined
+  /** Processes until now. */
+  starts: number
   /** A new one for each process. */
   ready: Deferred.Deferred<Ready, ChildEnded>
   lastReady: Ready | undefined
@@ -156,12 +162,13 @@ export const start = (options: SupervisorOptions): Effect.Effect<Supervised, nev
       stopRequested: yield* Deferred.make<void>(),
       ended: yield* Deferred.make<ChildEnded>(),
       life: undefined,
+      starts: 0,
       ready: Deferred.unsafeMake<Ready, ChildEnded>(FiberId.none),
       lastReady: undefined,
       stopping: false,
       tail: []
     }
-    yield* keep(state, yield* Schedule.driver(restartPause)).pipe(Effect.forkScoped)
+    yield* keep(state, yield* Schedule.driver(options.restartPause ?? restartPause)).pipe(Effect.forkScoped)
     const stop = stopChild(state)
     yield* Effect.addFinalizer(() => stop)
     return {
@@ -238,10 +245,10 @@ const stopChild = (state: State): Effect.Effect<void> =>
 /** Synchronous, so that a stop comes either before it or finds the child. */
 const launch = (state: State, startedAt: number): Life | undefined => {
   if (state.stopping) return undefined
-  const { args = [], cwd, env, nodeArgs = [], script } = state.options
+  const { args = [], cwd, env, envOf, nodeArgs = [], script } = state.options
   const child = spawn(process.execPath, [...nodeArgs, script, ...args], {
     ...(cwd === undefined ? {} : { cwd }),
-    env: { ...process.env, ...env },
+    env: { ...process.env, ...env, ...envOf?.(state.starts++) },
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     detached: true
   })

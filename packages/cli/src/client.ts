@@ -34,7 +34,7 @@ const fromDatabase = (url: Redacted.Redacted<string>) =>
       ? Effect.succeed(addresses)
       : new ClusterUnavailable({ operation: "finding nodes", reason: "no node has entered itself in this database" }))
 
-const addresses = (given: Option.Option<ReadonlyArray<string>>) =>
+export const addresses = (given: Option.Option<ReadonlyArray<string>>) =>
   Effect.gen(function*() {
     if (Option.isSome(given)) return given.value
     const named = yield* Effect.option(Config.nested(Config.string("NODES"), "ORRERY"))

@@ -3,9 +3,11 @@ import { Command, ValidationError } from "@effect/cli"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect, Exit, Layer, Logger, Option } from "effect"
 import { exitCode, ofFailure } from "./ExitCode.js"
+import * as chaos from "./chaos.js"
 import * as enqueue from "./enqueue.js"
 import * as migrate from "./migrate.js"
 import * as node from "./node.js"
+import * as nodes from "./nodes.js"
 import * as runs from "./runs.js"
 import * as up from "./up.js"
 import * as worker from "./worker.js"
@@ -19,7 +21,16 @@ const orrery = Command.make("orrery").pipe(
       + "Exit codes: 0 done; 1 wrong arguments or configuration, refused, or the run did not succeed; "
       + "69 database or cluster not reachable; 70 a defect of Orrery; 75 the node must be started anew; 130 interrupted."
   ),
-  Command.withSubcommands([up.command, node.command, worker.command, migrate.command, enqueue.command, runs.command])
+  Command.withSubcommands([
+    up.command,
+    node.command,
+    worker.command,
+    nodes.command,
+    migrate.command,
+    enqueue.command,
+    runs.command,
+    chaos.command
+  ])
 )
 
 /** One problem a line; arguments were explained by the parser already, defects get their stack. */

@@ -32,6 +32,7 @@ const serve = Effect.gen(function*() {
 export const command = Command.make("node", { handlers: options.handlers }, ({ handlers }) =>
   Effect.gen(function*() {
     yield* supervised.begin
+    yield* supervised.armFailpoint
     const config = yield* NodeConfig.NodeConfig
     yield* supervised.hardEndAfter(config.shutdownTimeoutMs)
     return yield* Effect.provide(serve, Layer.provide(OrreryNode.layer, HandlersModule.layer(handlers)))

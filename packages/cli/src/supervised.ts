@@ -1,5 +1,8 @@
 /** What a long-running process does: tell that it is ready, end by signals, end with its supervisor, end for certain. */
+import * as Failpoint from "@orrery/core/Failpoint"
+import type { ConfigInvalid } from "@orrery/core/Setting"
 import { Effect } from "effect"
+import { writeSync } from "node:fs"
 import { exitCode } from "./ExitCode.js"
 import type { Ready } from "./Supervisor.js"
 
@@ -22,6 +25,14 @@ export const endWithSupervisor: Effect.Effect<void> = Effect.sync(() => {
     process.kill(process.pid, "SIGTERM")
   })
   channel.unref()
+})
+
+const stderrFd = 2
+
+/** Dies on the spot where `ORRERY_FAILPOINT` says: nothing is flushed, closed or told. */
+export const armFailpoint: Effect.Effect<void, ConfigInvalid> = Failpoint.armFromConfig((name) => {
+  writeSync(stderrFd, `orrery: failpoint ${name} reached\n`)
+  process.kill(process.pid, "SIGKILL")
 })
 
 /** First step of every long-running command. A signal is how it is meant to end: that is exit code 0. */

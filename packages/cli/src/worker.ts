@@ -33,6 +33,7 @@ const nodes = Options.text("nodes").pipe(
 const serve = (file: string) =>
   Effect.gen(function*() {
     yield* supervised.begin
+    yield* supervised.armFailpoint
     const config = yield* WorkerConfig.WorkerConfig
     yield* supervised.hardEndAfter(config.shutdownGraceMs)
     // As runs name it, so that a process can be found from what it runs.

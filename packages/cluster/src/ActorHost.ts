@@ -30,6 +30,10 @@ export interface ActorHost {
     /** After each dispatch. `mayStart`: it would start more if it had slots. */
     readonly wanting: (actor: QueueActor, mayStart: boolean) => void
   }
+  /** False: others may act in the place of this node. Nothing new is started; what is written meets the fence. */
+  readonly mayAct: () => boolean
+  /** Why new runs are not taken now, however few wait. */
+  readonly overload: () => Overloaded | undefined
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   /** Calls back at a database time, once; a later call replaces the earlier. `Infinity`: never. */
   readonly makeAlarm: (ring: () => void) => { readonly set: (at: number) => void; readonly stop: () => void }

@@ -7,7 +7,7 @@ import type { StoredRun } from "@orrery/core/Journal"
 import type { QueueMachine } from "@orrery/core/QueueMachine"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
-import type { NotOwner, RowAnswer } from "./ActorHost.js"
+import { type NotOwner, notOwner, type RowAnswer } from "./ActorHost.js"
 import type { RowAnswers } from "./Answers.js"
 
 /** Runs of one commit of one actor. */
@@ -23,7 +23,7 @@ const pendingBytesMax = 32 * 1024 * 1024
 const retryAfterMs = 200
 
 /** The answer that a caller waits for. */
-interface Place {
+export interface Place {
   readonly to: RowAnswers
   readonly at: number
 }
@@ -35,6 +35,13 @@ export interface Arrival {
   /** The same request came again before the commit. */
   others: Array<Place> | undefined
 }
+
+/**
+ * An earlier copy of a request that is sent again may have been stored. That is not known here, so it must not be told
+ * that nothing was: it is asked for again, until there is room to find out.
+ */
+export const refusalOf = ({ resend }: { readonly resend: boolean }, overloaded: Overloaded): Overloaded | NotOwner =>
+  resend ? notOwner : overloaded
 
 const answer = ({ others, place }: Arrival, answer: RowAnswer | NotOwner): void => {
   place.to.set(place.at, answer)
@@ -61,7 +68,7 @@ export class Arrivals {
   }
 
   /** Its request was found good. `now` is the database's. */
-  add(request: RunRequest, now: number, machine: QueueMachine, to: RowAnswers, at: number): void {
+  add(request: RunRequest, now: number, machine: QueueMachine, { at, to }: Place): void {
     const twin = this.unanswered.get(request.id)
     if (twin !== undefined) {
       twin.others ??= []
@@ -69,7 +76,7 @@ export class Arrivals {
       return
     }
     const overloaded = this.overloaded(request.payload.length)
-    if (overloaded !== undefined) return to.set(at, overloaded)
+    if (overloaded !== undefined) return to.set(at, refusalOf(request, overloaded))
     const arrival = {
       run: runOf(request, now, machine),
       resend: request.resend,
@@ -99,11 +106,11 @@ export class Arrivals {
   }
 
   /** What became of a batch that was taken. */
-  settle(batch: ReadonlyArray<Arrival>, result: RowAnswer): void {
+  settle(batch: ReadonlyArray<Arrival>, result: "stored" | Overloaded): void {
     this.inFlight -= 1
     for (const arrival of batch) {
       this.unanswered.delete(arrival.run.id)
-      answer(arrival, result)
+      answer(arrival, result === "stored" ? result : refusalOf(arrival, result))
     }
   }
 

@@ -5,6 +5,7 @@ import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { applicationName, makePool } from "@orrery/store-pg/PgPools"
 import { Effect, Layer } from "effect"
+import { DatabaseMemory } from "./DatabaseMemory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 
 export const lockConnections = 2
@@ -18,12 +19,13 @@ const queryShare = 0.8
 export const layer: Layer.Layer<
   SqlClient.SqlClient | PgClient.PgClient,
   never,
-  ClusterConfig | NodeConfig | NodeIdentity
+  ClusterConfig | NodeConfig | NodeIdentity | DatabaseMemory
 > = Layer.unwrapEffect(
   Effect.gen(function*() {
     const cluster = yield* ClusterConfig
     const { databaseUrl } = yield* NodeConfig
     const { nodeId } = yield* NodeIdentity
+    const { verifySoon } = yield* DatabaseMemory
     const queryTimeoutMs = Math.floor(cluster.lockRefreshMs * queryShare)
     return PgClient.layerFromPool({
       acquire: makePool({
@@ -35,7 +37,10 @@ export const layer: Layer.Layer<
         queryTimeoutMs,
         idleSessionTimeoutMs: cluster.idleSessionTimeoutMs,
         pipeline: true
-      })
+      }).pipe(
+        // The database may have been away, and another one come back.
+        Effect.tap((pool) => Effect.sync(() => pool.on("connect", verifySoon)))
+      )
     })
   })
 ).pipe(Layer.orDie)

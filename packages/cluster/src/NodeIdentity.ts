@@ -2,7 +2,7 @@
 import { SqlClient } from "@effect/sql"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { NodeConfig } from "@orrery/core/NodeConfig"
-import { Context, Data, Effect, Layer } from "effect"
+import { Context, Data, Effect, Layer, Schedule } from "effect"
 import { randomUUID } from "node:crypto"
 import { createServer } from "node:net"
 
@@ -64,6 +64,50 @@ const make = Effect.gen(function*() {
 
 export const layer = Layer.effect(NodeIdentity, make)
 
+/** Of a node that has just been killed: its sessions are gone by then. */
+const leftWithin = "6 seconds"
+
+/** Another node says that it can be reached where this one can. Two of them would get each other's calls. */
+class AddressTaken extends Data.TaggedError("AddressTaken")<{ readonly nodeId: string }> {}
+
+/**
+ * A node with one of our addresses that holds sessions for its locks is alive: on another machine, since on this one the
+ * port could not be had.
+ */
+export const findTwin = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const self = yield* NodeIdentity
+  const [twin] = yield* sql<{ node_id: string }>`
+    select n.node_id::text as node_id from orrery.nodes n
+    where n.node_id <> ${self.nodeId}::uuid
+      and (n.runner_address = ${self.runnerAddress} or n.data_address = ${self.dataAddress})
+      and exists (
+        select from pg_stat_activity s
+        where s.application_name = 'orrery-lock-' || n.node_id::text and s.datname = current_database()
+      ) limit 1`
+  return twin?.node_id
+})
+
+const aloneAtAddress = Effect.gen(function*() {
+  const twin = yield* findTwin
+  if (twin !== undefined) return yield* new AddressTaken({ nodeId: twin })
+}).pipe(
+  Effect.retry({
+    while: (error) => error._tag === "AddressTaken",
+    schedule: Schedule.spaced("250 millis").pipe(Schedule.upTo(leftWithin))
+  }),
+  Effect.catchTag(
+    "AddressTaken",
+    ({ nodeId }) =>
+      Effect.flatMap(NodeIdentity, ({ dataAddress, runnerAddress }) =>
+        new StartFailed({
+          isTemporary: true,
+          reason: `node ${nodeId} is alive and has the address of this one (${runnerAddress} or ${dataAddress}): `
+            + "stop it, or set ORRERY_HOST, ORRERY_RUNNER_PORT and ORRERY_DATA_PORT to others"
+        }))
+  )
+)
+
 /** Writes the node down, and refuses to start when the cluster was begun with other settings. */
 export const enroll = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -83,6 +127,7 @@ export const enroll = Effect.gen(function*() {
       })
     }
   }
+  yield* aloneAtAddress
   // A node that was killed leaves its row; the rows of a day ago are of no use to anyone.
   yield* sql`delete from orrery.nodes where started_at < now() - interval '1 day' and runner_address = ${self.runnerAddress}`
   yield* sql`insert into orrery.nodes (node_id, runner_address, data_address)

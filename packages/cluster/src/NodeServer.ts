@@ -1,17 +1,19 @@
 /** Serves the data plane of a node: clients, workers and other nodes, over TCP. */
 import { RpcServer } from "@effect/rpc"
 import { decodeAttempts, decodeOutcomes, decodeRequests, encodeAttempts, encodeToWorker } from "@orrery/api/Frames"
-import { serialization } from "@orrery/api/NodeConnection"
 import type { Caller, FrameHandlers } from "@orrery/api/NodeListener"
 import * as NodeListener from "@orrery/api/NodeListener"
 import { type EnqueueAnswer, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
+import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
+import { NodeConfig } from "@orrery/core/NodeConfig"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
 import { Gateway } from "./Gateway.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
+import { Readiness } from "./Readiness.js"
 import { Residents } from "./Residents.js"
 import type { HubSession } from "./WorkerHub.js"
 
@@ -129,6 +131,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const gateway = yield* Gateway
       const directory = yield* NodeDirectory
       const self = yield* NodeIdentity
+      const readiness = yield* Readiness
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
@@ -137,6 +140,7 @@ const rpcHandlers = (sessions: Sessions) =>
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () => Effect.succeed(self.nodeId),
+        Health: () => Effect.sync(readiness.health),
 
         Announce: ({ held, partitionId, sessionId }) =>
           sessions.use(sessionId, (session) =>
@@ -171,13 +175,14 @@ const rpcHandlers = (sessions: Sessions) =>
 export const layer = Layer.unwrapEffect(
   Effect.gen(function*() {
     const { dataPort: port, host } = yield* NodeIdentity
+    const { connectionsMax } = yield* NodeConfig
     const sessions = makeSessions()
     return RpcServer.layer(NodeRpcs, { disableTracing: true, disableFatalDefects: true, concurrency: callsMax }).pipe(
       Layer.provide(rpcHandlers(sessions)),
       // Fresh: the shard manager uses the same layer value, and one build shares what has the same identity.
       Layer.provide(Layer.fresh(RpcServer.layerProtocolSocketServer)),
-      Layer.provide(NodeListener.layer({ host, port }, yield* frameHandlers(sessions))),
-      Layer.provide(serialization)
+      Layer.provide(NodeListener.layer({ host, port, guard: { connectionsMax } }, yield* frameHandlers(sessions))),
+      Layer.provide(RpcBounds.layer)
     )
   })
 )

@@ -1,7 +1,7 @@
 /**
  * A member of a cluster, put together. Read it first: it names every part, in the order in which they start.
  *
- * database schema -> identity and settings -> shard manager -> actors -> gateway -> data plane -> watches -> worker
+ * database schema -> the right database -> identity and settings -> shard manager -> actors -> gateway -> data plane -> watches -> worker
  */
 import type { SocketServer } from "@effect/platform"
 import type { ClusterConfig } from "@orrery/core/ClusterConfig"
@@ -13,9 +13,12 @@ import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
+import * as PgRunTally from "@orrery/store-pg/PgRunTally"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import * as DatabaseMemory from "./DatabaseMemory.js"
 import * as Drain from "./Drain.js"
 import * as Gateway from "./Gateway.js"
+import * as HeapWatch from "./HeapWatch.js"
 import * as NodeDirectory from "./NodeDirectory.js"
 import * as NodeIdentity from "./NodeIdentity.js"
 import * as NodeServer from "./NodeServer.js"
@@ -23,6 +26,8 @@ import * as NodeWorker from "./NodeWorker.js"
 import * as Peers from "./Peers.js"
 import * as PeerWatch from "./PeerWatch.js"
 import * as QueueEntity from "./QueueEntity.js"
+import * as Readiness from "./Readiness.js"
+import * as Reconciler from "./Reconciler.js"
 import * as Remember from "./Remember.js"
 import * as Residents from "./Residents.js"
 import * as SelfWatch from "./SelfWatch.js"
@@ -52,7 +57,7 @@ const startRetry = (budgetMs: number) =>
 /** Partitions are made for a week ahead, so a few missed rounds do no harm. */
 const historyInterval = "6 hours"
 
-/** Migrations and enrolment, before anything else looks at the database. */
+/** Migrations, before anything else looks at the database. */
 const Prepared = Layer.scopedDiscard(
   Effect.gen(function*() {
     yield* PgMigrations.run.pipe(
@@ -72,15 +77,18 @@ const Prepared = Layer.scopedDiscard(
       Effect.forever,
       Effect.forkScoped
     )
-    yield* NodeIdentity.enroll.pipe(
-      Effect.catchTag("SqlError", (cause) =>
-        new NodeIdentity.StartFailed({
-          isTemporary: true,
-          reason: `the node could not be recorded: ${reasonOf(cause)}`,
-          cause
-        }))
-    )
   })
+)
+
+const Enrolled = Layer.scopedDiscard(
+  NodeIdentity.enroll.pipe(
+    Effect.catchTag("SqlError", (cause) =>
+      new NodeIdentity.StartFailed({
+        isTemporary: true,
+        reason: `the node could not be recorded: ${reasonOf(cause)}`,
+        cause
+      }))
+  )
 )
 
 const Node = Layer.effect(
@@ -135,7 +143,14 @@ const Journal = Layer.unwrapEffect(
   )
 )
 
-const Store = Layer.mergeAll(Journal, PgPartitionStore.layer, PgRunReader.layer)
+const Store = Layer.mergeAll(Journal, PgPartitionStore.layer, PgRunReader.layer, PgRunTally.layer)
+
+const Ready = Layer.unwrapEffect(
+  Effect.map(
+    PgJournal.PgJournalCounters,
+    (counters) => Readiness.layer({ commitsWaitingMs: () => counters.unansweredMs })
+  )
+)
 
 /** Closing the scope drains: the worker first, then the actors hand over, then the data plane goes. */
 export const layer: Layer.Layer<
@@ -146,13 +161,17 @@ export const layer: Layer.Layer<
   Layer.provideMerge(NodeWorker.layer),
   Layer.provideMerge(Drain.layer),
   Layer.provideMerge(NodeServer.layer),
+  Layer.provideMerge(Ready),
+  Layer.provideMerge(Reconciler.layer),
   Layer.provideMerge(Remember.layer),
-  Layer.provideMerge(Layer.mergeAll(Gateway.layer, SelfWatch.layer)),
+  Layer.provideMerge(Gateway.layer),
   Layer.provideMerge(QueueEntity.layer),
   Layer.provideMerge(Residents.layer),
-  Layer.provideMerge(Layer.mergeAll(NodeDirectory.layer, Peers.layer)),
+  Layer.provideMerge(Layer.mergeAll(NodeDirectory.layer, Peers.layer, SelfWatch.layer, HeapWatch.layer)),
   Layer.provideMerge(ShardManager.layer),
   Layer.provideMerge(Store),
+  Layer.provideMerge(Enrolled),
+  Layer.provideMerge(DatabaseMemory.layer),
   Layer.provideMerge(Prepared),
   Layer.provideMerge(Pools),
   Layer.provideMerge(NodeIdentity.layer)

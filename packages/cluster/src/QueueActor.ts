@@ -10,17 +10,19 @@
  * became of a commit. Then its memory is worthless: what waits on it is told to ask the owner anew.
  */
 import type { Overloaded, StoreUnavailable } from "@orrery/core/Errors"
+import { failpointsOf } from "@orrery/core/Failpoint"
 import type { Committed, JournalBatch, RunFinish, RunUpdate } from "@orrery/core/Journal"
 import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
 import type { Entry, Load, Waiter, WorkerPool } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
+import type { Writing } from "@orrery/core/Reconciliation"
 import type { RunId } from "@orrery/core/RunId"
 import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
 import type { CancelAnswer } from "@orrery/core/Runs"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
 import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
-import { type Arrival, Arrivals } from "./Arrivals.js"
+import { type Arrival, Arrivals, type Place, refusalOf } from "./Arrivals.js"
 import { groupByWorker } from "./groupByWorker.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
 
@@ -30,6 +32,8 @@ const batchRowsMax = 1_000
 const pendingWritesMax = 2_000
 /** Pause after a page could not be read, or the journal was full. */
 const pause = Duration.millis(200)
+/** A node that may not act is asked again after this, ms. */
+const standStillMs = 250
 const closeDeadline = Duration.seconds(5)
 
 export class QueueActor {
@@ -52,6 +56,8 @@ export class QueueActor {
   private readonly stoppedSignal = Deferred.unsafeMake<StopReason>(FiberId.none)
   /** Database time of the last command, for passivation. */
   lastActive: number
+  /** Commits begun: as long as it is the same, this actor has changed nothing in the store. */
+  commits = 0
 
   constructor(readonly name: PartitionName, taken: Takeover, private readonly host: ActorHost) {
     this.partitionId = taken.partitionId
@@ -89,17 +95,19 @@ export class QueueActor {
       const answers = new RowAnswers(requests.length, resume)
       const now = this.host.clock.now()
       this.lastActive = now
-      for (let at = 0; at < requests.length; at++) this.accept(requests[at]!, now, answers, at)
+      const overload = this.host.overload()
+      for (let at = 0; at < requests.length; at++) this.accept(requests[at]!, now, overload, { to: answers, at })
       this.schedule()
     })
   }
 
-  private accept(request: RunRequest, now: number, to: RowAnswers, at: number): void {
+  private accept(request: RunRequest, now: number, overload: Overloaded | undefined, place: Place): void {
     const problem = requestProblem(request, this.host.payloadBytesMax)
-    if (problem !== undefined) return to.set(at, problem)
+    if (problem !== undefined) return place.to.set(place.at, problem)
     // Stored already, by an earlier sending of the same request.
-    if (this.machine.knows(request.id)) return to.set(at, "stored")
-    this.arrivals.add(request, now, this.machine, to, at)
+    if (this.machine.knows(request.id)) return place.to.set(place.at, "stored")
+    if (overload !== undefined) return place.to.set(place.at, refusalOf(request, overload))
+    this.arrivals.add(request, now, this.machine, place)
   }
 
   /** One answer per report, after the commit. */
@@ -216,6 +224,16 @@ export class QueueActor {
       this.machine.isIdle
   }
 
+  /** Nothing is on its way to the store. */
+  get isWritten(): boolean {
+    return this.arrivals.isEmpty && this.writes.length === 0 && !this.isWriting && this.machine.out.writes.length === 0
+  }
+
+  /** For the reconciler: entries with changes, as yet to be sent and as sent. */
+  get writing(): Writing {
+    return { waiting: [...this.writes, ...this.machine.out.writes], sent: this.sent }
+  }
+
   /** Takes nothing new, writes what it has decided, ends. Bounded by 5 s. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closing = true
@@ -245,13 +263,15 @@ export class QueueActor {
     if (this.stopReason !== undefined) return
     const now = this.host.clock.now()
     this.machine.tick(now)
-    const mayStart = !this.closing && this.writes.length < pendingWritesMax
+    const mayAct = this.host.mayAct()
+    const mayStart = mayAct && !this.closing && this.writes.length < pendingWritesMax
     if (mayStart) this.machine.dispatch(now, this.pool)
     this.collect()
     this.flush()
     this.assign()
     this.host.workers.wanting(this, mayStart)
-    this.alarm.set(this.machine.nextTick())
+    const nextTick = this.machine.nextTick()
+    this.alarm.set(mayAct || this.machine.isIdle ? nextTick : Math.min(nextTick, now + standStillMs))
   }
 
   /** Carries out what the machine has decided. */
@@ -329,6 +349,8 @@ export class QueueActor {
     onOverloaded: (overloaded: Overloaded) => void
   ): void {
     const batch = { partitionId: this.partitionId, epoch: this.epoch, ...changes }
+    this.commits += 1
+    failpointsOf(batch, "before-commit")
     this.host.journal.submit(batch, (result) => {
       if (this.stopReason !== undefined) return
       if (Exit.isFailure(result)) {
@@ -337,6 +359,7 @@ export class QueueActor {
         // Fenced, or the fate of the batch is unknown: this memory may be wrong.
         return this.stop(failure?._tag === "Fenced" ? "fenced" : "unavailable")
       }
+      failpointsOf(batch, "after-commit")
       this.host.clock.observe(result.value.now)
       onCommitted(result.value)
       if (this.machine.isExhausted) return this.stop("exhausted")

@@ -6,16 +6,21 @@
  * fresh: a node that has been away must not fence off the rightful owner.
  */
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
+import type { Overloaded } from "@orrery/core/Errors"
+import { failpoint } from "@orrery/core/Failpoint"
 import { Journal } from "@orrery/core/Journal"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
 import { makeAlarm } from "./Alarm.js"
 import { DatabaseClock } from "./DatabaseClock.js"
+import { DatabaseMemory } from "./DatabaseMemory.js"
+import { HeapWatch } from "./HeapWatch.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import type { ActorHost } from "./ActorHost.js"
 import { QueueActor } from "./QueueActor.js"
+import { SelfWatch } from "./SelfWatch.js"
 import { WorkerHub } from "./WorkerHub.js"
 
 export class Residents extends Context.Tag("@orrery/cluster/Residents")<Residents, {
@@ -43,6 +48,12 @@ export interface ResidentsOptions {
   readonly windowBytesMax: number
   /** False: others may act in the place of this node, so it must take nothing over. */
   readonly mayTakeOver: () => boolean
+  /** The same of starting attempts. Left out: as `mayTakeOver`. */
+  readonly mayAct?: () => boolean
+  /** Told of each take-over. False: the epoch is one that was given out before, so nothing may be written under it. */
+  readonly tookOver?: (partition: string, epoch: number) => boolean
+  /** Why new runs are not taken now. */
+  readonly overload?: () => Overloaded | undefined
 }
 
 export const make = Effect.fn("Residents.make")(function*(options: ResidentsOptions) {
@@ -70,6 +81,8 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
       freed: (workers) => hub.freed(workers),
       wanting: (actor, mayStart) => hub.wanting(actor, mayStart)
     },
+    mayAct: options.mayAct ?? options.mayTakeOver,
+    overload: options.overload ?? (() => undefined),
     fork,
     makeAlarm: (ring) => makeAlarm(clock, ring),
     agingStepMs: cluster.agingStepMs,
@@ -89,10 +102,13 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
 
   const residency = Effect.fnUntraced(function*(name: PartitionName, mayOwn: () => boolean) {
     const key = partitionKey(name)
-    const taken = yield* store.takeOver(name, options.nodeId).pipe(
+    const taken = yield* Effect.sync(() => failpoint("take-over.before-commit")).pipe(
+      Effect.zipRight(store.takeOver(name, options.nodeId)),
+      Effect.tap(() => Effect.sync(() => failpoint("take-over.after-commit"))),
       Effect.tapError((error) => Effect.logWarning(`cannot take ${key} over: ${error.message}`)),
       Effect.retry({ schedule: takeOverRetry, while: mayOwn })
     )
+    if (options.tookOver?.(key, taken.epoch) === false) return
     const actor = new QueueActor(name, taken, host)
     yield* Effect.acquireUseRelease(
       Effect.sync(() => {
@@ -170,8 +186,11 @@ export const layer = Layer.scoped(
     const { eventLoopLagMaxMs, windowBytesMax, windowRunsMax } = yield* NodeConfig
     const { nodeId } = yield* NodeIdentity
     const locks = yield* LockStorage
-    // Peers may act in the place of a node that was silent for longer.
-    const mayTakeOver = () => locks.confirmedMsAgo() < eventLoopLagMaxMs
-    return yield* make({ nodeId, windowBytesMax, windowRunsMax, mayTakeOver })
+    const { mayAct } = yield* SelfWatch
+    const { overload } = yield* HeapWatch
+    const { tookOver } = yield* DatabaseMemory
+    // A partition is taken only on locks confirmed lately; what is owned is kept until others may have it.
+    const mayTakeOver = () => mayAct() && locks.confirmedMsAgo() < eventLoopLagMaxMs
+    return yield* make({ nodeId, windowBytesMax, windowRunsMax, mayTakeOver, mayAct, tookOver, overload })
   })
 )

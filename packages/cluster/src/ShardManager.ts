@@ -16,6 +16,7 @@ import type { SocketServer } from "@effect/platform"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import type { NodeConfig } from "@orrery/core/NodeConfig"
 import { Duration, Effect, Layer, Option } from "effect"
+import type { DatabaseMemory } from "./DatabaseMemory.js"
 import * as LockPool from "./LockPool.js"
 import * as LockStorage from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -55,7 +56,7 @@ const noHealthCheck = Layer.succeed(RunnerHealth.RunnerHealth, { isAlive: () => 
 export const layer: Layer.Layer<
   Sharding.Sharding | LockStorage.LockStorage,
   SocketServer.SocketServerError,
-  ClusterConfig | NodeConfig | NodeIdentity
+  ClusterConfig | NodeConfig | NodeIdentity | DatabaseMemory
 > = SocketRunner.layer.pipe(
   Layer.provide([NodeClusterSocket.layerSocketServer, NodeClusterSocket.layerClientProtocol]),
   Layer.provide([noHealthCheck, MessageStorage.layerNoop]),

@@ -166,6 +166,10 @@ export class WorkerHub {
     this.isClosing = true
   }
 
+  get isClosed(): boolean {
+    return this.isClosing
+  }
+
   /** Whether a worker is attached that has a handler for the task. */
   hasCapable(task: string): boolean {
     return this.byTask.has(task)

@@ -29,6 +29,11 @@ export const eventLoopLagMaxMsDefault = 2_500
 export const passivateAfterMsDefault = 60_000
 export const shutdownTimeoutMsDefault = 10_000
 export const startBudgetMsDefault = 30_000
+export const newTimelineDefault = "refuse"
+/** 12,000: the 10,000 workers a node serves at most, and room for clients and nodes. */
+export const connectionsMaxDefault = 12_000
+/** 90 % of the heap limit: garbage that is still to be collected counts too. */
+export const heapPercentMaxDefault = 90
 
 const hourMs = 3_600_000
 const loopback = /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1|localhost)$/
@@ -95,6 +100,24 @@ export const settings = {
     min: 65_536,
     max: 1024 * 1024 * 1024,
     doc: "Payload held in memory per line. Whichever bound is reached first counts."
+  }),
+  connectionsMax: Setting.integer({
+    env: "CONNECTIONS_MAX",
+    default: connectionsMaxDefault,
+    unit: "connections",
+    min: 10,
+    max: 1_000_000,
+    doc: "Connections to the data port at a time: workers, clients and other nodes. One more is told so and closed. "
+      + "The process needs as many file descriptors."
+  }),
+  heapPercentMax: Setting.integer({
+    env: "HEAP_PERCENT_MAX",
+    default: heapPercentMaxDefault,
+    unit: "percent",
+    min: 10,
+    max: 100,
+    doc: "Above this part of the heap limit (`--max-old-space-size`) enqueue is refused with Overloaded; what is there "
+      + "goes on. Lower leaves more room for handlers that run in the node."
   }),
   journalConnections: Setting.integer({
     env: "JOURNAL_CONNECTIONS",
@@ -171,6 +194,25 @@ export const settings = {
     max: 24 * hourMs,
     doc: "A partition without runs and calls for this long leaves memory. The next call brings it back."
   }),
+  stateDir: Setting.text({
+    env: "STATE_DIR",
+    default: "",
+    unit: "folder",
+    accepts: "the path of a folder that may be written, or empty",
+    doc: "Where the node remembers how far its database had come, so that an older one (a restored backup) is noticed "
+      + "even when all nodes were down. Empty: nothing is kept. Nodes of one cluster may share it.",
+    check: (value) => !value.includes("\0")
+  }),
+  newTimeline: Setting.text({
+    env: "NEW_TIMELINE",
+    default: newTimelineDefault,
+    unit: "policy",
+    accepts: "refuse or accept",
+    doc: "What a node does when the database has a new timeline: a standby was promoted, or a backup was recovered. "
+      + "`refuse`: it does not run until `orrery migrate --accept-restore`. `accept`: it goes on; right where standbys are "
+      + "synchronous, else what they had not received is lost without a word.",
+    check: (value) => value === "refuse" || value === "accept"
+  }) as Setting.Setting<"refuse" | "accept">,
   shutdownTimeoutMs: Setting.integer({
     env: "SHUTDOWN_TIMEOUT_MS",
     default: shutdownTimeoutMsDefault,

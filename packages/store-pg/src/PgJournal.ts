@@ -48,6 +48,8 @@ export interface JournalCounters {
   readonly refused: number
   readonly bytesPending: number
   readonly batchesPending: number
+  /** For how long commits have been waiting without any being answered, ms; 0: none waits. */
+  readonly unansweredMs: number
 }
 
 export class PgJournalCounters
@@ -99,6 +101,9 @@ export const make = Effect.fn("PgJournal.make")(function*(options: JournalOption
     },
     get batchesPending() {
       return line.batchesPending
+    },
+    get unansweredMs() {
+      return line.unansweredMs
     }
   }
   const journal = fromSubmit((batch, done) => line.add(batch, done))
@@ -312,6 +317,7 @@ const duplicatesBut = (rows: ReadonlyArray<OwnRow>) => {
 
 const answerAll = ({ counts, line }: State, taken: ReadonlyArray<Waiting>, { duplicates, now, open }: Answer): void => {
   counts.commits += 1
+  line.answered()
   for (const each of taken) {
     const { epoch, partitionId } = each.batch
     if (open.has(partitionId)) {

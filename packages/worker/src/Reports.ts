@@ -1,4 +1,5 @@
 /** Sends the outcomes of one session's attempts until the owner has answered for each. */
+import { failpoint } from "@orrery/core/Failpoint"
 import type { OutcomeAnswer } from "@orrery/core/WorkerProtocol"
 import { Duration, Effect, Either, type Scope } from "effect"
 import type { Binding, Held } from "./Attempts.js"
@@ -59,9 +60,11 @@ const reportOnce = (
   batch: ReadonlyArray<Held>
 ): Effect.Effect<void> => {
   const sentAt = performance.now()
+  failpoint("report.before-send")
   const reports = batch.map((held) => ({ ...Attempts.refOf(held), outcome: held.outcome! }))
   return Effect.flatMap(Effect.either(binding.session.report(reports)), (answer) => {
     if (Either.isLeft(answer)) return repeat(batch, binding)
+    failpoint("report.after-answer")
     binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
     batch.forEach((held, index) => settle(attempts, binding, held, answer.right[index]))
     return Effect.void

@@ -40,6 +40,8 @@ export class JournalLine {
   private closed = false
   bytesPending = 0
   batchesPending = 0
+  /** Monotonic ms: since when something has been pending without any commit being answered. */
+  private unansweredSince = 0
 
   constructor(private readonly limits: LineLimits, private readonly resolveForMs: number) {}
 
@@ -55,12 +57,24 @@ export class JournalLine {
       const refusal = new Overloaded({ what: "journal bytes", limit, actual: this.bytesPending, retryAfterMs })
       return queueMicrotask(() => answer(Exit.fail(refusal)))
     }
+    const now = performance.now()
+    if (this.batchesPending === 0) this.unansweredSince = now
     this.bytesPending += bytes
     this.batchesPending += 1
     const isChange = rows > batch.inserts.length
-    const deadline = performance.now() + this.resolveForMs
+    const deadline = now + this.resolveForMs
     this.waiting.push({ batch, rows, bytes, isChange, deadline, answer, settled: false })
     this.serveSoon()
+  }
+
+  /** For how long, ms, commits have been waiting without any being answered; 0: none waits. */
+  get unansweredMs(): number {
+    return this.batchesPending === 0 ? 0 : performance.now() - this.unansweredSince
+  }
+
+  /** The database has answered a commit. */
+  answered(): void {
+    this.unansweredSince = performance.now()
   }
 
   /** Gives the next batches, at least one, once there are some. */

@@ -1,0 +1,106 @@
+/**
+ * Real processes that kill themselves at each failpoint, one after the other, while runs are enqueued and executed. One
+ * node is never armed, so that there is always somebody to ask. `SEED=n` chooses how often a place is passed before.
+ */
+import * as RunsClient from "@orrery/api/RunsClient"
+import * as Database from "../src/Database.js"
+import * as LocalCluster from "@orrery/cli/LocalCluster"
+import { type FailpointName, names } from "@orrery/core/Failpoint"
+import type { RunId } from "@orrery/core/RunId"
+import { assert, it } from "@effect/vitest"
+import * as ClusterRig from "../../testing/src/ClusterRig.js"
+import * as TestPostgres from "../../testing/src/TestPostgres.js"
+import { Effect, Layer, Schedule } from "effect"
+import { fileURLToPath } from "node:url"
+import { stumbles } from "./fixtures/crashTasks.js"
+
+const handlers = fileURLToPath(new URL("./fixtures/crashHandlers.ts", import.meta.url))
+const seed = Number(process.env["SEED"] ?? 1)
+const timeoutMs = 240_000
+
+/** How many of a kind a process may live through first: take-overs and runs that go back in line come seldom. */
+const nthOf = (name: FailpointName, round: number): number =>
+  round === 0 || /^(?:take-over|requeue)/.test(name) ? 1 : 2 + (seed * 7 + name.length) % 20
+
+const isOfWorker = (name: string) => name.startsWith("report.")
+const armings = [0, 1].flatMap((round) => names.map((name) => ({ name, text: `${name}@${nthOf(name, round)}` })))
+const [ofNodes, ofWorkers] = [false, true].map((mine) => armings.filter(({ name }) => isOfWorker(name) === mine))
+const every = (step: number, from: number) => ofNodes!.filter((_, at) => at % step === from).map(({ text }) => text)
+
+/** What each process dies of, life by life. */
+const plan: Readonly<Record<string, ReadonlyArray<string>>> = {
+  "node-1": every(3, 0),
+  "node-2": every(3, 1),
+  "node-3": every(3, 2),
+  "worker-1": ofWorkers!.map(({ text }) => text)
+}
+
+/** Dies again and again: what it had is put back in line, which is one of the places. */
+const restless = "worker-2"
+const restlessDiesAt = "report.before-send@30"
+
+it.scopedLive(
+  "loses and doubles nothing when processes die at every failpoint",
+  () =>
+    Effect.gen(function*() {
+      const databaseUrl = yield* TestPostgres.freshDatabase
+      const reached: Array<string> = []
+      const cluster = yield* LocalCluster.start({
+        databaseUrl,
+        nodes: 4,
+        workers: 2,
+        workerSlots: 2,
+        slots: 4,
+        handlers,
+        env: { ORRERY_MAX_CRASHES: "1000" },
+        envOf: (name, start) => {
+          const failpoint = name === restless ? restlessDiesAt : plan[name]?.[start]
+          return failpoint === undefined ? {} : { ORRERY_FAILPOINT: failpoint }
+        },
+        restartPause: Schedule.spaced("50 millis"),
+        onLine: (from, line) => {
+          const [, name] = /^orrery: failpoint (\S+) reached$/.exec(line) ?? []
+          if (name !== undefined && from !== restless) reached.push(name)
+        }
+      })
+      const client = yield* Layer.build(RunsClient.layer({ nodes: cluster.addresses }))
+      const acknowledged = new Set<RunId>()
+      yield* Effect.forEach(stumbles, (task) =>
+        task.enqueue({ n: 1 }).pipe(
+          Effect.tap((id) => Effect.sync(() => acknowledged.add(id))),
+          Effect.catchAll(() => Effect.void),
+          Effect.zipRight(Effect.sleep("30 millis")),
+          Effect.forever,
+          Effect.provide(client),
+          Effect.forkScoped
+        ))
+
+      yield* Effect.sleep("100 millis").pipe(
+        Effect.repeat({ until: () => reached.length === armings.length }),
+        Effect.timeoutFail({
+          duration: "150 seconds",
+          onTimeout: () => new Error(`reached only ${reached.join(" ")}`)
+        })
+      )
+      // All that is left comes to an end.
+      const ids = [...acknowledged]
+      const open = Database.query<{ id: string }>(
+        databaseUrl,
+        "looking for open runs",
+        `select id from unnest($1::uuid[]) as acked(id)
+         where not exists (select 1 from orrery.run_history h where h.id = acked.id and h.state = 5)`,
+        [ids]
+      )
+      yield* ClusterRig.eventually(Effect.map(open, (rows) => rows.length), (count) => count === 0)
+
+      const doubled = yield* Database.query(
+        databaseUrl,
+        "looking for doubled runs",
+        "select id from orrery.run_history group by id having count(*) > 1"
+      )
+      assert.deepStrictEqual(doubled, [])
+      assert.deepStrictEqual(reached.toSorted(), armings.map(({ name }) => name).toSorted())
+      assert.isAbove(ids.length, 100)
+    }),
+  timeoutMs
+)

@@ -1,0 +1,217 @@
+/**
+ * Notices that the database is not the one it was: restored from a backup, copied, or another one altogether. Acknowledged
+ * runs may be missing from it, and epochs that were given out once would be given out again, which is the one thing the
+ * fence cannot survive. So a node that finds it out refuses to run, writes that down for all others, and an operator
+ * decides (`orrery migrate --accept-restore`).
+ *
+ * Compared are
+ *   with itself          the server, the database and the timeline that it was recorded on
+ *   with running nodes   each remembers its incarnation and how far the epochs had come; who starts asks them
+ *   with a file          the same, where `ORRERY_STATE_DIR` is set: for a cluster that was down as a whole
+ *
+ * and when: at start, after take-overs, and whenever a connection for the locks is made anew, since no database can be
+ * replaced under an open one. What cannot be noticed is in docs/decisions/0009.
+ */
+import { SqlClient, type SqlError } from "@effect/sql"
+import { connect } from "@orrery/api/NodeConnection"
+import type { NodeHealth } from "@orrery/api/NodeRpcs"
+import { NodeConfig } from "@orrery/core/NodeConfig"
+import { Context, Deferred, Effect, FiberSet, Layer, Queue, Schedule, type Scope } from "effect"
+import * as DatabaseRecord from "./DatabaseRecord.js"
+import { NodeIdentity, StartFailed } from "./NodeIdentity.js"
+import * as StateFile from "./StateFile.js"
+
+/** What is remembered of a database while it cannot be asked. */
+export interface Memory {
+  readonly incarnation: string
+  readonly timeline: number | null
+  /** Sum of the epochs of all partitions, at least. */
+  readonly epochs: number
+}
+
+export class DatabaseMemory extends Context.Tag("@orrery/cluster/DatabaseMemory")<DatabaseMemory, {
+  /** What a node that starts may ask for. */
+  readonly told: () => NodeHealth["database"]
+  /** A partition was taken over. False: its epoch had been further already, so the database is not the one it was. */
+  readonly tookOver: (partition: string, epoch: number) => boolean
+  /** Has the database looked at again, in the background. */
+  readonly verifySoon: () => void
+  /** Completes with the reason when the database is not the one it was. */
+  readonly regressed: Effect.Effect<string>
+}>() {}
+
+/** Nodes that are asked at start, the youngest first. */
+const peersMax = 16
+const peerTimeout = "500 millis"
+/** Take-overs and connections come in bursts: one look for all of them. */
+const gather = "200 millis"
+/** A database that has just come back may go again: looked at anew every second, for a minute. */
+const again = Schedule.spaced("1 second").pipe(Schedule.upTo("1 minute"))
+
+/** How it differs from what it was recorded on; `undefined`: it does not. */
+export const displaced = (
+  { actual, recorded }: Pick<DatabaseRecord.Found, "actual" | "recorded">,
+  newTimeline: "accept" | "refuse"
+): string | undefined => {
+  if (recorded === undefined) return undefined
+  const differs = (name: "system" | "database") =>
+    recorded[name] !== null && actual[name] !== null && recorded[name] !== actual[name]
+  if (differs("system")) return `it was recorded on server ${recorded.system}, and this is server ${actual.system}`
+  if (differs("database")) return `it was recorded as database ${recorded.database}, and this is ${actual.database}`
+  if (recorded.timeline === null || actual.timeline === null) return undefined
+  const timelines = `it was recorded on timeline ${recorded.timeline}, and this is ${actual.timeline}`
+  if (actual.timeline < recorded.timeline) return timelines
+  return actual.timeline > recorded.timeline && newTimeline === "refuse"
+    ? `${timelines}: it was recovered from a backup, or a standby was promoted`
+    : undefined
+}
+
+/** How it falls short of what somebody remembers; `undefined`: it does not. */
+export const regression = (
+  memory: Memory,
+  { epochs, recorded }: Pick<DatabaseRecord.Found, "epochs" | "recorded">,
+  whose: string
+): string | undefined => {
+  if (recorded === undefined) return `${whose} remembers incarnation ${memory.incarnation}, and it has none`
+  if (recorded.incarnation !== memory.incarnation) {
+    // Given up by an operator: what is remembered of it counts no more.
+    return recorded.previous.includes(memory.incarnation)
+      ? undefined
+      : `${whose} remembers incarnation ${memory.incarnation}, and it is ${recorded.incarnation}`
+  }
+  return epochs < memory.epochs
+    ? `${whose} remembers that the epochs had come to ${memory.epochs}, and they are at ${epochs}`
+    : undefined
+}
+
+const refusal = (reason: string) =>
+  new StartFailed({
+    isTemporary: false,
+    reason: `this database is not the one it was (${reason}): acknowledged runs may be missing from it. `
+      + "When it is the right one, stop all nodes and run `orrery migrate --accept-restore` (docs/decisions/0009)"
+  })
+
+const unreadable = (cause: SqlError.SqlError) =>
+  new StartFailed({ isTemporary: true, reason: `the database could not be looked at: ${cause.message}`, cause })
+
+/** The same node, not another one that has its address now. */
+const askPeer = ({ data_address, node_id }: { readonly node_id: string; readonly data_address: string }) =>
+  connect(data_address, { openTimeout: peerTimeout }).pipe(
+    Effect.flatMap((node) => node.call("Health", (client) => client.Health(), peerTimeout)),
+    Effect.scoped,
+    Effect.map((health) => health.nodeId === node_id && health.database !== null ? [health] : []),
+    Effect.orElseSucceed(() => [])
+  )
+
+const askPeers = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const rows = yield* sql<{ node_id: string; data_address: string }>`
+    select node_id::text as node_id, data_address from orrery.nodes order by started_at desc limit ${peersMax}`
+  return (yield* Effect.forEach(rows, askPeer, { concurrency: peersMax })).flat()
+})
+
+/** The checks of a start. Answers what is to be remembered. */
+const checked = Effect.gen(function*() {
+  const { newTimeline, stateDir } = yield* NodeConfig
+  const { nodeId } = yield* NodeIdentity
+  // Asked first: epochs only grow, so what they knew then is the least that must be found after.
+  const peers = yield* askPeers
+  let found = yield* DatabaseRecord.read(nodeId)
+  if (found.recorded === undefined) {
+    yield* DatabaseRecord.record(found.actual)
+    found = yield* DatabaseRecord.read(nodeId)
+  }
+  if (found.halted !== undefined) return yield* refusal(found.halted)
+  const file = yield* StateFile.read(stateDir)
+  const problem = displaced(found, newTimeline)
+    ?? peers.map(({ database, nodeId }) => regression({ ...database!, timeline: null }, found, `node ${nodeId}`))
+      .find((each) => each !== undefined)
+    ?? (file === undefined ? undefined : regression(file, found, "the state file of this node"))
+  if (problem !== undefined) {
+    yield* DatabaseRecord.halt(problem)
+    return yield* refusal(problem)
+  }
+  const { actual: { timeline }, recorded } = found
+  if (timeline !== null && timeline !== recorded!.timeline) {
+    yield* Effect.logWarning(`the database is on timeline ${timeline} now, and was on ${recorded!.timeline}`)
+    yield* DatabaseRecord.recordTimeline(timeline)
+  }
+  return { incarnation: recorded!.incarnation, timeline, epochs: found.epochs } satisfies Memory
+}).pipe(Effect.catchTag("SqlError", (cause) => unreadable(cause)))
+
+const make: Effect.Effect<
+  DatabaseMemory["Type"],
+  StartFailed,
+  NodeConfig | NodeIdentity | SqlClient.SqlClient | Scope.Scope
+> = Effect.gen(function*() {
+  const { newTimeline, stateDir } = yield* NodeConfig
+  const { nodeId } = yield* NodeIdentity
+  const context = yield* Effect.context<SqlClient.SqlClient>()
+  let memory: Memory = yield* checked
+  const epochs = new Map<string, number>()
+  const regressed = yield* Deferred.make<string>()
+  const fork = yield* FiberSet.makeRuntime<never, void, never>()
+  const file = yield* StateFile.keep(stateDir, () => memory)
+  const looks = yield* Queue.sliding<void>(1)
+  const verifySoon = () => void looks.unsafeOffer(undefined)
+
+  const verify = Effect.gen(function*() {
+    const before = memory
+    const found = yield* DatabaseRecord.read(nodeId)
+    const problem = found.halted
+      ?? displaced(found, newTimeline)
+      ?? regression(before, found, "this node")
+      ?? (found.recorded!.incarnation === before.incarnation ? undefined : "an operator has accepted it meanwhile")
+      ?? (found.knowsNode ? undefined : "this node was written down in it, and is not any more")
+    if (problem !== undefined) return problem
+    memory = { ...memory, timeline: found.actual.timeline, epochs: Math.max(memory.epochs, found.epochs) }
+    file.changed()
+    return undefined
+  }).pipe(
+    Effect.catchIf(DatabaseRecord.isEmptied, () => Effect.succeed("its tables are gone")),
+    Effect.retry(again),
+    Effect.catchAll(() => Effect.succeed(undefined)),
+    Effect.provide(context)
+  )
+
+  const refuse = (problem: string) =>
+    Effect.logError(`the database is not the one it was: ${problem}`).pipe(
+      Effect.zipRight(Effect.retry(DatabaseRecord.halt(problem), Schedule.recurs(3))),
+      Effect.catchAllCause((cause) => Effect.logWarning("could not write that down", cause)),
+      Effect.zipRight(Deferred.succeed(regressed, problem)),
+      Effect.annotateLogs({ module: "DatabaseMemory" }),
+      Effect.provide(context),
+      Effect.asVoid
+    )
+
+  yield* Queue.take(looks).pipe(
+    Effect.zipRight(Effect.sleep(gather)),
+    Effect.zipRight(verify),
+    Effect.flatMap((problem) => problem === undefined ? Effect.void : refuse(problem)),
+    Effect.forever,
+    Effect.forkScoped
+  )
+
+  return DatabaseMemory.of({
+    told: () => ({ incarnation: memory.incarnation, epochs: memory.epochs }),
+    tookOver: (partition, epoch) => {
+      const before = epochs.get(partition) ?? 0
+      if (epoch <= before) {
+        fork(refuse(`this node had ${partition} under epoch ${before}, and was given ${epoch} now`))
+        return false
+      }
+      epochs.set(partition, epoch)
+      // The sum has grown, perhaps by the work of others too.
+      verifySoon()
+      return true
+    },
+    verifySoon,
+    regressed: Deferred.await(regressed)
+  })
+})
+
+export const layer: Layer.Layer<
+  DatabaseMemory,
+  StartFailed,
+  NodeConfig | NodeIdentity | SqlClient.SqlClient
+> = Layer.scoped(DatabaseMemory, make)
