@@ -39,10 +39,13 @@ const run = (args: ReadonlyArray<string>) =>
       Effect.flatMap((code) => code === exitCode.ok ? Effect.void : new ChaosEnded({ exitCode: code }))
     ))
 
-export const command = Command.make("chaos", { args: Args.repeated(Args.text({ name: "argument" })) }, ({ args }) =>
-  run(args)).pipe(
-    Command.withDescription(
-      "Kill, freeze and cut off the processes of a cluster under load, made for it, and check that every promise held. "
-        + "Give its flags after --: `orrery chaos -- --list`, `orrery chaos -- kill-node --seed 7 --json`."
-    )
+export const command = Command.make(
+  "chaos",
+  { args: Args.repeated(Args.text({ name: "argument" })) },
+  ({ args }) => run(args)
+).pipe(
+  Command.withDescription(
+    "Kill, freeze and cut off the processes of a cluster under load, made for it, and check that every promise held. "
+      + "Give its flags after --: `orrery chaos -- --list`, `orrery chaos -- kill-node --seed 7 --json`."
   )
+)
