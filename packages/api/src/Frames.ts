@@ -135,7 +135,7 @@ const isToWorkerBody = (frame: ReadonlyArray<unknown>) => {
     case "cancel":
       return frame.length === 3 && isRows(frame[2], isAttemptRow)
     case "owned":
-      return frame.length === 4 && isCount(frame[2]) && isCount(frame[3])
+      return frame.length === 5 && isCount(frame[2]) && isCount(frame[3]) && isCount(frame[4])
     case "hungry":
       return frame.length === 3 && isBit(frame[2])
     case "nodes":
@@ -201,7 +201,7 @@ interface Body {
   readonly toWorker:
     | readonly ["assign", ReadonlyArray<AssignmentRow>]
     | readonly ["cancel", ReadonlyArray<AttemptRow>]
-    | readonly ["owned", partitionId: number, expects: number]
+    | readonly ["owned", partitionId: number, expects: number, epoch: number]
     | readonly ["hungry", Bit]
     | readonly ["nodes"]
     | readonly ["ended"]
@@ -273,7 +273,7 @@ export const encodeToWorker = (message: Ended | NodesChanged | ToWorker): ToWork
     case "cancel":
       return frameOf<"toWorker">("cancel", message.attempts.map(attemptRow))
     case "owned":
-      return frameOf<"toWorker">("owned", message.partitionId, message.expects)
+      return frameOf<"toWorker">("owned", message.partitionId, message.expects, message.epoch)
     case "hungry":
       return frameOf<"toWorker">("hungry", bit(message.hungry))
     case "nodes":
@@ -289,7 +289,7 @@ export const decodeToWorker = decoder<"toWorker", Ended | NodesChanged | ToWorke
     case "cancel":
       return { _tag: "cancel", attempts: body[1].map(attemptOf) }
     case "owned":
-      return { _tag: "owned", partitionId: body[1], expects: body[2] }
+      return { _tag: "owned", partitionId: body[1], expects: body[2], epoch: body[3] }
     case "hungry":
       return { _tag: "hungry", hungry: body[1] === 1 }
     case "nodes":

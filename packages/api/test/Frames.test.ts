@@ -55,7 +55,7 @@ const toWorker: fc.Arbitrary<Frames.Ended | Frames.NodesChanged | ToWorker> = fc
   fc.record({ _tag: fc.constant("ended" as const) }),
   fc.record({ _tag: fc.constant("assign" as const), assignments: fc.array(assignment) }),
   fc.record({ _tag: fc.constant("cancel" as const), attempts: fc.array(ref) }),
-  fc.record({ _tag: fc.constant("owned" as const), partitionId: count, expects: count }),
+  fc.record({ _tag: fc.constant("owned" as const), partitionId: count, expects: count, epoch: count }),
   fc.record({ _tag: fc.constant("hungry" as const), hungry: fc.boolean() }),
   fc.record({ _tag: fc.constant("nodes" as const) })
 )

@@ -2,27 +2,11 @@ import * as LocalCluster from "@orrery/cli/LocalCluster"
 import { assert, describe, it } from "@effect/vitest"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { Effect, Redacted } from "effect"
-import { execFile } from "node:child_process"
 import { fileURLToPath } from "node:url"
+import { orrery } from "./orrery.js"
 
 const fileOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
-const main = fileOf("../orrery.mjs")
 const handlers = fileOf("../../examples/src/hello.ts")
-
-interface Answer {
-  readonly code: number
-  readonly out: string
-  readonly err: string
-}
-
-/** Runs the command as a person would; `env` holds all it knows of the cluster. */
-const orrery = (env: Record<string, string>, ...args: ReadonlyArray<string>) =>
-  Effect.async<Answer>((resume) => {
-    const child = execFile(process.execPath, [main, ...args], {
-      env: { PATH: process.env["PATH"], ...env },
-      timeout: 60_000
-    }, (_, out, err) => resume(Effect.succeed({ code: child.exitCode ?? -1, out: out.trim(), err })))
-  })
 
 describe("orrery", () => {
   it.scopedLive("finds the nodes by the database, makes runs, waits for them, cancels them", () =>

@@ -12,19 +12,18 @@ export const makeAlarm = (clock: DatabaseClock, ring: () => void) => {
     timer = undefined
     setFor = Infinity
   }
-  return {
-    set: (at: number) => {
-      if (at === setFor) return
-      stop()
-      if (at === Infinity) return
-      setFor = at
-      // A timer may fire up to a millisecond before its time: round up, so that what is due then is due.
-      const wait = Math.min(waitMsMax, Math.max(0, Math.ceil(at - clock.now()) + 1))
-      timer = setTimeout(() => {
-        setFor = Infinity
-        ring()
-      }, wait)
-    },
-    stop
+  const set = (at: number): void => {
+    if (at === setFor) return
+    stop()
+    if (at === Infinity) return
+    setFor = at
+    // A timer may fire up to a millisecond before its time: round up, so that what is due then is due.
+    const wait = Math.max(0, Math.ceil(at - clock.now()) + 1)
+    timer = setTimeout(() => {
+      setFor = Infinity
+      if (wait > waitMsMax) set(at)
+      else ring()
+    }, Math.min(waitMsMax, wait))
   }
+  return { set, stop }
 }

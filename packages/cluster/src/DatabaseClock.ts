@@ -2,17 +2,31 @@
  * The owner's estimate of the database clock, never ahead of it.
  *
  * Every answer of PostgreSQL carries its clock, taken before the answer was sent. At its receipt the database
- * clock is at least that far, so `sample + time since receipt` is at most the true value: nothing decided by
- * it starts early, and it lags by at most the shortest answer time seen lately. Of the samples the highest of the
- * last 5 to 10 s counts, so that drift of the local monotonic clock does not add up; a sample more than a second
- * below (the database clock was set back) counts at once.
+ * clock is at least that far, so `sample + time since receipt` is at most the true value, as far as the local
+ * monotonic clock runs no faster than the database's; `drift` is taken off for that. So nothing decided by it starts
+ * early, and it lags by at most the shortest answer time seen lately and by the drift since. Of the samples the highest
+ * of the last 5 to 10 s counts; a sample more than a second below (the database clock was set back) counts at once.
+ * When none has come for longer, `isStale`: ask before something is done because its time has come.
  */
 const generationMs = 5_000
 const stepMs = 1_000
+/**
+ * How much faster one clock may run than another: each is slewed by at most 500 ppm when it is corrected (adjtime), and a
+ * machine's crystal is good to 100.
+ */
+export const driftMax = 0.001
+
+interface Sample {
+  /** Database time less monotonic time. */
+  readonly offset: number
+  readonly at: number
+}
+
+const none: Sample = { offset: -Infinity, at: 0 }
 
 export class DatabaseClock {
-  private current = -Infinity
-  private previous = -Infinity
+  private current = none
+  private previous = none
   private generationStart = -Infinity
 
   /** `monotonic`: milliseconds that only grow, of any origin. */
@@ -21,10 +35,10 @@ export class DatabaseClock {
   /** A database time that has just been received. */
   observe(databaseNow: number): void {
     const at = this.monotonic()
-    const sample = databaseNow - at
-    if (sample < this.offset - stepMs) {
+    const sample = { offset: databaseNow - at, at }
+    if (databaseNow < this.at(at) - stepMs) {
       this.current = sample
-      this.previous = -Infinity
+      this.previous = none
       this.generationStart = at
       return
     }
@@ -32,15 +46,22 @@ export class DatabaseClock {
       this.previous = this.current
       this.current = sample
       this.generationStart = at
-    } else if (sample > this.current) this.current = sample
+    } else if (databaseNow > shownBy(this.current, at)) this.current = sample
   }
 
   /** Milliseconds since 1970. -Infinity before the first observation: then nothing is due. */
   now(): number {
-    return this.offset + this.monotonic()
+    return this.at(this.monotonic())
   }
 
-  private get offset(): number {
-    return this.current > this.previous ? this.current : this.previous
+  /** No sample for so long that the drift taken off may be worth a question. */
+  get isStale(): boolean {
+    return this.monotonic() - Math.max(this.current.at, this.previous.at) > 2 * generationMs
+  }
+
+  private at(monotonic: number): number {
+    return Math.max(shownBy(this.current, monotonic), shownBy(this.previous, monotonic))
   }
 }
+
+const shownBy = ({ at, offset }: Sample, monotonic: number): number => offset + monotonic - driftMax * (monotonic - at)

@@ -70,6 +70,8 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     later: (ms, run) => void fork(Effect.delay(Effect.sync(run), ms))
   })
 
+  /** Nothing has been heard of the database for a while: what time is it? Without an answer its last word counts. */
+  const reckon = Effect.ignore(Effect.map(store.now, (now) => clock.observe(now)))
   const host: ActorHost = {
     journal,
     store,
@@ -84,7 +86,8 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     mayAct: options.mayAct ?? options.mayTakeOver,
     overload: options.overload ?? (() => undefined),
     fork,
-    makeAlarm: (ring) => makeAlarm(clock, ring),
+    makeAlarm: (ring) =>
+      makeAlarm(clock, () => clock.isStale ? void fork(Effect.tap(reckon, Effect.sync(ring))) : ring()),
     agingStepMs: cluster.agingStepMs,
     maxCrashes: cluster.maxCrashes,
     adoptionGraceMs: cluster.adoptionGraceMs,

@@ -84,9 +84,9 @@ export class WorkerHub {
       else list.push(worker)
     }
     this.recount(worker)
-    for (const [partitionId, actor] of this.actors) {
+    for (const actor of this.actors.values()) {
       actor.doubt(worker.id, this.options.lostGraceMs)
-      deliver({ _tag: "owned", partitionId, expects: actor.machine.heldBy(worker.id) })
+      deliver(ownedBy(actor, worker.id))
     }
     this.wake(worker)
     const isLive = () => this.attached.get(worker.id) === worker
@@ -133,11 +133,7 @@ export class WorkerHub {
     this.actors.set(actor.partitionId, actor)
     for (const worker of this.attached.values()) {
       this.recount(worker)
-      worker.deliver({
-        _tag: "owned",
-        partitionId: actor.partitionId,
-        expects: actor.machine.heldBy(worker.id)
-      })
+      worker.deliver(ownedBy(actor, worker.id))
     }
   }
 
@@ -329,6 +325,13 @@ export class WorkerHub {
     worker.closed()
   }
 }
+
+const ownedBy = ({ epoch, machine, partitionId }: QueueActor, worker: string): ToWorker => ({
+  _tag: "owned",
+  partitionId,
+  expects: machine.heldBy(worker),
+  epoch
+})
 
 /** How many more it may be given now. A free slot does not wait for company. */
 const roomOf = ({ ahead, credit, isRefilling, out }: Attached): number =>

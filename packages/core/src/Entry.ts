@@ -81,6 +81,14 @@ export interface WorkerPool {
 export const failureText = (kind: RunFailure["kind"], tag: string, message: string) =>
   JSON.stringify({ kind, tag, message } satisfies RunFailure)
 
+/** Why an attempt ended whose worker is gone; and why there is no other, when the run is taken for what kills them. */
+export const crashText = (entry: Entry, worker: string, isPoison: boolean): string => {
+  const lost = `worker ${worker} was lost during attempt ${entry.attempt}`
+  return isPoison
+    ? failureText("crashed", "PoisonRun", `${lost}, as workers were ${entry.crashes} times: it is not tried again`)
+    : failureText("crashed", "WorkerLost", lost)
+}
+
 /** FNV-1a of the id and attempt, as a fraction: jitter that a replay repeats, and the partition of a run. */
 export const fraction = (id: string, attempt: number): number => {
   let hash = 0x811c9dc5 ^ attempt

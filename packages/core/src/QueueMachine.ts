@@ -15,6 +15,7 @@
  * refused as stale: an outcome counts only for the lease under which the run is running now.
  */
 import {
+  crashText,
   type Entry,
   entryOf,
   failureText,
@@ -556,10 +557,11 @@ export class QueueMachine {
       if (entry.lease >= held.doubtBelow) continue
       this.release(entry)
       entry.crashes += 1
-      const failure = failureText("crashed", "WorkerLost", `worker ${worker} was lost during attempt ${entry.attempt}`)
+      const isPoison = entry.crashes >= this.options.maxCrashes
+      const failure = crashText(entry, worker, isPoison)
       entry.failure = failure
       if (entry.cancelRequested) this.finish(entry, "cancelled", null, failure)
-      else if (entry.crashes >= this.options.maxCrashes || entry.attempt >= policyOf(entry).retry.maxAttempts) {
+      else if (isPoison || entry.attempt >= policyOf(entry).retry.maxAttempts) {
         this.finish(entry, "failed", null, failure)
       } else this.backInLine(entry)
     }

@@ -51,9 +51,10 @@ export type ToWorker =
   | { readonly _tag: "cancel"; readonly attempts: ReadonlyArray<AttemptRef> }
   /**
    * The node now owns this partition: announce what you hold of it. `expects`: attempts that its books say you hold; when
-   * there are any, it must hear also that you hold none.
+   * there are any, it must hear also that you hold none. `epoch`: under which it owns it. A node that was away may still
+   * believe that it owns what others have taken over: of two, the one with the higher epoch does.
    */
-  | { readonly _tag: "owned"; readonly partitionId: number; readonly expects: number }
+  | { readonly _tag: "owned"; readonly partitionId: number; readonly expects: number; readonly epoch: number }
   /** Whether runs wait at the node for more credit of this worker. */
   | { readonly _tag: "hungry"; readonly hungry: boolean }
 

@@ -7,6 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
 import type { Entry, Load } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
+import { expected, missing, reconcile } from "@orrery/core/Reconciliation"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
 import type { Assignment } from "@orrery/core/WorkerProtocol"
@@ -54,7 +55,10 @@ class History {
   }
 
   run() {
-    for (let step = 0; step < stepsPerHistory; step++) this.step()
+    for (let step = 0; step < stepsPerHistory; step++) {
+      this.step()
+      if (step % 5 === 0) this.account()
+    }
     // Quiet down: everything that can end, ends.
     for (let round = 0; this.final.size < this.enqueued.size; round++) {
       assert.isBelow(round, 5_000, `seed ${this.seed}: ${this.enqueued.size - this.final.size} runs never end`)
@@ -100,6 +104,29 @@ class History {
       }
     })
     this.collect()
+  }
+
+  /** No run in memory is forgotten, and memory and store agree whenever nothing is on its way. */
+  private account() {
+    const writing = { waiting: this.pending.values(), sent: this.sent ?? [] }
+    assert.deepStrictEqual(reconcile(this.machine, writing).examples, [], `seed ${this.seed}`)
+    const wanted = this.inserts.length + this.sentInserts.length > 0 ? undefined : expected(this.machine)
+    if (wanted === undefined) return
+    const isUpTo = (edge: { readonly key: number; readonly seq: number }, key: number, seq: number) =>
+      key < edge.key || (key === edge.key && seq <= edge.seq)
+    const ready = new Map<string, number>()
+    let timers = 0
+    let running = 0
+    for (const run of this.stored.values()) {
+      if (run.state === "running") running += 1
+      else if (run.state !== "ready") timers += isUpTo(wanted.timers, run.scheduledAt, run.seq) ? 1 : 0
+      else {
+        const edge = wanted.ready.get(run.task)
+        const counts = edge === undefined || isUpTo(edge, run.orderKey, run.seq)
+        ready.set(run.task, (ready.get(run.task) ?? 0) + (counts ? 1 : 0))
+      }
+    }
+    assert.deepStrictEqual(missing(wanted, { ready, timers, running }).examples, [], `seed ${this.seed}`)
   }
 
   private enqueue(count: number) {
@@ -388,6 +415,8 @@ describe("QueueMachine", () => {
 
     assert.deepStrictEqual(ends.map((end) => end.state), ["failed"])
     assert.include(ends[0]!.failure, "crashed")
+    assert.include(ends[0]!.failure, "PoisonRun")
+    assert.include(ends[0]!.failure, "as workers were 3 times: it is not tried again")
   })
 
   it("keeps the attempts that a worker announces after a take-over, and gives up the others", () => {

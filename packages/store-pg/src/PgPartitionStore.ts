@@ -104,6 +104,11 @@ const pageOf = (rows: ReadonlyArray<PageRow>): Page => ({
   complete: rows[rows.length - 1]?.more !== true
 })
 
+const readClock = {
+  name: "orrery_clock",
+  text: `select (extract(epoch from clock_timestamp()) * 1000)::float8 as now`
+}
+
 /** A window that has read nothing yet asks for what follows -Infinity, which `bigint` does not know. */
 const seqAfter = (seq: number): number => Math.max(Math.min(seq, Number.MAX_SAFE_INTEGER), Number.MIN_SAFE_INTEGER)
 
@@ -152,6 +157,7 @@ export const make = Effect.gen(function*() {
       query<StoredRow>("findRun", findStored, [id, partitionId]).pipe(
         Effect.map(([row]) => row === undefined ? undefined : storedOf(row))
       ),
+    now: Effect.map(query<{ now: number }>("now", readClock, []), ([row]) => row!.now),
     listWithWork: query<PartitionName>("listWithWork", listPartitions, [])
   })
 })

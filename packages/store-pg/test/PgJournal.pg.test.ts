@@ -247,6 +247,7 @@ describe("bounds", () => {
       ))
       yield* isBlocked(yield* TestStore.ownClient, "journal")
       const held = counters.bytesPending
+      assert.isAbove(counters.unansweredMs, 0)
       yield* TestStore.query(client, "rollback")
       const answers = yield* Fiber.join(all)
 
@@ -259,6 +260,7 @@ describe("bounds", () => {
       }
       assert.strictEqual(counters.bytesPending, 0)
       assert.strictEqual(counters.batchesPending, 0)
+      assert.strictEqual(counters.unansweredMs, 0)
       yield* commit(owners[7]!, { inserts: [runs[7]!] })
     }).pipe(Effect.provide(TestStore.layerWith({ pendingBytesMax: 500_000 }))))
 

@@ -1,5 +1,6 @@
 /** A worker's dealings with one node: attach, report, announce, heartbeat; again after each loss while it is listed. */
 import { ClusterUnavailable } from "@orrery/core/Errors"
+import { numbersPerEpoch } from "@orrery/core/Entry"
 import type { NodeLink, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
 import { Duration, Effect, Either, Schedule, type Scope } from "effect"
 import type { Binding } from "./Attempts.js"
@@ -14,12 +15,18 @@ export interface NodeState {
   isListed: boolean
 }
 
+interface Owner {
+  readonly epoch: number
+  /** `undefined`: its session has ended. */
+  binding: Binding | undefined
+}
+
 export interface Sessions {
   readonly workerId: string
   readonly attempts: Attempts.Attempts
   readonly balancer: Balancer
-  /** The session over which a partition was last said to be owned. */
-  readonly owners: Map<number, Binding>
+  /** Who owns a partition, by the highest epoch that was heard of. */
+  readonly owners: Map<number, Owner>
   /** Outlives the sessions: for watches on attempts whose session is lost. */
   readonly scope: Scope.Scope
 }
@@ -75,7 +82,7 @@ const attachOnce = (sessions: Sessions, node: NodeState): Effect.Effect<void, Cl
           binding.isOpen = false
           // Whoever owns them next is told that they have not begun.
           for (const held of binding.ready) Attempts.giveBack(attempts, held)
-          for (const [partitionId, owner] of sessions.owners) if (owner === binding) sessions.owners.delete(partitionId)
+          for (const owner of sessions.owners.values()) if (owner.binding === binding) owner.binding = undefined
           balancer.bindings.delete(binding)
           balancer.wake.unsafeOpen()
         })
@@ -131,10 +138,17 @@ const makeInbox = (sessions: Sessions) =>
       owned.add(partitionId)
       wake.unsafeOpen()
     }
+    /** False: another node owns it under a higher epoch, whatever this one believes. */
+    const isOwner = (to: Binding, partitionId: number, epoch: number): boolean => {
+      const known = owners.get(partitionId)
+      if (known !== undefined && known.epoch > epoch) return false
+      if (known?.epoch !== epoch || known.binding !== to) owners.set(partitionId, { epoch, binding: to })
+      return true
+    }
     const receive = (to: Binding, message: ToWorker): void => {
       if (!to.isOpen) return
       if (message._tag === "owned") {
-        owners.set(message.partitionId, to)
+        if (!isOwner(to, message.partitionId, message.epoch)) return
         if (message.expects > 0 || Attempts.heldOf(attempts, message.partitionId).length > 0) {
           announce(message.partitionId)
         }
@@ -142,8 +156,9 @@ const makeInbox = (sessions: Sessions) =>
       }
       if (message._tag !== "assign") return Attempts.receive(attempts, to, message)
       // Of an owner that has been replaced meanwhile: the new one has been told that nothing of it is held here.
-      const isCurrent = (partitionId: number) => (owners.get(partitionId) ?? to) === to
-      const assignments = message.assignments.filter((each) => isCurrent(each.partitionId))
+      const assignments = message.assignments.filter(({ lease, partitionId }) =>
+        isOwner(to, partitionId, Math.floor(lease / numbersPerEpoch))
+      )
       Attempts.receive(attempts, to, { _tag: "assign", assignments })
     }
     const announceNext = (to: Binding) =>
@@ -193,7 +208,7 @@ const announceHeld = (sessions: Sessions, binding: Binding, partitionId: number)
       Effect.either,
       Effect.map((answer) => {
         // Once somebody else has said that it is theirs, they are told.
-        if (Either.isLeft(answer)) return sessions.owners.get(partitionId) !== binding
+        if (Either.isLeft(answer)) return sessions.owners.get(partitionId)?.binding !== binding
         binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
         const lost = new Set(answer.right.map(Attempts.keyOf))
         for (const held of moved) {

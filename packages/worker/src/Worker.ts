@@ -151,7 +151,9 @@ const shutDown = ({ attempts, balancer }: Session.Sessions, grace: Duration.Dura
       reached(attempts, isReached).pipe(Effect.interruptible, Effect.timeoutOption(limit))
     const isEnded = () => attempts.unacked === attempts.held.size
     for (const held of attempts.held.values()) Attempts.giveBack(attempts, held)
-    yield* Balancer.round(balancer)
+    // Finalizers are not interruptible, and a call that is not cannot be given up: one to a node that is cut off would hold
+    // up the end for ever.
+    yield* Effect.interruptible(Balancer.round(balancer))
     yield* until(isEnded, grace)
     for (const held of [...attempts.held.values()]) Attempts.stop(attempts, held, "interrupt")
     yield* until(isEnded, Duration.sum(Duration.millis(attempts.cancelGraceMs), Duration.seconds(1)))

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Attempt } from "@orrery/core/Handlers"
+import { numbersPerEpoch } from "@orrery/core/Entry"
 import type { Outcome } from "@orrery/core/Run"
 import { type NodeLink, NodeLinks } from "@orrery/core/WorkerProtocol"
 import { Deferred, Effect, Layer, Random } from "effect"
@@ -268,10 +269,10 @@ describe("Worker", { timeout: 30_000 }, () => {
       yield* eventually("refusals", () => before.reports.length === 3)
       after.state.givenUp = (held) => held.filter((each) => each.lease === 2)
 
-      after.say({ _tag: "owned", partitionId: 1, expects: 0 })
+      after.say({ _tag: "owned", partitionId: 1, expects: 0, epoch: 0 })
       yield* eventually("the report", () => after.reports.length === 1)
-      after.say({ _tag: "owned", partitionId: 1, expects: 0 })
-      after.say({ _tag: "owned", partitionId: 2, expects: 0 })
+      after.say({ _tag: "owned", partitionId: 1, expects: 0, epoch: 0 })
+      after.say({ _tag: "owned", partitionId: 2, expects: 0, epoch: 0 })
       yield* eventually("the other", () => after.reports.length === 2)
 
       assert.deepStrictEqual(after.reports.map((report) => report.runId), [runs[0]!.runId, runs[2]!.runId])
@@ -299,7 +300,7 @@ describe("Worker", { timeout: 30_000 }, () => {
 
       before.state.isDown = true
       before.cut()
-      after.say({ _tag: "owned", partitionId: 1, expects: 0 })
+      after.say({ _tag: "owned", partitionId: 1, expects: 0, epoch: 0 })
       yield* eventually("an interruption", () => interrupted.length === 1)
       yield* gate.open
       yield* eventually("a report", () => after.reports.length === 1)
@@ -335,15 +336,31 @@ describe("Worker", { timeout: 30_000 }, () => {
       yield* start({ work: () => Effect.sync(() => (started++, success("1"))) }, [before, after])
       yield* eventually("sessions", () => before.state.credit > 0 && after.state.credit > 0)
 
-      before.say({ _tag: "owned", partitionId: 1, expects: 0 })
-      after.say({ _tag: "owned", partitionId: 1, expects: 1 })
+      before.say({ _tag: "owned", partitionId: 1, expects: 0, epoch: 0 })
+      after.say({ _tag: "owned", partitionId: 1, expects: 1, epoch: 1 })
       yield* eventually("the word", () => after.announced.length === 1)
       before.say({ _tag: "assign", assignments: [late] })
-      after.say({ _tag: "assign", assignments: [assignment()] })
+      after.say({ _tag: "assign", assignments: [assignment({ lease: numbersPerEpoch })] })
       yield* eventually("a report", () => after.reports.length === 1)
 
       assert.deepStrictEqual(after.announced, [{ partitionId: 1, held: [] }])
       assert.deepStrictEqual([before.announced.length, before.reports.length, started], [0, 0, 1])
+    }))
+
+  it.scopedLive("takes attempts of the owner with the highest epoch, though one that was away speaks last", () =>
+    Effect.gen(function*() {
+      const away = FakeNode.make("away")
+      const owner = FakeNode.make("owner")
+      yield* start({ work: () => Effect.succeed(success("1")) }, [away, owner])
+      yield* eventually("sessions", () => away.state.credit > 0 && owner.state.credit > 0)
+
+      owner.say({ _tag: "owned", partitionId: 1, expects: 0, epoch: 2 })
+      away.say({ _tag: "owned", partitionId: 1, expects: 1, epoch: 1 })
+      away.say({ _tag: "assign", assignments: [assignment({ lease: numbersPerEpoch })] })
+      owner.say({ _tag: "assign", assignments: [assignment({ lease: 2 * numbersPerEpoch })] })
+      yield* eventually("a report", () => owner.reports.length === 1)
+
+      assert.deepStrictEqual([away.announced.length, away.reports.length], [0, 0])
     }))
 
   it.scopedLive("starts nothing new while too many outcomes wait for an answer", () =>
@@ -365,9 +382,9 @@ describe("Worker", { timeout: 30_000 }, () => {
       node.state.answer = () => "accepted"
       // A node that loses a partition has none of its attempts out any more.
       node.out.clear()
-      other.say({ _tag: "owned", partitionId: 1, expects: 0 })
+      other.say({ _tag: "owned", partitionId: 1, expects: 0, epoch: 0 })
       yield* eventually("the reports that waited", () => other.reports.length >= atPause)
-      node.say({ _tag: "owned", partitionId: 1, expects: 0 })
+      node.say({ _tag: "owned", partitionId: 1, expects: 0, epoch: 0 })
       yield* eventually("the rest", () => started === 100 && node.reports.length + other.reports.length >= 100)
 
       assert.isBelow(atPause, 100)
@@ -394,7 +411,7 @@ describe("Worker", { timeout: 30_000 }, () => {
       silent.state.isDown = true
       const before = performance.now()
       const at = yield* Deferred.await(interruptedAt).pipe(Effect.timeout("5 seconds"))
-      other.say({ _tag: "owned", partitionId: 1, expects: 0 })
+      other.say({ _tag: "owned", partitionId: 1, expects: 0, epoch: 0 })
       yield* eventually("a report", () => other.reports.length === 1)
 
       assert.isBelow(at - before, leaseMs)

@@ -1,0 +1,262 @@
+/** Databases that are not what they were, on a real server; what a restore does is done to the tables. */
+import { SqlClient } from "@effect/sql"
+import type { NodeHealth } from "@orrery/api/NodeRpcs"
+import * as NodeConfig from "@orrery/core/NodeConfig"
+import type { PartitionStore } from "@orrery/core/PartitionStore"
+import { samplePartition, takePartition } from "@orrery/testing/storeSamples"
+import * as TestStore from "@orrery/testing/TestStore"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Effect, Layer, type Scope } from "effect"
+import { randomUUID } from "node:crypto"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import * as path from "node:path"
+import * as TestNode from "../../api/test/TestNode.js"
+import * as DatabaseMemory from "../src/DatabaseMemory.js"
+import * as DatabaseRecord from "../src/DatabaseRecord.js"
+import * as NodeIdentity from "../src/NodeIdentity.js"
+
+const identityOf = (nodeId: string) =>
+  NodeIdentity.NodeIdentity.of({
+    nodeId,
+    host: "127.0.0.1",
+    runnerPort: 1,
+    dataPort: 2,
+    runnerAddress: "127.0.0.1:1",
+    dataAddress: "127.0.0.1:2"
+  })
+
+/** A node's memory of the database, from its start until the scope closes. Written down as a node is. */
+const startNode = (options: Partial<NodeConfig.Values> = {}, nodeId = randomUUID() as string) =>
+  Effect.gen(function*() {
+    const { url } = yield* TestStore.TestDatabase
+    const sql = yield* SqlClient.SqlClient
+    const context = yield* Layer.build(
+      DatabaseMemory.layer.pipe(
+        Layer.provide(Layer.succeed(NodeIdentity.NodeIdentity, identityOf(nodeId))),
+        Layer.provide(NodeConfig.layer({ databaseUrl: url, ...options }))
+      )
+    )
+    yield* sql`insert into orrery.nodes (node_id, runner_address, data_address)
+      values (${nodeId}::uuid, ${`127.0.0.1:1`}, ${`127.0.0.1:2`})`
+    return Context.get(context, DatabaseMemory.DatabaseMemory)
+  })
+
+const reasonOf = <A, R>(start: Effect.Effect<A, NodeIdentity.StartFailed | unknown, R>) =>
+  Effect.map(Effect.flip(start), (error) => {
+    assert.instanceOf(error, NodeIdentity.StartFailed)
+    assert.isFalse(error.isTemporary)
+    return error.reason
+  })
+
+const recordedAs = (change: object) =>
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) =>
+      sql`update orrery.cluster_settings set value = value || ${JSON.stringify(change)}::jsonb where key = 'database'`
+  )
+
+/** As an older copy of it would be. */
+const loseEpochs = (by: number) =>
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) => sql`update orrery.partitions set epoch = greatest(1, epoch - ${by}::bigint)`
+  )
+
+const takeOften = Effect.gen(function*() {
+  const partition = samplePartition()
+  for (let n = 0; n < 5; n++) yield* takePartition(partition)
+})
+
+const test = <E>(body: Effect.Effect<void, E, Layer.Layer.Success<typeof TestStore.layer> | Scope.Scope>) =>
+  body.pipe(Effect.provide(Layer.fresh(TestStore.layer)))
+
+describe("a node that starts", () => {
+  it.scopedLive("writes the database down once, and starts again and again", () =>
+    test(Effect.gen(function*() {
+      const first = yield* startNode()
+      const second = yield* startNode()
+
+      assert.strictEqual(first.told()?.incarnation, second.told()?.incarnation)
+      const found = yield* DatabaseRecord.read(randomUUID())
+      assert.strictEqual(found.recorded?.incarnation, first.told()?.incarnation)
+      assert.deepInclude(found.recorded, found.actual)
+      assert.match(String(found.actual.system), /^\d+$/)
+      assert.isAbove(found.actual.timeline!, 0)
+    })))
+
+  it.scopedLive("refuses a database that was recorded on another server, and so does every other until it is accepted", () =>
+    test(Effect.gen(function*() {
+      yield* Effect.scoped(startNode())
+      yield* takeOften
+      const before = yield* DatabaseRecord.read(randomUUID())
+      yield* recordedAs({ system: "1" })
+
+      assert.include(yield* reasonOf(startNode()), "recorded on server 1")
+      // Also when the difference is gone: an operator has to look.
+      yield* recordedAs({ system: before.actual.system })
+      assert.include(yield* reasonOf(startNode()), "recorded on server 1")
+      const accepted = yield* DatabaseRecord.accept
+      const node = yield* startNode()
+
+      assert.strictEqual(node.told()?.incarnation, accepted.incarnation)
+      assert.deepStrictEqual(accepted.previous, [before.recorded!.incarnation])
+      assert.isAtLeast(node.told()!.epochs, before.epochs + DatabaseRecord.epochsSkipped)
+    })))
+
+  it.scopedLive("refuses a copy in another database, an older timeline, and a newer one unless told otherwise", () =>
+    test(Effect.gen(function*() {
+      yield* Effect.scoped(startNode())
+      const { actual } = yield* DatabaseRecord.read(randomUUID())
+      const fresh = Effect.zipRight(DatabaseRecord.accept, Effect.void)
+
+      yield* recordedAs({ database: 1 })
+      assert.include(yield* reasonOf(startNode()), "recorded as database 1")
+      yield* fresh
+      yield* recordedAs({ timeline: actual.timeline! + 1 })
+      assert.include(yield* reasonOf(startNode()), "timeline")
+      yield* fresh
+      yield* recordedAs({ timeline: actual.timeline! - 1 })
+      assert.include(yield* reasonOf(startNode()), "recovered from a backup, or a standby was promoted")
+      yield* fresh
+      yield* recordedAs({ timeline: actual.timeline! - 1 })
+      yield* startNode({ newTimeline: "accept" })
+      assert.strictEqual((yield* DatabaseRecord.read(randomUUID())).recorded?.timeline, actual.timeline)
+    })))
+
+  it.scopedLive("refuses a database that a running node remembers further on", () =>
+    test(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const first = yield* Effect.scoped(startNode())
+      const { incarnation } = first.told()!
+      const peerId = randomUUID()
+      let told: NodeHealth["database"] = { incarnation, epochs: 0 }
+      const peer = yield* TestNode.make({
+        Health: () =>
+          Effect.sync(() => ({
+            nodeId: peerId,
+            notReady: [],
+            locksConfirmedMsAgo: 0,
+            commitsWaitingMs: 0,
+            lagMs: 0,
+            heapPercent: 1,
+            partitions: 0,
+            workers: 0,
+            unaccounted: 0,
+            database: told
+          }))
+      })
+      yield* sql`insert into orrery.nodes (node_id, runner_address, data_address)
+        values (${peerId}::uuid, ${"127.0.0.1:9"}, ${peer.address})`
+
+      yield* Effect.scoped(startNode())
+      told = { incarnation, epochs: 100 }
+      assert.include(yield* reasonOf(startNode()), `node ${peerId} remembers that the epochs had come to 100`)
+      yield* DatabaseRecord.accept
+      yield* sql`insert into orrery.nodes (node_id, runner_address, data_address)
+        values (${peerId}::uuid, ${"127.0.0.1:9"}, ${peer.address})`
+      // What it remembers has been given up; what it makes of that is its own business.
+      yield* startNode()
+    })))
+
+  it.scopedLive("refuses an older database by its state file, though no other node is there, until it is accepted", () =>
+    test(Effect.gen(function*() {
+      const stateDir = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(path.join(tmpdir(), "orrery-state-"))),
+        (made) => Effect.sync(() => rmSync(made, { recursive: true, force: true }))
+      )
+      yield* takeOften
+      yield* Effect.scoped(startNode({ stateDir }))
+      yield* loseEpochs(2)
+
+      assert.include(yield* reasonOf(startNode({ stateDir })), "the state file of this node")
+      yield* DatabaseRecord.accept
+      yield* Effect.scoped(startNode({ stateDir }))
+      yield* Effect.scoped(startNode({ stateDir }))
+    })))
+})
+
+describe("a node that runs", () => {
+  const regressedBy = (change: Effect.Effect<unknown, unknown, SqlClient.SqlClient | PartitionStore>) =>
+    Effect.gen(function*() {
+      yield* takeOften
+      const node = yield* startNode()
+      node.verifySoon()
+      yield* Effect.sleep("600 millis")
+      yield* change
+      node.verifySoon()
+      const reason = yield* Effect.timeout(node.regressed, "10 seconds")
+      assert.include(yield* reasonOf(startNode()), reason)
+      return reason
+    })
+
+  it.scopedLive("notices that epochs went back", () =>
+    test(Effect.gen(function*() {
+      assert.include(yield* regressedBy(loseEpochs(1)), "epochs had come to 5, and they are at 4")
+    })))
+
+  it.scopedLive("notices that it is not written down any more: the backup is from before its start", () =>
+    test(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      assert.include(yield* regressedBy(sql`delete from orrery.nodes`), "is not any more")
+    })))
+
+  it.scopedLive("notices that the tables are gone", () =>
+    test(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const node = yield* startNode()
+      yield* sql`drop schema orrery cascade`
+      node.verifySoon()
+
+      assert.include(yield* Effect.timeout(node.regressed, "10 seconds"), "tables are gone")
+    })))
+
+  it.scopedLive("notices an epoch that was given out before, at the take-over itself", () =>
+    test(Effect.gen(function*() {
+      const node = yield* startNode()
+      assert.isTrue(node.tookOver("a", 7))
+      assert.isTrue(node.tookOver("b", 3))
+
+      assert.isFalse(node.tookOver("a", 7))
+
+      assert.include(yield* Effect.timeout(node.regressed, "10 seconds"), "under epoch 7, and was given 7")
+    })))
+
+  it.scopedLive("goes on through restarts of the database that lose nothing", () =>
+    test(Effect.gen(function*() {
+      const node = yield* startNode()
+      for (let n = 0; n < 3; n++) {
+        yield* takeOften
+        node.verifySoon()
+        yield* Effect.sleep("300 millis")
+      }
+      assert.strictEqual(
+        yield* Effect.timeoutTo(node.regressed, {
+          duration: "500 millis",
+          onSuccess: (reason) => reason,
+          onTimeout: () => "nothing"
+        }),
+        "nothing"
+      )
+      assert.strictEqual(node.told()?.epochs, 15)
+    })))
+})
+
+describe("a node with the address of another", () => {
+  it.scopedLive("does not start while that one holds its lock sessions", () =>
+    test(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const other = randomUUID()
+      const findTwin = NodeIdentity.findTwin.pipe(
+        Effect.provideService(NodeIdentity.NodeIdentity, identityOf(randomUUID()))
+      )
+      yield* sql`insert into orrery.nodes (node_id, runner_address, data_address)
+        values (${other}::uuid, ${"127.0.0.1:9"}, ${"127.0.0.1:2"})`
+
+      // A row that a killed node has left.
+      assert.isUndefined(yield* findTwin)
+      const client = yield* TestStore.ownClient
+      yield* TestStore.query(client, `set application_name = 'orrery-lock-${other}'`)
+      assert.strictEqual(yield* findTwin, other)
+    })))
+})

@@ -1,0 +1,191 @@
+/**
+ * What `MemoryStore` holds, as plain synchronous code: each call is one transaction. A simulation puts its own network
+ * before it.
+ */
+import type { Committed, JournalBatch, RunFinish, StoredRun } from "./Journal.js"
+import { type Page, type PageRequest, partitionKey, type PartitionName, type Takeover } from "./PartitionStore.js"
+import type { Run, RunFailure } from "./Run.js"
+import type { RunId } from "./RunId.js"
+import { listBytesMax, listLimitMax, type RunFilter } from "./Runs.js"
+
+interface Partition {
+  readonly id: number
+  readonly name: PartitionName
+  epoch: number
+  readonly runs: Map<RunId, StoredRun>
+}
+
+export class MemoryTables {
+  private readonly byKey = new Map<string, Partition>()
+  private readonly byId = new Map<number, Partition>()
+  /** Which partition holds a run that is not final. */
+  private readonly home = new Map<RunId, Partition>()
+  /** Final runs, in the order of their ends. */
+  readonly history = new Map<RunId, Run>()
+
+  /** `historyRunsMax`: final runs kept; the oldest go first. */
+  constructor(private readonly historyRunsMax: number) {}
+
+  /** `undefined`: fenced, nothing was written. Else whole: nobody sees a half-written batch. */
+  commit(batch: JournalBatch, now: number): Committed | undefined {
+    const partition = this.byId.get(batch.partitionId)
+    if (partition === undefined || partition.epoch !== batch.epoch) return undefined
+    const duplicates = new Set<RunId>()
+    // As in one SQL statement: updates and finishes see the runs as they were before it.
+    const updates = batch.updates.filter(({ id }) => partition.runs.has(id))
+    const finishes = batch.finishes.filter(({ id }) => partition.runs.has(id))
+    for (const { run } of batch.inserts) {
+      const home = this.home.get(run.id)
+      // The same batch once more: its own run is no duplicate.
+      if (home === partition && partition.runs.get(run.id)!.seq === run.seq) continue
+      if (home !== undefined || this.history.has(run.id)) duplicates.add(run.id)
+      else {
+        this.home.set(run.id, partition)
+        partition.runs.set(run.id, { ...run })
+      }
+    }
+    for (const update of updates) partition.runs.set(update.id, { ...partition.runs.get(update.id)!, ...update })
+    for (const finish of finishes) this.end(partition, finish, now)
+    return { duplicates, now }
+  }
+
+  private end(partition: Partition, finish: RunFinish, now: number): void {
+    const run = partition.runs.get(finish.id)!
+    partition.runs.delete(finish.id)
+    this.home.delete(finish.id)
+    if (!finish.keep) return
+    const { keep: _, ...end } = finish
+    const final = { ...run, ...end }
+    this.history.set(finish.id, shown(partition, final, { finishedAt: now, result: finish.result }))
+    if (this.history.size > this.historyRunsMax) this.history.delete(this.history.keys().next().value!)
+  }
+
+  takeOver(name: PartitionName, now: number): Takeover {
+    const partition = this.raise(name)
+    const runs = [...partition.runs.values()]
+    return {
+      partitionId: partition.id,
+      epoch: partition.epoch,
+      now,
+      readyTasks: [...new Set(runs.filter((run) => run.state === "ready").map((run) => run.task))].sort(),
+      hasTimers: runs.some(isTimer),
+      running: runs.filter((run) => run.state === "running")
+    }
+  }
+
+  private raise(name: PartitionName): Partition {
+    const key = partitionKey(name)
+    let partition = this.byKey.get(key)
+    if (partition === undefined) {
+      partition = { id: this.byKey.size + 1, name, epoch: 0, runs: new Map() }
+      this.byKey.set(key, partition)
+      this.byId.set(partition.id, partition)
+    }
+    partition.epoch += 1
+    return partition
+  }
+
+  /** 0: there is no such partition. */
+  epochOf(partitionId: number): number {
+    return this.byId.get(partitionId)?.epoch ?? 0
+  }
+
+  readReady(request: PageRequest & { readonly task: string }): Page {
+    const isOf = (run: StoredRun) => run.state === "ready" && run.task === request.task
+    return cut(request, this.runsOf(request.partitionId).filter(isOf), (run) => run.orderKey)
+  }
+
+  readTimers(request: PageRequest): Page {
+    return cut(request, this.runsOf(request.partitionId).filter(isTimer), (run) => run.scheduledAt)
+  }
+
+  private runsOf(partitionId: number): ReadonlyArray<StoredRun> {
+    return [...this.byId.get(partitionId)?.runs.values() ?? []]
+  }
+
+  /** A run of the partition that is not final. */
+  findRun(partitionId: number, id: RunId): StoredRun | undefined {
+    return this.byId.get(partitionId)?.runs.get(id)
+  }
+
+  listWithWork(): ReadonlyArray<PartitionName> {
+    return [...this.byId.values()].filter(({ runs }) => runs.size > 0).map(({ name }) => name)
+  }
+
+  find(id: RunId, now: number): Run | undefined {
+    const partition = this.home.get(id)
+    return partition === undefined
+      ? this.history.get(id)
+      : asOf(shown(partition, partition.runs.get(id)!), now)
+  }
+
+  list(filter: RunFilter, now: number): ReadonlyArray<Run> {
+    return withinBytes(
+      [...this.home.keys(), ...this.history.keys()]
+        .filter((id) => filter.before === undefined || id < filter.before)
+        .sort((a, b) => (a < b ? 1 : a > b ? -1 : 0))
+        .map((id) => this.find(id, now)!)
+        .filter((run) => matches(filter, run))
+        .slice(0, Math.min(filter.limit, listLimitMax))
+    )
+  }
+}
+
+const isTimer = (run: StoredRun): boolean => run.state === "scheduled" || run.state === "retrying"
+
+const cut = (request: PageRequest, runs: ReadonlyArray<StoredRun>, keyOf: (run: StoredRun) => number): Page => {
+  const after = runs
+    .filter((run) => keyOf(run) > request.afterKey || (keyOf(run) === request.afterKey && run.seq > request.afterSeq))
+    .sort((a, b) => keyOf(a) - keyOf(b) || a.seq - b.seq)
+  let count = 0
+  let bytes = 0
+  for (const run of after) {
+    bytes += new TextEncoder().encode(run.payload).length
+    if (count >= request.limit || (count > 0 && bytes > request.bytesMax)) break
+    count += 1
+  }
+  return { runs: after.slice(0, count), complete: count === after.length }
+}
+
+/** Up to the bytes of a page, but one in any case. */
+const withinBytes = (runs: ReadonlyArray<Run>): ReadonlyArray<Run> => {
+  let bytes = 0
+  const end = runs.findIndex(({ payload, result }, at) => {
+    bytes += Buffer.byteLength(payload) + Buffer.byteLength(result ?? "")
+    return at > 0 && bytes > listBytesMax
+  })
+  return end < 0 ? runs : runs.slice(0, end)
+}
+
+const matches = (filter: RunFilter, run: Run): boolean =>
+  (filter.namespace === undefined || run.namespace === filter.namespace)
+  && (filter.queue === undefined || run.queue === filter.queue)
+  && (filter.task === undefined || run.task === filter.task)
+  && (filter.state === undefined || run.state === filter.state)
+
+/** A run whose time has come waits for nothing but a worker. */
+const asOf = (run: Run, now: number): Run =>
+  (run.state === "scheduled" || run.state === "retrying") && run.scheduledAt <= now ? { ...run, state: "ready" } : run
+
+const shown = (
+  { name }: Partition,
+  run: Omit<StoredRun, "state"> & Pick<Run, "state">,
+  end: Pick<Run, "finishedAt" | "result"> = { finishedAt: null, result: null }
+): Run => ({
+  id: run.id,
+  namespace: name.namespace,
+  queue: name.queue,
+  partition: name.partition,
+  task: run.task,
+  state: run.state,
+  priority: run.priority,
+  createdAt: run.createdAt,
+  scheduledAt: run.scheduledAt,
+  startedAt: run.startedAt,
+  ...end,
+  attempt: run.attempt,
+  payload: run.payload,
+  failure: run.failure === null ? null : JSON.parse(run.failure) as RunFailure,
+  worker: run.worker,
+  waitsFor: null
+})
