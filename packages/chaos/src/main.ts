@@ -25,6 +25,7 @@ interface Flags {
   readonly times: Option.Option<number>
   readonly quick: boolean
   readonly json: boolean
+  readonly keep: boolean
   readonly list: boolean
 }
 
@@ -44,6 +45,7 @@ const run = (flags: Flags) =>
       const result = yield* play(scenario, {
         seed,
         isQuick: flags.quick,
+        keep: flags.keep,
         onProgress: say,
         postgres,
         folder,
@@ -78,6 +80,7 @@ const command = Command.make("chaos", {
   times: options.times,
   quick: options.quick,
   json: options.json,
+  keep: options.keep,
   list: options.list
 }, run).pipe(
   Command.withDescription(

@@ -39,3 +39,7 @@ export const json = Options.boolean("json").pipe(
 )
 
 export const list = Options.boolean("list").pipe(Options.withDescription("Only tell which scenarios there are."))
+
+export const keep = Options.boolean("keep").pipe(
+  Options.withDescription("Keep histories and logs also where no promise was broken.")
+)

@@ -113,10 +113,10 @@ export const playOn = (
     }
   })
 
-/** Everything of its own: database, processes, folder. The folder is kept when a promise was broken. */
+/** Everything of its own: database, processes, folder. The folder is kept when a promise was broken, or on wish. */
 export const play = (
   scenario: Scenario,
-  options: PlayOptions & { readonly postgres: Postgres; readonly folder: string }
+  options: PlayOptions & { readonly postgres: Postgres; readonly folder: string; readonly keep: boolean }
 ): Effect.Effect<Result.Result, never> =>
   Effect.gen(function*() {
     const { seed } = options
@@ -150,7 +150,7 @@ export const play = (
         ...Object.fromEntries([...stage.load.failures].map(([name, count]) => [`resent after ${name}`, count]))
       }
     })
-    if (Result.isGood(result)) rmSync(folder, { recursive: true, force: true })
+    if (Result.isGood(result) && !options.keep) rmSync(folder, { recursive: true, force: true })
     else options.onProgress(`${scenario.name}: histories and logs are in ${folder}`)
     return result
   }).pipe(

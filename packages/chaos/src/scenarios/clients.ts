@@ -79,12 +79,13 @@ interface Payload {
 const payloads: ReadonlyArray<Payload> = [
   { what: "of exactly the limit", make: () => jsonOf(limit), expected: "stored" },
   { what: "one byte above the limit", make: () => jsonOf(limit + 1), expected: "PayloadTooLarge" },
-  { what: "of 16 MiB", make: () => jsonOf(16 * kib * kib), expected: "PayloadTooLarge" },
+  { what: "of 1 MiB", make: () => jsonOf(kib * kib), expected: "PayloadTooLarge" },
+  { what: "of 16 MiB", make: () => jsonOf(16 * kib * kib), expected: "refused" },
   { what: "above the largest message", make: () => jsonOf(40 * kib * kib), expected: "refused" },
   { what: "nested 100,000 deep", make: () => nested(100_000), expected: "stored" },
   {
-    what: "of 20,000 keys",
-    make: () => JSON.stringify(Object.fromEntries(numbers(20_000).map((n) => [`k${n}`, n]))),
+    what: "of 10,000 keys",
+    make: () => JSON.stringify(Object.fromEntries(numbers(10_000).map((n) => [`k${n}`, n]))),
     expected: "stored"
   },
   {
@@ -97,7 +98,8 @@ const payloads: ReadonlyArray<Payload> = [
 const careless = {
   payloadBytesMax: 1024 * 1024 * 1024,
   batchCharsMax: 256 * 1024 * 1024,
-  budget: "10 seconds",
+  // Each try costs the harness, which is a client too, as much as the node.
+  budget: "2 seconds",
   callTimeout: "5 seconds"
 } as const
 
@@ -118,12 +120,12 @@ export const hugePayloads: Scenario = {
           ask(scene, [request])
           yield* scene.event(`a payload ${what}`, {
             inject: runs.enqueueMany([request]).pipe(
-              Effect.match({ onSuccess: () => "stored", onFailure: (error) => error._tag as string }),
+              Effect.match({ onSuccess: () => "stored", onFailure: (error) => `${error._tag}: ${error.message}` }),
               Effect.tap((answer) =>
                 Effect.sync(() => {
                   if (answer === "stored") acknowledge(scene, [request])
                   scene.note(what, answer)
-                  const isExpected = expected === "refused" ? answer !== "stored" : answer === expected
+                  const isExpected = expected === "refused" ? answer !== "stored" : answer.startsWith(expected)
                   if (!isExpected) scene.violate({ checker: "payload", what: `a payload ${what} was ${answer}` })
                 })
               )

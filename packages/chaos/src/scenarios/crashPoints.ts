@@ -5,8 +5,13 @@ import type { Scenario, Scene } from "../Scenario.js"
 import { inTurn } from "./processes.js"
 
 const variable = "ORRERY_FAILPOINT"
-/** The how-manieth time it comes to the place. */
-const nthMax = 20
+/** The how-manieth time it comes to the place, at most. A node that joins takes few queues over. */
+const nthMax = 8
+const rareNthMax = 2
+const isRare = /^(?:take-over|requeue)\./
+/** Attempts go back to ready when a worker dies in the middle of them. */
+const needsDeaths = /^requeue\./
+const deathsEvery = "3 seconds"
 /** A node that joins takes over queues and is at each of the places soon. */
 const reachedWithin = "30 seconds"
 /** Places in a worker. */
@@ -19,6 +24,7 @@ const visit = (scene: Scene, place: string, n: number) =>
     const child = inWorker.test(place)
       ? yield* scene.cluster.launchWorker(`worker-crash-${n}`, firstEnv)
       : yield* scene.cluster.launchNode(yield* scene.newPlace(`node-crash-${n}`), firstEnv)
+    if (needsDeaths.test(place)) yield* Effect.forkScoped(workersDie(scene))
     const died = child.events.pipe(
       Stream.filter((event) => event._tag === "exited"),
       Stream.take(1),
@@ -30,6 +36,11 @@ const visit = (scene: Scene, place: string, n: number) =>
     yield* child.stop
   }))
 
+const workersDie = (scene: Scene): Effect.Effect<never> =>
+  Effect.forEach(scene.cluster.workers, (worker) => Effect.delay(worker.kill("SIGKILL"), deathsEvery)).pipe(
+    Effect.forever
+  )
+
 export const crashPoints: Scenario = {
   name: "crash-points",
   catalogue: "T26",
@@ -39,7 +50,8 @@ export const crashPoints: Scenario = {
   play: (scene) =>
     Effect.gen(function*() {
       for (let n = 0; n < scene.times; n++) {
-        const place = `${inTurn(Failpoint.names, n)}@${scene.random.between(1, nthMax)}`
+        const name = inTurn(Failpoint.names, n)
+        const place = `${name}@${scene.random.between(1, isRare.test(name) ? rareNthMax : nthMax)}`
         yield* scene.event(`death at ${place}`, { inject: visit(scene, place, n) })
       }
     })
