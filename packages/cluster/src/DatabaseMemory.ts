@@ -126,10 +126,15 @@ const checked = Effect.gen(function*() {
   const problem = displaced(found, newTimeline)
     ?? peers.map(({ database, nodeId }) => regression({ ...database!, timeline: null }, found, `node ${nodeId}`))
       .find((each) => each !== undefined)
-    ?? (file === undefined ? undefined : regression(file, found, "the state file of this node"))
-  if (problem !== undefined) {
-    yield* DatabaseRecord.halt(problem)
-    return yield* refusal(problem)
+  const ofFile = file === undefined ? undefined : regression(file, found, "the state file of this node")
+  // A file of another cluster says nothing about this database: only this node does not start.
+  if (problem === undefined && ofFile !== undefined && file!.incarnation !== found.recorded!.incarnation) {
+    return yield* refusal(`${ofFile}; when that is a file of another cluster, set ORRERY_STATE_DIR to another folder`)
+  }
+  const halting = problem ?? ofFile
+  if (halting !== undefined) {
+    yield* DatabaseRecord.halt(halting)
+    return yield* refusal(halting)
   }
   const { actual: { timeline }, recorded } = found
   if (timeline !== null && timeline !== recorded!.timeline) {

@@ -14,6 +14,8 @@ export interface DirectoryEntry {
 export class NodeDirectory extends Context.Tag("@orrery/cluster/NodeDirectory")<NodeDirectory, {
   /** Live nodes, this one included. */
   readonly live: () => ReadonlyArray<DirectoryEntry>
+  /** Another node answers at this address than is known here: it died and came back before anybody noticed. */
+  readonly replaced: (runnerAddress: string) => void
   /** Calls back after each change. Answers how to stop. */
   readonly onChange: (callback: () => void) => () => void
 }>() {}
@@ -65,6 +67,10 @@ const make = Effect.gen(function*() {
   yield* reread
   return NodeDirectory.of({
     live: () => live,
+    replaced: (runnerAddress) => {
+      // Once gone from here it is on its way; the database may take its time.
+      if (runnerAddress !== own.runnerAddress && known.delete(runnerAddress)) runFork(reread)
+    },
     onChange: (callback) => {
       callbacks.add(callback)
       return () => {

@@ -14,7 +14,7 @@
  */
 import { connect, type NodeConnection } from "@orrery/api/NodeConnection"
 import { NodeConfig } from "@orrery/core/NodeConfig"
-import { Effect, Exit, Layer, Scope } from "effect"
+import { Effect, Exit, Layer, Option, Scope } from "effect"
 import { LockStorage } from "./LockStorage.js"
 import { type DirectoryEntry, NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -57,7 +57,7 @@ const make = Effect.gen(function*() {
       )
       peer.connection = { value, scope }
     }
-    yield* peer.connection.value.call("Ping", (client) => client.Ping(), config.peerPingTimeoutMs)
+    return yield* peer.connection.value.call("Ping", (client) => client.Ping(), config.peerPingTimeoutMs)
   })
 
   const check = Effect.fnUntraced(function*(entry: DirectoryEntry) {
@@ -73,12 +73,11 @@ const make = Effect.gen(function*() {
       peers.set(entry.runnerAddress, peer)
     }
     const began = performance.now()
-    const isAlive = yield* ping(entry, peer).pipe(
-      Effect.timeout(config.peerPingTimeoutMs),
-      Effect.isSuccess
-    )
+    const answer = yield* ping(entry, peer).pipe(Effect.timeout(config.peerPingTimeoutMs), Effect.option)
     const took = performance.now() - began
-    if (isAlive) {
+    if (Option.isSome(answer)) {
+      // With its old id its lock sessions would not be found when they have to be ended.
+      if (answer.value !== entry.nodeId) directory.replaced(entry.runnerAddress)
       peer.answered = true
       peer.answeredAt = performance.now()
       peer.misses = 0

@@ -141,7 +141,11 @@ export class WorkerHub {
     if (this.actors.get(actor.partitionId) !== actor) return
     this.actors.delete(actor.partitionId)
     this.waiting.delete(actor)
-    for (const worker of this.attached.values()) this.recount(worker)
+    for (const worker of this.attached.values()) {
+      this.recount(worker)
+      // Its runs wait elsewhere now: without this word the node would keep the slots it asked for on their account.
+      if (!this.isAwaited(worker)) this.noteAppetite(worker, false)
+    }
     for (const other of this.actors.values()) other.schedule()
   }
 

@@ -173,6 +173,11 @@ describe("a node that starts", () => {
       yield* DatabaseRecord.accept
       yield* Effect.scoped(startNode({ stateDir }))
       yield* Effect.scoped(startNode({ stateDir }))
+
+      // A folder of another cluster costs this node its start, and nobody else.
+      yield* recordedAs({ incarnation: randomUUID() })
+      assert.include(yield* reasonOf(startNode({ stateDir })), "ORRERY_STATE_DIR")
+      yield* startNode()
     })))
 })
 
