@@ -32,10 +32,15 @@ export interface Memory {
 export class DatabaseMemory extends Context.Tag("@orrery/cluster/DatabaseMemory")<DatabaseMemory, {
   /** What a node that starts may ask for. */
   readonly told: () => NodeHealth["database"]
-  /** A partition was taken over. False: its epoch had been further already, so the database is not the one it was. */
-  readonly tookOver: (partition: string, epoch: number) => boolean
+  /**
+   * A partition is about to be taken over; to be told the epoch then. False: its epoch had been further already when it
+   * began, so the database is not the one it was.
+   */
+  readonly takingOver: (partition: string) => (epoch: number) => boolean
   /** Has the database looked at again, in the background. */
   readonly verifySoon: () => void
+  /** False from the moment it was found that the database is not the one it was. */
+  readonly isTrusted: () => boolean
   /** Completes with the reason when the database is not the one it was. */
   readonly regressed: Effect.Effect<string>
 }>() {}
@@ -45,6 +50,8 @@ const peersMax = 16
 const peerTimeout = "500 millis"
 /** Take-overs and connections come in bursts: one look for all of them. */
 const gather = "200 millis"
+/** The node leaves then, whether that could be written down or not. */
+const haltWithin = "2 seconds"
 /** A database that has just come back may go again: looked at anew every second, for a minute. */
 const again = Schedule.spaced("1 second").pipe(Schedule.upTo("1 minute"))
 
@@ -179,15 +186,19 @@ const make: Effect.Effect<
     Effect.provide(context)
   )
 
-  const refuse = (problem: string) =>
-    Effect.logError(`the database is not the one it was: ${problem}`).pipe(
-      Effect.zipRight(Effect.retry(DatabaseRecord.halt(problem), Schedule.recurs(3))),
+  let isTrusted = true
+  const refuse = (problem: string) => {
+    // At once: by further take-overs the epochs would come to pass what is remembered.
+    isTrusted = false
+    return Effect.logError(`the database is not the one it was: ${problem}`).pipe(
+      Effect.zipRight(Effect.timeout(DatabaseRecord.halt(problem), haltWithin)),
       Effect.catchAllCause((cause) => Effect.logWarning("could not write that down", cause)),
       Effect.zipRight(Deferred.succeed(regressed, problem)),
       Effect.annotateLogs({ module: "DatabaseMemory" }),
       Effect.provide(context),
       Effect.asVoid
     )
+  }
 
   yield* Queue.take(looks).pipe(
     Effect.zipRight(Effect.sleep(gather)),
@@ -199,16 +210,21 @@ const make: Effect.Effect<
 
   return DatabaseMemory.of({
     told: () => ({ incarnation: memory.incarnation, epochs: memory.epochs }),
-    tookOver: (partition, epoch) => {
+    isTrusted: () => isTrusted,
+    takingOver: (partition) => {
+      // What comes to be known meanwhile says nothing: the answers of two take-overs may overtake each other.
       const before = epochs.get(partition) ?? 0
-      if (epoch <= before) {
-        fork(refuse(`this node had ${partition} under epoch ${before}, and was given ${epoch} now`))
-        return false
+      return (epoch) => {
+        if (!isTrusted) return false
+        if (epoch <= before) {
+          fork(refuse(`this node had ${partition} under epoch ${before}, and was given ${epoch} now`))
+          return false
+        }
+        epochs.set(partition, Math.max(epoch, epochs.get(partition) ?? 0))
+        // The sum has grown, perhaps by the work of others too.
+        verifySoon()
+        return true
       }
-      epochs.set(partition, epoch)
-      // The sum has grown, perhaps by the work of others too.
-      verifySoon()
-      return true
     },
     verifySoon,
     regressed: Deferred.await(regressed)

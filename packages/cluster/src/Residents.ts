@@ -50,8 +50,11 @@ export interface ResidentsOptions {
   readonly mayTakeOver: () => boolean
   /** The same of starting attempts. Left out: as `mayTakeOver`. */
   readonly mayAct?: () => boolean
-  /** Told of each take-over. False: the epoch is one that was given out before, so nothing may be written under it. */
-  readonly tookOver?: (partition: string, epoch: number) => boolean
+  /**
+   * Told of each take-over before it begins, and of its epoch. False: that one was given out before, so nothing may be
+   * written under it.
+   */
+  readonly takingOver?: (partition: string) => (epoch: number) => boolean
   /** Why new runs are not taken now. */
   readonly overload?: () => Overloaded | undefined
 }
@@ -105,13 +108,14 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
 
   const residency = Effect.fnUntraced(function*(name: PartitionName, mayOwn: () => boolean) {
     const key = partitionKey(name)
+    const isNew = options.takingOver?.(key)
     const taken = yield* Effect.sync(() => failpoint("take-over.before-commit")).pipe(
       Effect.zipRight(store.takeOver(name, options.nodeId)),
       Effect.tap(() => Effect.sync(() => failpoint("take-over.after-commit"))),
       Effect.tapError((error) => Effect.logWarning(`cannot take ${key} over: ${error.message}`)),
       Effect.retry({ schedule: takeOverRetry, while: mayOwn })
     )
-    if (options.tookOver?.(key, taken.epoch) === false) return
+    if (isNew?.(taken.epoch) === false) return
     const actor = new QueueActor(name, taken, host)
     yield* Effect.acquireUseRelease(
       Effect.sync(() => {
@@ -191,9 +195,9 @@ export const layer = Layer.scoped(
     const locks = yield* LockStorage
     const { mayAct } = yield* SelfWatch
     const { overload } = yield* HeapWatch
-    const { tookOver } = yield* DatabaseMemory
+    const { takingOver } = yield* DatabaseMemory
     // A partition is taken only on locks confirmed lately; what is owned is kept until others may have it.
     const mayTakeOver = () => mayAct() && locks.confirmedMsAgo() < eventLoopLagMaxMs
-    return yield* make({ nodeId, windowBytesMax, windowRunsMax, mayTakeOver, mayAct, tookOver, overload })
+    return yield* make({ nodeId, windowBytesMax, windowRunsMax, mayTakeOver, mayAct, takingOver, overload })
   })
 )

@@ -108,7 +108,8 @@ const make = Effect.gen(function*() {
     fatal: Deferred.await(fenced),
     // The first to run after a stand-still may be an actor: it looks at the clock, not at what the beat has noted.
     mayAct: () =>
-      !isFenced && locks.confirmedMsAgo() < actWithinMs && performance.now() - lastBeat <= config.eventLoopLagMaxMs,
+      !isFenced && memory.isTrusted() && locks.confirmedMsAgo() < actWithinMs &&
+      performance.now() - lastBeat <= config.eventLoopLagMaxMs,
     leave,
     lagMs: () => lagMs
   })

@@ -71,7 +71,7 @@ describe("an owner", () => {
         windowRunsMax: 100,
         windowBytesMax: 1e6,
         mayTakeOver: () => true,
-        tookOver: () => false
+        takingOver: () => () => false
       })
       yield* residents.host(name, () => true)
 

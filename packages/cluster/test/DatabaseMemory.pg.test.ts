@@ -219,10 +219,16 @@ describe("a node that runs", () => {
   it.scopedLive("notices an epoch that was given out before, at the take-over itself", () =>
     test(Effect.gen(function*() {
       const node = yield* startNode()
-      assert.isTrue(node.tookOver("a", 7))
-      assert.isTrue(node.tookOver("b", 3))
+      // Two at once, the answers of which come in the other order.
+      const [first, second] = [node.takingOver("a"), node.takingOver("a")]
+      assert.isTrue(second(7))
+      assert.isTrue(first(6))
+      assert.isTrue(node.takingOver("b")(3))
 
-      assert.isFalse(node.tookOver("a", 7))
+      assert.isFalse(node.takingOver("a")(7))
+      // Also when it has come further since.
+      assert.isFalse(node.takingOver("a")(9))
+      assert.isFalse(node.isTrusted())
 
       assert.include(yield* Effect.timeout(node.regressed, "10 seconds"), "under epoch 7, and was given 7")
     })))
