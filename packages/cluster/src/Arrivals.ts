@@ -67,6 +67,11 @@ export class Arrivals {
     return this.unanswered.get(id)?.run.seq === seq
   }
 
+  /** A request for this run is on its way to the store, or has reached it unanswered. */
+  has(id: RunId): boolean {
+    return this.unanswered.has(id)
+  }
+
   /** Its request was found good. `now` is the database's. */
   add(request: RunRequest, now: number, machine: QueueMachine, { at, to }: Place): void {
     const twin = this.unanswered.get(request.id)

@@ -78,6 +78,11 @@ export class QueueActor {
     this.pool = host.workers.poolFor(this)
   }
 
+  /** The partition has an owner of a later epoch: what this one remembers is of the past. */
+  replaced(): void {
+    this.stop("fenced")
+  }
+
   /** Why it ended, once it has. */
   get stopped(): Effect.Effect<StopReason> {
     return Deferred.await(this.stoppedSignal)
@@ -326,15 +331,28 @@ export class QueueActor {
         this.arrivals.settle(batch, "stored")
       },
       // Nothing was written: callers are told.
-      (overloaded) => this.arrivals.settle(batch, overloaded)
+      (overloaded) => {
+        this.arrivals.settle(batch, overloaded)
+        // An end may have waited for it.
+        this.schedule()
+      }
     )
   }
 
+  /**
+   * The end of a run waits for another copy of its request that is under way: the two would be committed side by side, on
+   * two connections, neither would see the other, and the run would be made anew after its end.
+   */
   private flushWrites(): void {
+    const isHeld = (entry: Entry): boolean => entry.unwritten === "finish" && this.arrivals.has(entry.id)
+    const held = this.arrivals.isEmpty ? [] : this.writes.filter(isHeld)
+    const free = held.length === 0 ? this.writes : this.writes.filter((entry) => !isHeld(entry))
+    if (free.length === 0) return
     this.isWriting = true
     const updates: Array<RunUpdate> = []
     const finishes: Array<RunFinish> = []
-    this.sent = this.writes.splice(0, batchRowsMax)
+    this.sent = free.splice(0, batchRowsMax)
+    this.writes = held.length === 0 ? free : held.concat(free)
     for (const entry of this.sent) {
       this.machine.send(entry, updates, finishes)
       entry.sentWaiters = entry.waiters
