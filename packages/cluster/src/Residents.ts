@@ -13,6 +13,7 @@ import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
 import { makeAlarm } from "./Alarm.js"
+import * as EpochCheck from "./EpochCheck.js"
 import { DatabaseClock } from "./DatabaseClock.js"
 import { DatabaseMemory } from "./DatabaseMemory.js"
 import { HeapWatch } from "./HeapWatch.js"
@@ -105,6 +106,8 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     Effect.forever,
     Effect.forkScoped
   )
+
+  yield* EpochCheck.run(store, () => actors.values())
 
   const residency = Effect.fnUntraced(function*(name: PartitionName, mayOwn: () => boolean) {
     const key = partitionKey(name)

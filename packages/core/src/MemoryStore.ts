@@ -54,6 +54,7 @@ const partitionStore = (tables: MemoryTables): PartitionStore["Type"] => ({
   readReady: (request) => Effect.sync(() => tables.readReady(request)),
   readTimers: (request) => Effect.sync(() => tables.readTimers(request)),
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
+  epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
   now: Clock.currentTimeMillis,
   listWithWork: Effect.sync(() => tables.listWithWork())
 })

@@ -85,9 +85,9 @@ export class MemoryTables {
     return partition
   }
 
-  /** 0: there is no such partition. */
-  epochOf(partitionId: number): number {
-    return this.byId.get(partitionId)?.epoch ?? 0
+  epochs(partitionIds: ReadonlyArray<number>): ReadonlyMap<number, number> {
+    const known = partitionIds.flatMap((id) => this.byId.get(id) ?? [])
+    return new Map(known.map(({ epoch, id }) => [id, epoch]))
   }
 
   readReady(request: PageRequest & { readonly task: string }): Page {

@@ -54,6 +54,8 @@ export class PartitionStore extends Context.Tag("@orrery/core/PartitionStore")<P
   readonly readTimers: (page: PageRequest) => Effect.Effect<Page, StoreUnavailable>
   /** A run of this partition that is not final. */
   readonly findRun: (partitionId: number, id: RunId) => Effect.Effect<StoredRun | undefined, StoreUnavailable>
+  /** By partition id: under which epoch its runs may be written now. */
+  readonly epochs: (partitionIds: ReadonlyArray<number>) => Effect.Effect<ReadonlyMap<number, number>, StoreUnavailable>
   /** The database clock, ms since 1970, taken before the answer. */
   readonly now: Effect.Effect<number, StoreUnavailable>
   /** Partitions that hold at least one run that is not final. */

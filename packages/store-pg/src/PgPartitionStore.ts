@@ -104,6 +104,11 @@ const pageOf = (rows: ReadonlyArray<PageRow>): Page => ({
   complete: rows[rows.length - 1]?.more !== true
 })
 
+const readEpochs = {
+  name: "orrery_epochs",
+  text: `select id, epoch::float8 as epoch from orrery.partitions where id = any($1::integer[])`
+}
+
 const readClock = {
   name: "orrery_clock",
   text: `select (extract(epoch from clock_timestamp()) * 1000)::float8 as now`
@@ -156,6 +161,11 @@ export const make = Effect.gen(function*() {
     findRun: (partitionId, id) =>
       query<StoredRow>("findRun", findStored, [id, partitionId]).pipe(
         Effect.map(([row]) => row === undefined ? undefined : storedOf(row))
+      ),
+    epochs: (partitionIds) =>
+      Effect.map(
+        query<{ id: number; epoch: number }>("epochs", readEpochs, [partitionIds]),
+        (rows) => new Map(rows.map(({ epoch, id }) => [id, epoch]))
       ),
     now: Effect.map(query<{ now: number }>("now", readClock, []), ([row]) => row!.now),
     listWithWork: query<PartitionName>("listWithWork", listPartitions, [])

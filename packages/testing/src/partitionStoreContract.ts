@@ -156,6 +156,25 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
         assert.isUndefined(yield* store.findRun(owner.partitionId, yield* newRunId))
       }))
 
+    it.effect("tells the present epochs of partitions, and its clock", () =>
+      Effect.gen(function*() {
+        const store = yield* PartitionStore
+        const name = samplePartition({ queue: "epochs" })
+        const before = yield* takePartition(name)
+        const owner = yield* takePartition(name)
+        const other = yield* takePartition()
+
+        const epochs = yield* store.epochs([owner.partitionId, other.partitionId, 2 ** 31 - 1])
+        const now = yield* store.now
+
+        assert.isAbove(owner.epoch, before.epoch)
+        assert.deepStrictEqual(
+          epochs,
+          new Map([[owner.partitionId, owner.epoch], [other.partitionId, other.epoch]])
+        )
+        assert.isAtLeast(now, owner.now)
+      }))
+
     it.effect("lists the partitions with runs that are not final", () =>
       Effect.gen(function*() {
         const store = yield* PartitionStore

@@ -88,6 +88,10 @@ export interface Attempts {
   readonly cancelGraceMs: number
   readonly pace: Ahead.Pace
   readonly held: Map<string, Held>
+  /** Handlers that may run at once. */
+  readonly slots: number
+  /** Nodes with attempts that waited although their share had room, as all slots were in use. */
+  readonly crowdedOut: Set<Binding>
   /** Handlers running, including those nobody waits for any more. */
   running: number
   /** Outcomes without an answer, and their characters. */
@@ -152,6 +156,11 @@ export const startReady = (attempts: Attempts, binding: Binding): void => {
   binding.isStarting = true
   for (const held of binding.ready) {
     if (binding.running >= binding.ceiling) break
+    // Attempts that moved here with their partition run beyond the share of this node, whose other slots are not free then.
+    if (attempts.running >= attempts.slots) {
+      attempts.crowdedOut.add(binding)
+      break
+    }
     binding.ready.delete(held)
     start(attempts, held)
   }
@@ -270,12 +279,21 @@ const ended = (attempts: Attempts, held: Held, exit: Exit.Exit<Outcome>): void =
   attempts.running -= 1
   if (held.isAstray) {
     attempts.rebalance()
-    return attempts.changed()
+    attempts.changed()
+    return startCrowdedOut(attempts)
   }
   leave(held.binding)
   paced(attempts, held, true)
   finish(attempts, held, outcomeOf(held, exit))
   startReady(attempts, held.binding)
+  startCrowdedOut(attempts)
+}
+
+const startCrowdedOut = (attempts: Attempts): void => {
+  if (attempts.crowdedOut.size === 0) return
+  const bindings = [...attempts.crowdedOut]
+  attempts.crowdedOut.clear()
+  for (const binding of bindings) if (binding.isOpen) startReady(attempts, binding)
 }
 
 const outcomeOf = (held: Held, exit: Exit.Exit<Outcome>): Outcome =>

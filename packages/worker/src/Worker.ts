@@ -72,6 +72,8 @@ const makeBalancer = (options: WorkerOptions, handlers: Handlers["Type"]) =>
       cancelGraceMs: Duration.toMillis(options.cancelGrace ?? "10 seconds"),
       pace: Ahead.makePace(options.slots),
       held: new Map(),
+      slots: options.slots,
+      crowdedOut: new Set(),
       running: 0,
       unacked: 0,
       unackedChars: 0,

@@ -310,6 +310,36 @@ describe("Worker", { timeout: 30_000 }, () => {
       assert.lengthOf(before.reports, 0)
     }))
 
+  it.scopedLive("runs no more handlers than it has slots, also when some have moved to a node that has no share", () =>
+    Effect.gen(function*() {
+      const before = FakeNode.make("before")
+      const after = FakeNode.make("after")
+      const gate = yield* Effect.makeLatch(false)
+      const started: Array<string> = []
+      const work = (payload: string) =>
+        Effect.sync(() => void started.push(payload)).pipe(Effect.zipRight(gate.await), Effect.as(success(payload)))
+      yield* start({ work }, [before, after], { slots: 1 })
+      yield* eventually("the slot", () => before.state.credit + after.state.credit === 1)
+      const [holder, other] = before.state.credit === 1 ? [before, after] : [after, before]
+      const moving = assignment({ payload: "moves" })
+      holder.say({ _tag: "assign", assignments: [moving, assignment({ payload: "waits", partitionId: 2 })] })
+      yield* eventually("a start", () => started.length === 1)
+
+      other.say({ _tag: "owned", partitionId: 1, expects: 0, epoch: 1 })
+      yield* eventually("the move", () => other.announced.length === 1)
+      // Each word of the node has the worker look for what could begin.
+      let words = 0
+      yield* eventually("a few words", () => {
+        holder.say({ _tag: "assign", assignments: [] })
+        return ++words >= 10
+      })
+      const atMove = [...started]
+      yield* gate.open
+      yield* eventually("both reports", () => other.reports.length + holder.reports.length === 2)
+
+      assert.deepStrictEqual(atMove, ["moves"])
+    }))
+
   it.scopedLive("sends outcomes again to the same node after its link was lost", () =>
     Effect.gen(function*() {
       const node = FakeNode.make("a")

@@ -1,0 +1,250 @@
+/**
+ * What must hold in every history, however many processes were killed, frozen or cut off in it. Each checker looks for the
+ * breach of one promise; each has a seeded bug that it must notice (`Mutation`).
+ *
+ * All read the history once, front to back: linear in its length.
+ */
+import { isFinal, moves, type RunState } from "@orrery/core/RunState"
+import type { Committed, HistoryEvent, Started } from "./HistoryEvent.js"
+
+export interface Violation {
+  readonly checker: CheckerName
+  readonly run?: string
+  readonly what: string
+}
+
+export interface CheckOptions {
+  /** How far `Started.databaseTime` may be off, ms. Default 0. */
+  readonly toleranceMs?: number
+}
+
+export const checkerNames = [
+  "lost",
+  "doubleAccepted",
+  "epochBackwards",
+  "illegalMove",
+  "early",
+  "overLimit",
+  "order",
+  "liveness",
+  "resources",
+  "readYourWrite"
+] as const
+export type CheckerName = typeof checkerNames[number]
+
+export interface Checker {
+  readonly name: CheckerName
+  /** The promise, for people. */
+  readonly promise: string
+  readonly check: (history: ReadonlyArray<HistoryEvent>, options: CheckOptions) => ReadonlyArray<Violation>
+}
+
+type Found = Omit<Violation, "checker">
+type Look = (history: ReadonlyArray<HistoryEvent>, found: (violation: Found) => void, options: CheckOptions) => void
+
+const checker = (name: CheckerName, promise: string, look: Look): Checker => ({
+  name,
+  promise,
+  check: (history, options) => {
+    const violations: Array<Violation> = []
+    look(history, (violation) => violations.push({ checker: name, ...violation }), options)
+    return violations
+  }
+})
+
+/** An acknowledged run is there in the end; in which state, is a matter of `liveness`. */
+const lost: Look = (history, found) => {
+  const stored = new Set<string>()
+  for (const event of history) if (event._tag === "final" && event.rows > 0) stored.add(event.run)
+  for (const event of history) {
+    if (event._tag === "acknowledged" && !stored.has(event.run)) {
+      found({ run: event.run, what: `acknowledged to ${event.by}, and not in the store` })
+    }
+  }
+}
+
+/** The ends of an attempt that its worker told, in words of the run. What a crash or a cancellation ends was not accepted. */
+const outcomes: ReadonlySet<RunState> = new Set(["succeeded", "failed", "retrying"])
+
+/** A commit that was sent again because its answer was lost is the same outcome, not a second one. */
+const doubleAccepted: Look = (history, found) => {
+  const accepted = new Map<string, Committed>()
+  const ended = new Map<string, RunState>()
+  /** By run: when each lease was first seen at work. */
+  const begun = new Map<string, Array<Started>>()
+  for (const event of history) {
+    if (event._tag === "final" && event.rows > 1) found({ run: event.run, what: `${event.rows} rows in the store` })
+    if (event._tag === "started") {
+      const list = begun.get(event.run)
+      if (list === undefined) begun.set(event.run, [event])
+      else list.push(event)
+    }
+    if (event._tag === "accepted") {
+      const later = begun.get(event.run)?.find(({ at, lease }) => lease > event.lease && at < event.askedAt)
+      if (later !== undefined) {
+        const what = `the outcome of lease ${event.lease} was accepted though lease ${later.lease} had begun`
+        found({ run: event.run, what })
+      }
+    }
+    if (event._tag !== "committed") continue
+    const final = ended.get(event.run)
+    if (final !== undefined && isFinal(event.to)) {
+      found({ run: event.run, what: `ended as ${final}, and again as ${event.to} under lease ${event.lease}` })
+    }
+    if (isFinal(event.to)) ended.set(event.run, event.to)
+    if (!outcomes.has(event.to)) continue
+    const key = `${event.run} ${event.attempt}`
+    const before = accepted.get(key)
+    if (before !== undefined && (before.lease !== event.lease || before.to !== event.to)) {
+      const of = (one: Committed) => `${one.to} under lease ${one.lease}`
+      found({ run: event.run, what: `attempt ${event.attempt}: ${of(before)}, then ${of(event)}` })
+    }
+    accepted.set(key, event)
+  }
+}
+
+/** Of a partition the epoch, and of a run the lease, never fall from one commit to the next. */
+const epochBackwards: Look = (history, found) => {
+  const epochs = new Map<number, number>()
+  const leases = new Map<string, number>()
+  for (const event of history) {
+    if (event._tag !== "committed") continue
+    const epoch = epochs.get(event.partition) ?? 0
+    if (event.epoch < epoch) {
+      found({ run: event.run, what: `partition ${event.partition}: written under epoch ${event.epoch} after ${epoch}` })
+    }
+    epochs.set(event.partition, Math.max(epoch, event.epoch))
+    const lease = leases.get(event.run) ?? 0
+    if (event.lease < lease) found({ run: event.run, what: `lease ${event.lease} after ${lease}` })
+    leases.set(event.run, Math.max(lease, event.lease))
+  }
+}
+
+/** By state: all that can follow, in one write of several moves. */
+const reachable: ReadonlyMap<RunState, ReadonlySet<RunState>> = new Map(
+  (Object.keys(moves) as Array<RunState>).map((from) => {
+    const seen = new Set<RunState>()
+    const visit = (state: RunState): void => {
+      for (const next of moves[state]) {
+        if (seen.has(next)) continue
+        seen.add(next)
+        visit(next)
+      }
+    }
+    visit(from)
+    return [from, seen] as const
+  })
+)
+const first: ReadonlySet<RunState> = new Set(["blocked", "scheduled", "ready"])
+
+/** Changes of a run that wait together are one write, so a move may leave out states in between. */
+const illegalMove: Look = (history, found) => {
+  const states = new Map<string, RunState>()
+  for (const event of history) {
+    if (event._tag !== "committed") continue
+    const { from, run, to } = event
+    const known = states.get(run)
+    if (known !== undefined && from !== known) found({ run, what: `was ${known}, and moved from ${from} to ${to}` })
+    const isLegal = from === undefined
+      ? first.has(to)
+      : (from === to && !isFinal(to)) || reachable.get(from)!.has(to)
+    if (!isLegal) found({ run, what: `moved from ${from ?? "nothing"} to ${to}` })
+    states.set(run, to)
+  }
+}
+
+/** Neither a run before its time, nor its next attempt before the end of the pause. */
+const early: Look = (history, found, { toleranceMs = 0 }) => {
+  const dues = new Map<string, { readonly at: number; readonly lease: number }>()
+  for (const event of history) {
+    if (event._tag === "asked") dues.set(event.run, { at: event.dueAt, lease: 0 })
+    else if (event._tag === "committed" && event.scheduledAt !== undefined) {
+      dues.set(event.run, { at: event.scheduledAt, lease: event.lease })
+    } else if (event._tag === "started") {
+      const due = dues.get(event.run)
+      // A zombie of an earlier attempt may begin at any time: its outcome will not count.
+      const before = due === undefined || event.lease <= due.lease ? 0 : due.at - event.databaseTime
+      if (before > toleranceMs) {
+        found({ run: event.run, what: `attempt ${event.attempt} began ${before.toFixed(1)} ms before its time` })
+      }
+    }
+  }
+}
+
+/** A worker runs no more handlers than it has slots. */
+const overLimit: Look = (history, found) => {
+  for (const event of history) {
+    if (event._tag === "started" && event.running > event.slots) {
+      found({
+        run: event.run,
+        what: `${event.running} handlers at once in ${event.by}, which has ${event.slots} slots`
+      })
+    }
+  }
+}
+
+/** Runs of one key: none begins before all that were acknowledged before it was asked for are final. */
+const order: Look = (history, found) => {
+  const keys = new Map<string, string>()
+  const waiting = new Map<string, Set<string>>()
+  const ahead = new Map<string, ReadonlyArray<string>>()
+  for (const event of history) {
+    if (event._tag === "asked" && event.orderingKey !== undefined && !keys.has(event.run)) {
+      keys.set(event.run, event.orderingKey)
+      ahead.set(event.run, [...waiting.get(event.orderingKey) ?? []])
+    }
+    const key = "run" in event ? keys.get(event.run) : undefined
+    if (key === undefined) continue
+    if (event._tag === "acknowledged") waiting.set(key, (waiting.get(key) ?? new Set()).add(event.run))
+    else if (event._tag === "committed" && isFinal(event.to)) waiting.get(key)?.delete(event.run)
+    else if (event._tag === "started") {
+      const first = ahead.get(event.run)?.find((one) => waiting.get(key)?.has(one))
+      if (first !== undefined) found({ run: event.run, what: `began before ${first} of the same key was final` })
+    }
+  }
+}
+
+/** When nothing has been done to the system for long enough, every run that is there has ended. */
+const liveness: Look = (history, found) => {
+  for (const event of history) {
+    if (event._tag === "final" && event.rows > 0 && !isFinal(event.state)) {
+      found({ run: event.run, what: `still ${event.state}` })
+    }
+  }
+}
+
+const resources: Look = (history, found) => {
+  for (const event of history) {
+    if (event._tag === "measured" && event.value > event.limit) {
+      found({ what: `${event.what} of ${event.by} was ${event.value}, the limit is ${event.limit}` })
+    }
+  }
+}
+
+const readYourWrite: Look = (history, found) => {
+  const acknowledgedAt = new Map<string, number>()
+  for (const event of history) {
+    if (event._tag === "acknowledged" && !acknowledgedAt.has(event.run)) acknowledgedAt.set(event.run, event.at)
+    else if (event._tag === "read" && !event.found && (acknowledgedAt.get(event.run) ?? Infinity) < event.askedAt) {
+      found({ run: event.run, what: `${event.by} did not see it after it was acknowledged` })
+    }
+  }
+}
+
+export const checkers: ReadonlyArray<Checker> = [
+  checker("lost", "no acknowledged run is lost", lost),
+  checker("doubleAccepted", "at most one accepted outcome per attempt, one end per run", doubleAccepted),
+  checker("epochBackwards", "epochs and leases never go backwards at commit", epochBackwards),
+  checker("illegalMove", "only the moves of the table of states", illegalMove),
+  checker("early", "never early", early),
+  checker("overLimit", "limits are never exceeded", overLimit),
+  checker("order", "runs of one key in their order", order),
+  checker("liveness", "everything ends once nothing is done to the system any more", liveness),
+  checker("resources", "what is bounded stays within its bound", resources),
+  checker("readYourWrite", "what was acknowledged is seen by whoever asks afterwards", readYourWrite)
+]
+
+export const checkAll = (
+  history: ReadonlyArray<HistoryEvent>,
+  options: CheckOptions = {}
+): ReadonlyArray<Violation> => checkers.flatMap(({ check }) => check(history, options))

@@ -1,0 +1,125 @@
+/**
+ * A worker's way to a node in a simulation: the session protocol over a `Connection`, as `RemoteLinks` and the node's server
+ * speak it over TCP. Every call is answered, or fails: when the connection breaks, or after `callMs`.
+ */
+import { ClusterUnavailable } from "@orrery/core/Errors"
+import type { Hello, NodeLink, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
+import type { HubSession } from "@orrery/cluster/WorkerHub"
+import { Deferred, Effect, Exit, type Scope } from "effect"
+import type { Connection, SimNetwork } from "./SimNetwork.js"
+import type { SimNode } from "./SimNode.js"
+import type { SimProcess } from "./SimProcess.js"
+
+const callMs = 3_000
+const gatherMs = 2
+
+export const make = (network: SimNetwork, worker: SimProcess, node: SimNode, leaseMs: number): NodeLink => ({
+  node: node.id,
+  attach: (hello, deliver) => attach(network, worker, node, { leaseMs, hello, deliver })
+})
+
+const attach = (
+  network: SimNetwork,
+  worker: SimProcess,
+  node: SimNode,
+  { deliver, hello, leaseMs }: {
+    readonly leaseMs: number
+    readonly hello: Hello
+    readonly deliver: (message: ToWorker) => void
+  }
+): Effect.Effect<WorkerSession, ClusterUnavailable, Scope.Scope> =>
+  Effect.gen(function*() {
+    if (!node.process.isAlive) return yield* refused("attach")
+    const connection = network.connect(worker, node.process)
+    const closed = yield* Deferred.make<void>()
+    connection.onBroken.near = () => Deferred.unsafeDone(closed, Exit.void)
+    const ask = asking(connection, worker, closed)
+    // The far side's; empty until the node has been told.
+    const far: { session: HubSession | undefined } = { session: undefined }
+    connection.onBroken.far = () => far.session?.lost()
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        connection.send("far", () => {
+          far.session?.goodbye()
+          far.session = undefined
+          connection.onBroken.far = () => undefined
+          connection.break()
+        })
+      })
+    )
+    yield* ask<void>("attach", (answer) => {
+      if (node.residents === undefined) return answer(undefined)
+      const session = node.residents.hub.attach(
+        hello,
+        (message) => connection.send("near", () => deliver(message)),
+        () => connection.break()
+      )
+      if (session === "full") return answer(undefined)
+      far.session = session
+      answer({ value: undefined })
+    })
+    return sessionOf(node, far, { leaseMs, closed, ask })
+  })
+
+type Ask = <A>(
+  operation: string,
+  question: (answer: (found: { readonly value: A } | undefined) => void) => void
+) => Effect.Effect<A, ClusterUnavailable>
+
+const refused = (operation: string) => new ClusterUnavailable({ operation, reason: "simulated" })
+
+/** A question is put in a turn of the node, and its answer comes back in a turn of the worker. `undefined`: refused. */
+const asking = (connection: Connection, worker: SimProcess, closed: Deferred.Deferred<void>): Ask =>
+<A>(
+  operation: string,
+  question: (answer: (found: { readonly value: A } | undefined) => void) => void
+) =>
+  Effect.async<A, ClusterUnavailable>((resume) => {
+    let isOpen = true
+    const end = (result: Effect.Effect<A, ClusterUnavailable>): void => {
+      if (!isOpen) return
+      isOpen = false
+      timer.isCancelled = true
+      resume(result)
+    }
+    const timer = worker.later(callMs, () => end(refused(operation)))
+    if (!connection.isOpen) return end(refused(operation))
+    connection.send("far", () =>
+      question((found) =>
+        connection.send("near", () =>
+          end(found === undefined ? refused(operation) : Effect.succeed(found.value)))
+      ))
+  }).pipe(Effect.raceFirst(Effect.zipRight(Deferred.await(closed), refused(operation))))
+
+const sessionOf = (
+  node: SimNode,
+  far: { readonly session: HubSession | undefined },
+  { ask, closed, leaseMs }: {
+    readonly ask: Ask
+    readonly closed: Deferred.Deferred<void>
+    readonly leaseMs: number
+  }
+): WorkerSession => ({
+  leaseMs,
+  gatherMs,
+  report: (reports) =>
+    ask("report", (answer) =>
+      far.session === undefined
+        ? answer(undefined)
+        : node.report(far.session, reports, (answers) => answer({ value: answers }))),
+  announce: (partitionId, held) =>
+    ask("announce", (answer) => {
+      const stale = far.session === undefined ? undefined : node.announce(far.session, partitionId, held)
+      answer(stale === undefined ? undefined : { value: stale })
+    }),
+  setCredit: (credit, ahead) =>
+    ask(
+      "setCredit",
+      (answer) => answer(far.session === undefined ? undefined : { value: far.session.setCredit(credit, ahead) })
+    ),
+  heartbeat: ask<void>(
+    "heartbeat",
+    (answer) => answer(far.session?.heartbeat() === true ? { value: undefined } : undefined)
+  ),
+  closed: Deferred.await(closed)
+})

@@ -1,0 +1,185 @@
+/**
+ * The database of a simulation: transactions of one instant, over a network that delays and loses, with outages. Tells the
+ * history what it commits.
+ *
+ * What a real journal resolves inside is resolved here: a call whose answer is lost is made again until `giveUpMs`, then
+ * it fails, and may have been carried out.
+ */
+import { Fenced, StoreUnavailable } from "@orrery/core/Errors"
+import { fromSubmit, type Journal, type JournalBatch } from "@orrery/core/Journal"
+import { MemoryTables } from "@orrery/core/MemoryTables"
+import type { PartitionStore } from "@orrery/core/PartitionStore"
+import type { Run } from "@orrery/core/Run"
+import type { RunId } from "@orrery/core/RunId"
+import { Effect, Exit } from "effect"
+import type { Mutation } from "./Mutation.js"
+import type { Recorder } from "./Recorder.js"
+import type { SimNetwork } from "./SimNetwork.js"
+import type { SimProcess } from "./SimProcess.js"
+import type { World } from "./World.js"
+
+/** The machine of the database, as a place in the network. */
+export const storeName = "store"
+
+const giveUpMs = 4_000
+const retryMsMin = 50
+const retryMsMax = 400
+/** How far ahead `clockAhead` is, ms, and how old what `staleReads` shows. */
+const wrongByMs = 400
+
+export class SimStore {
+  readonly tables = new MemoryTables(Infinity)
+  isDown = false
+  /** Part of the answers that are lost after the commit. */
+  lostAnswersPart = 0
+  /** When each run was first stored, for `staleReads`. */
+  private readonly storedAt = new Map<RunId, number>()
+
+  constructor(
+    private readonly world: World,
+    private readonly network: SimNetwork,
+    private readonly recorder: Recorder,
+    private readonly mutation: Mutation | undefined
+  ) {}
+
+  journal(process: SimProcess): Journal["Type"] {
+    return fromSubmit((batch, done) => {
+      if (this.mutation === "acknowledgeEarly") {
+        process.later(0, () => done(Exit.succeed({ duplicates: new Set(), now: this.now })))
+        return this.once(process, () => void this.commit(batch), () => undefined)
+      }
+      const operation = "commit"
+      this.call(process, () => this.commit(batch), (answer) => {
+        if (answer === unavailable) return done(Exit.fail(new StoreUnavailable({ operation, cause: "simulated" })))
+        if (answer === undefined) {
+          return done(Exit.fail(new Fenced({ partitionId: batch.partitionId, epoch: batch.epoch })))
+        }
+        done(Exit.succeed({ ...answer, now: this.shownNow(answer.now) }))
+      })
+    })
+  }
+
+  partitionStore(process: SimProcess): PartitionStore["Type"] {
+    const ask = <A>(operation: string, look: () => A): Effect.Effect<A, StoreUnavailable> =>
+      Effect.async((resume) =>
+        this.call(process, look, (answer) =>
+          resume(
+            answer === unavailable
+              ? Effect.fail(new StoreUnavailable({ operation, cause: "simulated" }))
+              : Effect.succeed(answer)
+          ))
+      )
+    return {
+      takeOver: (name) =>
+        ask("takeOver", () => {
+          const taken = this.tables.takeOver(name, this.now)
+          const running = this.mutation === "forgetRunning" ? [] : taken.running
+          const hasTimers = this.mutation === "dropTimers" ? false : taken.hasTimers
+          return { ...taken, now: this.shownNow(taken.now), running, hasTimers }
+        }),
+      readReady: (page) => ask("readReady", () => this.tables.readReady(page)),
+      readTimers: (page) => ask("readTimers", () => this.tables.readTimers(page)),
+      findRun: (partitionId, id) => ask("findRun", () => this.tables.findRun(partitionId, id)),
+      epochs: (partitionIds) => ask("epochs", () => this.tables.epochs(partitionIds)),
+      now: ask("now", () => this.shownNow(this.now)),
+      listWithWork: ask("listWithWork", () => this.tables.listWithWork())
+    }
+  }
+
+  /** A read as any node answers it. `undefined`: there is no such run; `null`: no answer. */
+  find(process: SimProcess, id: RunId, done: (run: Run | undefined | null) => void): void {
+    this.once(process, () => {
+      const isTooNew = this.world.now - (this.storedAt.get(id) ?? 0) < wrongByMs
+      return this.mutation === "staleReads" && isTooNew ? undefined : this.tables.find(id, this.now)
+    }, (answer) => done(answer === unavailable ? null : answer))
+  }
+
+  private get now(): number {
+    return this.world.databaseTime
+  }
+
+  private shownNow(now: number): number {
+    return this.mutation === "clockAhead" ? now + wrongByMs : now
+  }
+
+  /** Again and again until it is answered, or for so long that the caller must not wait any more. */
+  private call<A>(
+    process: SimProcess,
+    look: () => A,
+    done: (answer: A | Unavailable) => void
+  ): void {
+    const since = this.world.now
+    const attempt = (): void =>
+      this.once(process, look, (answer) => {
+        if (answer !== unavailable) return done(answer)
+        if (this.world.now - since > giveUpMs) return done(unavailable)
+        process.later(this.world.random.between(retryMsMin, retryMsMax), attempt)
+      })
+    attempt()
+  }
+
+  /** One question and one answer. */
+  private once<A>(process: SimProcess, look: () => A, done: (answer: A | Unavailable) => void): void {
+    const { network, world } = this
+    const fail = (): void => void process.later(network.delayMs(), () => done(unavailable))
+    if (!process.isAlive) return
+    if (this.isDown || network.isCut(process.name, storeName)) return fail()
+    world.after(network.delayMs(), () => {
+      // The process may be dead by now: what it has sent is carried out all the same.
+      if (this.isDown) return fail()
+      const answer = look()
+      const isLost = world.random.chance(this.lostAnswersPart) || network.isCut(process.name, storeName)
+      if (isLost) return fail()
+      world.after(network.delayMs(), () => process.enter(() => done(answer)))
+    })
+  }
+
+  private commit(batch: JournalBatch) {
+    const ids = [...batch.inserts.map(({ run }) => run.id), ...batch.updates, ...batch.finishes].map((each) =>
+      typeof each === "string" ? each : each.id
+    )
+    if (this.mutation === "forgetHistory") { for (const id of ids) this.tables.history.delete(id) }
+    const before = new Map(ids.map((id) => [id, this.look(batch.partitionId, id)] as const))
+    const epoch = this.mutation === "skipFence"
+      ? this.tables.epochs([batch.partitionId]).get(batch.partitionId)!
+      : batch.epoch
+    const committed = this.tables.commit({ ...batch, epoch }, this.now)
+    if (committed === undefined) return undefined
+    for (const id of ids) {
+      const [was, is] = [before.get(id), this.look(batch.partitionId, id)]
+      if (was?.text === is?.text || is === undefined) continue
+      if (was === undefined) this.storedAt.set(id, this.world.now)
+      this.recorder.tell({
+        _tag: "committed",
+        by: storeName,
+        partition: batch.partitionId,
+        epoch: batch.epoch,
+        run: id,
+        from: was?.state ?? this.lastStates.get(id),
+        to: is.state,
+        attempt: is.attempt,
+        lease: is.lease,
+        ...(is.state === "scheduled" || is.state === "retrying" ? { scheduledAt: is.scheduledAt } : {})
+      })
+      this.lastStates.set(id, is.state)
+      this.leases.set(id, is.lease)
+    }
+    return committed
+  }
+
+  private readonly lastStates = new Map<RunId, Run["state"]>()
+  /** History rows have none. */
+  private readonly leases = new Map<RunId, number>()
+
+  private look(partitionId: number, id: RunId) {
+    const waiting = this.tables.findRun(partitionId, id)
+    const run = waiting ?? this.tables.history.get(id)
+    if (run === undefined) return undefined
+    const lease = waiting?.lease ?? this.leases.get(id) ?? 0
+    const { attempt, scheduledAt, state } = run
+    return { state, attempt, scheduledAt, lease, text: `${state} ${attempt} ${scheduledAt} ${lease}` }
+  }
+}
+
+const unavailable = Symbol("unavailable")
+type Unavailable = typeof unavailable

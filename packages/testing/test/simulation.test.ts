@@ -1,0 +1,92 @@
+/**
+ * Simulated histories. `SEED=n` begins with another seed (it is printed); `npm run simulate` runs as many as one likes.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { type CheckerName, checkerNames } from "../src/history/checkers.js"
+import { explore, told } from "../src/simulation/explore.js"
+import { type Mutation, mutations } from "../src/simulation/Mutation.js"
+import { options } from "../src/simulation/sampleTasks.js"
+import { shrink } from "../src/simulation/shrink.js"
+import * as Simulation from "../src/simulation/Simulation.js"
+import { Effect } from "effect"
+
+const from = Number(process.env["SEED"] ?? 1)
+const histories = 200
+/** Between two of these nothing else of this process happens. */
+const atOnce = 20
+/** Each mutation must be noticed in so many histories. */
+const mutatedMax = 120
+/** Some hundred times what one takes on a quiet machine, ms. */
+const patienceMs = 120_000
+
+/** Checkers whose feature does not exist yet: only histories made by hand can break what they promise. */
+const withoutFeature: ReadonlyArray<CheckerName> = ["order"]
+
+describe("simulation", () => {
+  it.live(`keeps every promise in ${histories} histories from seed ${from} on`, () =>
+    Effect.gen(function*() {
+      let faults = 0
+      for (let seed = from; seed < from + histories; seed += atOnce) {
+        const { failure, ...explored } = explore({ from: seed, count: atOnce }, options)
+        assert.isUndefined(failure, failure && told(failure))
+        assert.strictEqual(explored.histories, atOnce)
+        faults += explored.faults
+        // The runner of the tests wants to be heard now and then.
+        yield* Effect.sleep("1 millis")
+      }
+      assert.isAbove(faults, histories)
+    }), patienceMs)
+
+  it("makes the same history of the same seed, to the last step", () => {
+    const plan = Simulation.planOf(from, options)
+
+    const [one, other] = [Simulation.run(plan, options), Simulation.run(plan, options)]
+
+    assert.deepStrictEqual(one.history, other.history)
+    assert.strictEqual(one.steps, other.steps)
+    assert.notDeepEqual(one.history, Simulation.run(Simulation.planOf(from + 1, options), options).history)
+  }, patienceMs)
+
+  it("leaves the clocks and timers of this process as they were", () => {
+    const before = [performance.now, Date.now, Math.random, setTimeout, setImmediate, queueMicrotask]
+
+    Simulation.run(Simulation.planOf(from, options), options)
+
+    assert.deepStrictEqual([performance.now, Date.now, Math.random, setTimeout, setImmediate, queueMicrotask], before)
+  }, patienceMs)
+})
+
+describe("a bug put in on purpose", () => {
+  for (const mutation of Object.keys(mutations) as Array<Mutation>) {
+    const { checker, ...exposing } = mutations[mutation]
+    it(`${mutation} is noticed by ${checker}`, () => {
+      const mutated = { ...options, ...exposing, mutation }
+      const broken = Array.from({ length: mutatedMax }, (_, at) => from + at).find((seed) =>
+        Simulation.run(Simulation.planOf(seed, mutated), mutated).violations.some((each) => each.checker === checker)
+      )
+
+      assert.isDefined(broken, `not noticed in ${mutatedMax} histories`)
+    }, patienceMs)
+  }
+
+  it("exists for every checker whose feature exists", () => {
+    const caught = new Set(Object.values(mutations).map(({ checker }) => checker))
+
+    assert.sameMembers([...caught, ...withoutFeature], [...checkerNames])
+  })
+
+  it("is told with a smaller plan that breaks the same promise", () => {
+    const mutated: Simulation.Options = { ...options, mutation: "forgetRunning" }
+    const breaks = (plan: ReturnType<typeof Simulation.planOf>) =>
+      Simulation.run(plan, mutated).violations.some(({ checker }) => checker === "liveness")
+    const seed = Array.from({ length: mutatedMax }, (_, at) => from + at).find((each) =>
+      breaks(Simulation.planOf(each, mutated))
+    )
+    const plan = Simulation.planOf(seed!, mutated)
+
+    const least = shrink(plan, breaks, 60)
+
+    assert.isTrue(breaks(least))
+    assert.isBelow(least.runs.length + least.faults.length, plan.runs.length + plan.faults.length)
+  }, patienceMs)
+})
