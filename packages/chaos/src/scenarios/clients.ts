@@ -187,7 +187,10 @@ export const enqueueRace: Scenario = {
 }
 
 const contested = 300
-const contestedMsMax = 200
+const contestedAtOnce = 60
+/** Runs take longer than callers wait, so that many are in the middle when the cancel comes. */
+const contestedMsMax = 800
+const cancelAfterMsMax = 400
 
 /** One run, two who cancel it at some moment, and one who waits for its end: all are told the same. */
 const contest = (scene: Scene, ends: Map<RunId, string>) =>
@@ -202,8 +205,8 @@ const contest = (scene: Scene, ends: Map<RunId, string>) =>
     ask(scene, [request])
     yield* runs.enqueueMany([request])
     acknowledge(scene, [request])
-    const cancel = Effect.delay(Effect.ignore(runs.cancel(request.id)), scene.random.between(0, contestedMsMax))
-    const [end] = yield* Effect.all([runs.awaitFinal(request.id), cancel, cancel], { concurrency: 3 })
+    const cancel = () => Effect.delay(Effect.ignore(runs.cancel(request.id)), scene.random.between(0, cancelAfterMsMax))
+    const [end] = yield* Effect.all([runs.awaitFinal(request.id), cancel(), cancel()], { concurrency: 3 })
     ends.set(request.id, end.state)
   }).pipe(Effect.orDie)
 
@@ -219,7 +222,7 @@ export const cancelRace: Scenario = {
         const ends = new Map<RunId, string>()
         yield* scene.event(`${contested} runs are cancelled while they end`, {
           inject: Effect.forEach(numbers(contested), () => contest(scene, ends), {
-            concurrency: contested,
+            concurrency: contestedAtOnce,
             discard: true
           })
         })
