@@ -10,7 +10,8 @@
  * Left out means: the server ends the sessions of its shard locks, and it is recorded as unhealthy, so that all nodes
  * assign its shards to others. A wrong judgement costs a move of
  * shards, never a wrong write. So that a slow judge does not accuse the innocent, time in which the own event loop stood
- * still does not count as silence.
+ * still does not count as silence; and who hears less than most of the cluster is the one that is cut off, and does not judge
+ * silence. Of two nodes either does: the database ends the lock sessions of whoever stands still anyway.
  */
 import { connect, type NodeConnection } from "@orrery/api/NodeConnection"
 import { NodeConfig } from "@orrery/core/NodeConfig"
@@ -60,6 +61,14 @@ const make = Effect.gen(function*() {
     return yield* peer.connection.value.call("Ping", (client) => client.Ping(), config.peerPingTimeoutMs)
   })
 
+  const freshMs = 2 * config.peerPingIntervalMs + config.peerPingTimeoutMs
+  const hearsMost = (): boolean => {
+    const nodes = peers.size + 1
+    let heard = 1
+    for (const { answeredAt } of peers.values()) if (performance.now() - answeredAt <= freshMs) heard += 1
+    return nodes === 2 || heard * 2 > nodes
+  }
+
   const check = Effect.fnUntraced(function*(entry: DirectoryEntry) {
     let peer = peers.get(entry.runnerAddress)
     if (peer === undefined) {
@@ -89,7 +98,7 @@ const make = Effect.gen(function*() {
     if (isGone) yield* disconnect(peer)
     if (!peer.answered && performance.now() - peer.firstSeenAt < startGraceMs) return
     const isSilent = performance.now() - peer.answeredAt > config.eventLoopLagMaxMs
-    if (peer.misses < config.peerMissesMax && !isSilent) return
+    if (peer.misses < config.peerMissesMax && !(isSilent && hearsMost())) return
     const runner = locks.runners().find((each) => each.address === entry.runnerAddress)
     if (runner === undefined || !runner.healthy) return
     yield* Effect.logWarning("peer does not answer, leaving it out").pipe(Effect.annotateLogs({ node: entry.nodeId }))
