@@ -1,6 +1,6 @@
 /** What all measurements of one figure say together, and the verdict: how many times better than the best peer we are. */
 import { type Better, isBetter, ratio, type Spread, spread } from "./statistics.js"
-import { oursId } from "./systems/index.js"
+import { oursId, rawId } from "./systems/index.js"
 import type { Measured } from "./Workload.js"
 
 /** All rounds of one system. */
@@ -41,7 +41,7 @@ export const verdict = (figure: Figure): Verdict => {
   const all = Object.fromEntries(
     Object.entries(figure.all).map(([id, { values }]) => [id, rounded(spread(values))] as const)
   )
-  const peers = Object.entries(all).filter(([id]) => !id.startsWith(ours))
+  const peers = Object.entries(all).filter(([id]) => !id.startsWith(ours) && id !== rawId)
   const best = peers.reduce<(typeof peers)[number] | undefined>(
     (first, next) => first === undefined || isBetter(next[1].median, first[1].median, figure.better) ? next : first,
     undefined

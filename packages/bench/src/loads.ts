@@ -132,6 +132,8 @@ export interface Pair {
 
 const warmUp = { perSecond: 200, forMs: 2_000 }
 const inFlightMax = 10_000
+/** For the last submissions of an open loop to be answered, ms. */
+const answersWithinMs = 60_000
 /** What has not started this long after the last submission has not started in time. */
 const stragglersWithin = "2 seconds"
 
@@ -171,7 +173,7 @@ export const steady = (
     yield* worker.ask("forget", null)
     pair.next += jobs
     const loop = { shape: shapeOf(stage), firstIndex, perSecond, forMs, inFlightMax }
-    const submitted = yield* producer.ask("openLoop", loop)
+    const submitted = yield* producer.ask("openLoop", loop, forMs + answersWithinMs)
     yield* Effect.timeoutOption(worker.awaitStarted(jobs), stragglersWithin)
     const report = yield* worker.ask("report", { overMs })
     return { submitted, report, jobs, late: Math.max(0, jobs - report.handled) + report.over }

@@ -41,6 +41,13 @@ describe("verdict", () => {
     assert.strictEqual(found.ratio, 2)
   })
 
+  it("shows what the database alone gives, and does not take it for a peer", () => {
+    const found = verdict(figureOf("higher", { [ours]: [10], "raw:postgres": [40], "a:x": [5] }))
+
+    assert.deepInclude(found, { bestPeer: "a:x", best: 5, ratio: 2 })
+    assert.strictEqual(found.all["raw:postgres"]?.median, 40)
+  })
+
   it("has no ratio without a peer, or without us", () => {
     assert.deepInclude(verdict(figureOf("higher", { [ours]: [5] })), { bestPeer: null, best: null, ratio: null })
     assert.deepInclude(verdict(figureOf("higher", { "a:x": [5] })), { ours: null, best: 5, ratio: null })

@@ -44,9 +44,11 @@ describe("orrery", () => {
 
   it.scopedLive("says which cluster it lacks, which setting is wrong, and what it could not reach", () =>
     Effect.gen(function*() {
-      const none = yield* orrery({}, "runs", "list")
-      const wrong = yield* orrery({ ORRERY_WORKER_SLOTS: "many", ORRERY_HOST: "0.0.0.0" }, "node")
-      const nobody = yield* orrery({}, "runs", "list", "--nodes", "127.0.0.1:9")
+      const { nobody, none, wrong } = yield* Effect.all({
+        none: orrery({}, "runs", "list"),
+        wrong: orrery({ ORRERY_WORKER_SLOTS: "many", ORRERY_HOST: "0.0.0.0" }, "node"),
+        nobody: orrery({}, "runs", "list", "--nodes", "127.0.0.1:9")
+      }, { concurrency: 3 })
 
       assert.deepStrictEqual([none.code, wrong.code, nobody.code], [1, 1, 69])
       assert.match(none.err, /ORRERY_NODES or ORRERY_DATABASE_URL/)

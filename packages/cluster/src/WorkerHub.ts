@@ -155,12 +155,6 @@ export class WorkerHub {
     for (const worker of this.attached.values()) if (worker.seenAt < since) this.lose(worker, 0)
   }
 
-  /** A node that stood still has heard nobody: silence until now proves nothing. */
-  forgiveSilence(): void {
-    const now = this.clock.monotonic()
-    for (const worker of this.attached.values()) worker.seenAt = now
-  }
-
   /** The node goes down: sessions that end from now on say nothing about their workers. */
   close(): void {
     this.isClosing = true

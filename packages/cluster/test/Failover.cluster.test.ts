@@ -2,13 +2,12 @@ import { assert, describe, it } from "@effect/vitest"
 import { noCapableWorker } from "@orrery/core/Run"
 import { Runs } from "@orrery/core/Runs"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
-import { nap, rigQueues, ticks } from "@orrery/testing/rigTasks"
+import { nap, ticks } from "@orrery/testing/rigTasks"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
 import { Context, Effect } from "effect"
 
-/** The promises are 2 s and 5 s; a test machine may be busy with other tests. The figures are in docs/reliability.md. */
-const servedWithinMs = 4_000
+/** The promise is 5 s; a test machine may be busy with other tests. The figures are in docs/reliability.md. */
 const servedAfterFreezeWithinMs = 9_000
 const timeout = 120_000
 
@@ -41,21 +40,6 @@ const audit = (query: ClusterRig.Rig["query"]) =>
   })
 
 describe("fail-over", () => {
-  it.scopedLive("serves the queues of a killed node elsewhere and loses nothing", () =>
-    Effect.gen(function*() {
-      const { load, ownerOf } = yield* rig()
-      const { allServed, longestGap, settle } = yield* load
-      yield* allServed
-      const victim = yield* ownerOf(rigQueues[0]!)
-      longestGap()
-
-      yield* victim.kill("SIGKILL")
-      yield* allServed
-
-      assert.isBelow(longestGap(), servedWithinMs)
-      assertNothingLost(yield* settle)
-    }), timeout)
-
   it.scopedLive(
     "takes over from a frozen node, refuses what it still writes, and takes it back as a new one",
     () =>
@@ -97,45 +81,6 @@ describe("fail-over", () => {
       }),
     timeout
   )
-
-  it.scopedLive("hands over on SIGTERM without burning attempts", () =>
-    Effect.gen(function*() {
-      const { load, ownerOf } = yield* rig()
-      const { allServed, longestGap, settle } = yield* load
-      yield* allServed
-      const victim = yield* ownerOf(rigQueues[0]!)
-      longestGap()
-
-      yield* victim.kill("SIGTERM")
-      yield* allServed
-
-      assert.isBelow(longestGap(), servedWithinMs)
-      const verdict = yield* settle
-      assertNothingLost(verdict)
-      assert.strictEqual(verdict.attemptsMax, 1)
-    }), timeout)
-
-  it.scopedLive("starts the attempts of a killed worker again", () =>
-    Effect.gen(function*() {
-      const { client, cluster, query } = yield* rig({ workers: 1, workerSlots: 0 })
-      const ids = yield* nap.enqueueMany(Array.from({ length: 20 }, () => ({ ms: 3_000 }))).pipe(Effect.provide(client))
-      const running = query<{ count: string }>("select count(*) from orrery.runs where state = 3 and attempt = 1")
-      const countOf = (rows: ReadonlyArray<{ readonly count: string }>) => Number(rows[0]!.count)
-      // Each node keeps a slot of the worker for itself, so not all twenty run at once.
-      const held = countOf(yield* ClusterRig.eventually(running, (rows) => countOf(rows) >= 10))
-      const again = query<{ count: string }>(
-        `select (select count(*) from orrery.runs where state = 3 and attempt = 2)
-           + (select count(*) from orrery.run_history where attempt = 2) as count`
-      )
-
-      yield* cluster.workers[0]!.kill("SIGKILL")
-      yield* ClusterRig.eventually(again, (rows) => countOf(rows) >= held)
-      const ends = yield* Effect.forEach(ids, (id) => Context.get(client, Runs).awaitFinal(id), {
-        concurrency: "unbounded"
-      })
-
-      assert.isTrue(ends.every((run) => run.state === "succeeded"))
-    }), timeout)
 
   it.scopedLive(
     "keeps a run of an unknown task, and cancels a running one from another process",

@@ -14,8 +14,12 @@ const variants = (peer: string, driver: string, ...names: ReadonlyArray<string>)
 /** Ours. */
 export const oursId = "orrery:default"
 
+/** What the database alone gives: shown beside the others, never compared with as a peer. */
+export const rawId = "raw:postgres"
+
 export const registered: ReadonlyArray<Registered> = [
   ...variants("orrery", "orrery", "default"),
+  ...variants("raw", "rawPostgres", "postgres"),
   ...variants("graphile", "graphile", "batch", "batchpoll"),
   ...variants("pgboss", "pgBoss", "tuned", "lowlat"),
   ...variants("bullmq", "bullmq", "aof", "aofAlways"),
@@ -26,6 +30,7 @@ export const registered: ReadonlyArray<Registered> = [
 
 /** Those that `--quick` compares with; each takes part in the workloads it is tuned for. */
 export const quickPeers: ReadonlyArray<string> = [
+  rawId,
   "graphile:batch",
   "graphile:batchpoll",
   "pgboss:tuned",

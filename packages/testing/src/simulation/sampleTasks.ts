@@ -38,7 +38,7 @@ const work = ({ failures, ms, throws }: typeof Work.Type) =>
     const { attempt } = yield* Attempt
     if (ms > 0) yield* Effect.sleep(ms)
     if (attempt > failures) return
-    yield* throws ? Effect.dieMessage("thrown") : Effect.fail("not yet")
+    return yield* throws ? Effect.dieMessage("thrown") : Effect.fail("not yet")
   })
 
 const payload = (random: Random): typeof Work.Type => ({
