@@ -3,7 +3,14 @@
  * before it.
  */
 import type { Committed, JournalBatch, RunFinish, StoredRun } from "./Journal.js"
-import { type Page, type PageRequest, partitionKey, type PartitionName, type Takeover } from "./PartitionStore.js"
+import {
+  type Page,
+  type PageRequest,
+  partitionKey,
+  type PartitionName,
+  type Takeover,
+  type WithWork
+} from "./PartitionStore.js"
 import type { Run, RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { listBytesMax, listLimitMax, type RunFilter } from "./Runs.js"
@@ -108,8 +115,10 @@ export class MemoryTables {
     return this.byId.get(partitionId)?.runs.get(id)
   }
 
-  listWithWork(): ReadonlyArray<PartitionName> {
-    return [...this.byId.values()].filter(({ runs }) => runs.size > 0).map(({ name }) => name)
+  listWithWork(except: ReadonlyArray<number>): ReadonlyArray<WithWork> {
+    return [...this.byId]
+      .filter(([id, { runs }]) => runs.size > 0 && !except.includes(id))
+      .map(([partitionId, { name }]) => ({ ...name, partitionId }))
   }
 
   find(id: RunId, now: number): Run | undefined {
