@@ -14,6 +14,7 @@ import {
   Overloaded,
   type PayloadTooLarge
 } from "@orrery/core/Errors"
+import { isOrdered, lineOf } from "@orrery/core/RunKeys"
 import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
 import { Duration, Effect, FiberSet, type Scope } from "effect"
 import type { EnqueueAnswer } from "./NodeRpcs.js"
@@ -63,6 +64,7 @@ interface Line {
   rows: number
   chars: number
   batchesInFlight: number
+  readonly isInOrder: boolean
 }
 
 interface State {
@@ -169,11 +171,13 @@ const refusal = (
 }
 
 const put = (state: State, row: Row): Line => {
-  const { namespace, payload, queue } = row.request
-  const key = `${namespace}|${queue}`
+  const { keys, namespace, payload, queue, task } = row.request
+  // One batch after the other: of two under way the second may come first.
+  const isInOrder = keys !== null && isOrdered(lineOf(task, keys))
+  const key = `${namespace}|${queue}${isInOrder ? "|in order" : ""}`
   let line = state.lines.get(key)
   if (line === undefined) {
-    line = { key, pending: [], head: 0, rows: 0, chars: 0, batchesInFlight: 0 }
+    line = { key, pending: [], head: 0, rows: 0, chars: 0, batchesInFlight: 0, isInOrder }
     state.lines.set(key, line)
   }
   line.pending.push(row)
@@ -189,7 +193,7 @@ const sendNext = (state: State, line: Line): void => {
   if (line.rows === 0 && line.batchesInFlight === 0) state.lines.delete(line.key)
   while (line.rows > 0 && line.batchesInFlight < batchesInFlightMax) {
     const isFull = line.rows >= batchRowsMax || line.chars >= batchCharsMax
-    if (line.batchesInFlight > 0 && !isFull) return
+    if (line.batchesInFlight > 0 && (!isFull || line.isInOrder)) return
     line.batchesInFlight += 1
     // The first of an idle line waits for the fibers that are ready to run now, so that their rows go together.
     const batch = isFull ? take(state, line) : undefined

@@ -241,6 +241,7 @@ const make = Effect.gen(function*() {
     const partition = QueuePartitions.partitionOf(partitions, first)
     for (const each of requests) {
       if (each.queue !== queue || each.namespace !== namespace) return undefined
+      if (QueuePartitions.keysProblem(partitions, each) !== undefined) return undefined
       if (QueuePartitions.partitionOf(partitions, each) !== partition) return undefined
     }
     return residents.find({ namespace, queue, partition })
@@ -255,9 +256,15 @@ const make = Effect.gen(function*() {
 
   const enqueueRouted: Gateway["Type"]["enqueue"] = (requests) => {
     const groups = new Map<string, Group>()
+    const invalid: Array<RowFailure> = []
     let group: Group | undefined
     requests.forEach((request, at) => {
       const { namespace, queue } = request
+      const problem = QueuePartitions.keysProblem(partitions, request)
+      if (problem !== undefined) {
+        invalid.push({ index: at, error: problem })
+        return
+      }
       const partition = QueuePartitions.partitionOf(partitions, request)
       // Most batches are of one partition: its key is made once.
       if (group?.name.queue !== queue || group.name.namespace !== namespace || group.name.partition !== partition) {
@@ -272,7 +279,6 @@ const make = Effect.gen(function*() {
       group.requests.push(request)
       group.places.push(at)
     })
-    const invalid: Array<RowFailure> = []
     const valid = [...groups.values()].filter((group) => {
       const problem = entityIdProblem(group.name)
       if (problem === undefined) return true

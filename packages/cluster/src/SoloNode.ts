@@ -132,6 +132,10 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
         Effect.gen(function*() {
           const groups = new Map<string, { readonly name: PartitionName; readonly requests: Array<RunRequest> }>()
           for (const request of requests) {
+            const problem = QueuePartitions.keysProblem(partitions, request)
+            if (problem !== undefined) return yield* problem
+          }
+          for (const request of requests) {
             const { namespace, queue } = request
             const name = { namespace, queue, partition: QueuePartitions.partitionOf(partitions, request) }
             const key = partitionKey(name)

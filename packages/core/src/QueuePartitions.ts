@@ -1,10 +1,13 @@
 /**
  * How many partitions a queue has, and which of them a run belongs to. One by default: then order, limits and fairness are
- * exact over the whole queue. A hot queue gets more; its runs are spread by id, so a request that is sent again finds the
- * partition it went to before. Order is then kept within each partition only.
+ * exact over the whole queue. A hot queue gets more; its runs are spread by their key where they have one, so that what holds
+ * for a key stays exact, else by id; a request that is sent again finds the partition it went to before. Order among keys, and
+ * fairness, are then kept within each partition only.
  */
 import { fraction } from "./Entry.js"
+import { InvalidRequest } from "./Errors.js"
 import { nameLengthMax, namePattern } from "./Name.js"
+import { parseKeys, type RunKeys } from "./RunKeys.js"
 
 /** Partitions of one queue. Each is an actor of its own; more than there are cores in the cluster gain nothing. */
 export const partitionsMax = 256
@@ -34,12 +37,42 @@ export const accepts = `a list of queue=partitions, such as "mail=4,reports|pdf=
 /** The partition of a run. Plain code: it runs once per enqueued run. */
 export const partitionOf = (
   partitions: QueuePartitions,
-  run: { readonly namespace: string; readonly queue: string; readonly id: string }
+  run: Partitioned
 ): number => {
   if (partitions.size === 0) return 0
   const count = partitions.get(keyOf(run.namespace, run.queue)) ?? 1
+  if (count === 1) return 0
+  const [key] = run.keys === null ? [] : exactKeys(run.keys)
   // The same on every node, and for good: what was sent again must find its partition.
-  return count === 1 ? 0 : Math.floor(fraction(run.id, 0) * count)
+  return Math.floor(fraction(key ?? run.id, 0) * count)
+}
+
+interface Partitioned {
+  readonly namespace: string
+  readonly queue: string
+  readonly id: string
+  readonly keys: string | null
+}
+
+/** Two keys of one run could belong to two partitions, and no owner could keep both: that is refused. */
+export const keysProblem = (partitions: QueuePartitions, run: Partitioned): InvalidRequest | undefined => {
+  if (run.keys === null || partitions.size === 0) return undefined
+  const count = partitions.get(keyOf(run.namespace, run.queue)) ?? 1
+  const keys = count === 1 ? [] : exactKeys(run.keys)
+  return keys.length <= 1 ? undefined : new InvalidRequest({
+    field: "keys",
+    limit: `at most one key of order, concurrency or rate in a queue with ${count} partitions`,
+    actual: keys.join(", ")
+  })
+}
+
+/** What must be kept exactly, key by key. */
+const exactKeys = (text: string): ReadonlyArray<string> => {
+  const keys = parseKeys(text)
+  if (keys instanceof InvalidRequest) return []
+  const { limits = [], order, rates = [] }: RunKeys = keys
+  const named = new Set([...limits, ...rates].map(({ key, name }) => `${name}|${key}`))
+  return order === undefined ? [...named] : [`>${order}`, ...named]
 }
 
 const keyOf = (namespace: string, queue: string): string => `${namespace}|${queue}`

@@ -11,6 +11,7 @@ import { defaultPriority, type Outcome, type Run, type RunFailure } from "./Run.
 import { type RunId, unsafeMakeRunId } from "./RunId.js"
 import { type Retention, type RunPolicy, type RunRequest, timeoutMsMax } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
+import * as TaskKeys from "./TaskKeys.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
 export const failureTextMax = 4_096
@@ -30,7 +31,7 @@ export class RunFailed extends Schema.TaggedError<RunFailed>("@orrery/core/RunFa
   }
 }
 
-export interface EnqueueOptions {
+export interface EnqueueOptions extends TaskKeys.KeyOverrides {
   /** 0 most urgent, 9 least; default 5. */
   readonly priority?: number
   /** From now, by the database clock. */
@@ -83,6 +84,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI> {
 /**
  * Defines a task. Throws on a bad option, naming it: a wrong definition is a mistake in the program.
  *
+ * Limits, order and fairness are those of `TaskKeys.KeyOptions`.
+ *
  * `timeout` is start-to-close, per attempt. `isRetryable` decides on a typed error (default: all are);
  * defects and timeouts are retried by the same policy.
  */
@@ -104,7 +107,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
      * one run); see `Retention` for its price.
      */
     readonly retention?: Retention
-  }
+  } & TaskKeys.KeyOptions<P>
 ): Task<Name, P, PI, S, SI, E, EI> => {
   const queue = options.queue ?? "default"
   const namespace = options.namespace ?? "default"
@@ -124,12 +127,15 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
   // The default is left out: nearly all tasks then share one text.
   const retention = options.retention === "none" ? { retention: options.retention } : {}
   const policy = JSON.stringify({ retry, timeoutMs, ...retention } satisfies RunPolicy)
+  const keysOf = TaskKeys.make(name, options)
   const payloadSchema = options.payload
   const successSchema = (options.success ?? Schema.Void) as Schema.Schema<S, SI>
   const errorSchema = (options.error ?? Schema.Never) as Schema.Schema<E, EI>
   const codec = makeCodec({ payload: payloadSchema, success: successSchema, error: errorSchema })
 
-  const requestOf = (payload: P, terms: Terms): Effect.Effect<RunRequest, PayloadInvalid> => {
+  const requestOf = (payload: P, terms: Terms): Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest> => {
+    const keys = keysOf(payload, terms)
+    if (keys instanceof InvalidRequest) return Effect.fail(keys)
     const text = codec.encodePayload(payload)
     const done = (payload: string): RunRequest => ({
       id: unsafeMakeRunId(terms.nowMs),
@@ -140,7 +146,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
       priority: terms.priority,
       when: terms.when,
       policy,
-      keys: null,
+      keys,
       options: null,
       resend: false
     })
@@ -234,13 +240,15 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
 }
 
 /** What all runs of one call have in common. */
-interface Terms {
+interface Terms extends TaskKeys.KeyOverrides {
   readonly nowMs: number
   readonly when: RunRequest["when"]
   readonly priority: number
 }
 
-const termsOf = ({ at, delay, priority = defaultPriority }: EnqueueOptions): Effect.Effect<Terms, InvalidRequest> => {
+const termsOf = (
+  { at, delay, priority = defaultPriority, ...overrides }: EnqueueOptions
+): Effect.Effect<Terms, InvalidRequest> => {
   if (delay !== undefined && at !== undefined) {
     return new InvalidRequest({ field: "at", limit: "absent when delay is given", actual: String(at) })
   }
@@ -251,7 +259,7 @@ const termsOf = ({ at, delay, priority = defaultPriority }: EnqueueOptions): Eff
   const when = at === undefined
     ? { _tag: "delay", ms: Duration.toMillis(wait) } as const
     : { _tag: "at", ms: at.getTime() } as const
-  return Effect.map(Clock.currentTimeMillis, (nowMs) => ({ nowMs, when, priority }))
+  return Effect.map(Clock.currentTimeMillis, (nowMs) => ({ nowMs, when, priority, ...overrides }))
 }
 
 const cut = (text: string): string =>
