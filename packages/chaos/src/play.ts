@@ -13,12 +13,16 @@ export interface PlayOptions {
   readonly seed: number
   /** Events; default: as the scenario says. */
   readonly times?: number
+  /** As in `Stage`; only `play` looks at it. */
+  readonly load?: number
   readonly isQuick: boolean
+  /** The stage has been played on before: it need not warm up. */
+  readonly isWarm?: boolean
   /** Told as it happens. */
   readonly onProgress: (line: string) => void
 }
 
-/** Before the first fault: caches are warm, connections made, every queue has an owner. */
+/** Before the first fault on a stage: caches are warm, connections made, every queue has an owner. */
 const warmUp = "3 seconds"
 /** Hand-overs that come after the first answers count too. */
 const afterEvent = "500 millis"
@@ -95,7 +99,7 @@ export const playOn = (
         options.onProgress(`${scenario.name}: ${what}`)
       })
     yield* stage.load.allServed.pipe(
-      Effect.zipRight(Effect.sleep(warmUp)),
+      Effect.zipRight(options.isWarm === true ? Effect.void : Effect.sleep(warmUp)),
       Effect.zipRight(scenario.play(scene)),
       Effect.scoped,
       Effect.catchAllCause((cause) => Cause.isInterruptedOnly(cause) ? Effect.interrupt : surprise(cause)),
@@ -130,7 +134,8 @@ export const play = (
       postgres: options.postgres,
       seed,
       name: `${scenario.name.replaceAll("-", "_")}_${process.pid}`,
-      folder
+      folder,
+      load: options.load ?? 1
     })
     const played = yield* playOn(stage, scenario, options)
     const conclusion = yield* conclude(stage)

@@ -14,6 +14,7 @@ import { Gateway } from "./Gateway.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
+import { Reach } from "./Reach.js"
 import { Readiness } from "./Readiness.js"
 import { Residents } from "./Residents.js"
 import type { HubSession } from "./WorkerHub.js"
@@ -134,6 +135,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const locks = yield* LockStorage
       const self = yield* NodeIdentity
       const readiness = yield* Readiness
+      const reach = yield* Reach
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
@@ -143,10 +145,12 @@ const rpcHandlers = (sessions: Sessions) =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () =>
           Effect.sync(() => {
-            locks.lookAgain()
+            locks.lookIfAlone()
             return self.nodeId
           }),
         Health: () => Effect.sync(readiness.health),
+        Reaches: ({ nodeId }) => reach.reaches(nodeId),
+        MembersChanged: () => Effect.sync(locks.look),
 
         Announce: ({ held, partitionId, sessionId }) =>
           sessions.use(sessionId, (session) =>

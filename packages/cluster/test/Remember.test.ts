@@ -58,7 +58,9 @@ const setUp = (partitions: ReadonlyArray<WithWork>) => {
       onRunners: () => () => undefined,
       runners: () => [],
       confirmedMsAgo: () => 0,
-      lookAgain: () => undefined,
+      look: () => undefined,
+      lookIfAlone: () => undefined,
+      isLeaving: () => false,
       leave: () => undefined,
       heldCount: () => state.ours.size,
       holds: () => true

@@ -7,7 +7,7 @@
  */
 import { GlobalValue } from "effect"
 import type { SimProcess } from "./SimProcess.js"
-import { Random } from "./Random.js"
+import { Random } from "../Random.js"
 
 /** When simulations begin, ms since 1970: times in a history look like times. */
 const epochMs = Date.UTC(2030, 0, 1)
