@@ -23,6 +23,8 @@ const request: fc.Arbitrary<RunRequest> = fc.record({
     ms: fc.double({ noNaN: true, noDefaultInfinity: true })
   }),
   policy: text,
+  keys: fc.option(text),
+  options: fc.option(text),
   resend: fc.boolean()
 })
 const ref: fc.Arbitrary<AttemptRef> = fc.record({
@@ -37,7 +39,7 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
     _tag: fc.constant("failure" as const),
     failure: fc.record(
       {
-        kind: fc.constantFrom("failure", "defect", "timeout", "crashed", "interrupted", "undecodable", "unencodable"),
+        kind: fc.constantFrom("failure", "defect", "timeout", "crashed", "interrupted", "undecodable", "unencodable", "cancelled"),
         tag: text,
         message: text,
         error: text
@@ -128,7 +130,7 @@ describe("Frames", { timeout: 30_000 }, () => {
   it("refuses a good frame with any one value replaced by one of another kind", () => {
     const wrong = fc.constantFrom(undefined, null, {}, -1, 1.5, Number.NaN, Infinity, 2 ** 60, "x".repeat(40), [], true)
     const frames = fc.oneof(
-      fc.array(request, { minLength: 1 })
+      fc.array(request.map((each) => ({ ...each, keys: null, options: null })), { minLength: 1 })
         .map((all) => ({ frame: Frames.encodeRequests(all), at: 2, is: Frames.isRequestFrame })),
       fc.array(ref, { minLength: 1 })
         .map((all) => ({ frame: Frames.encodeAttempts(all), at: 1, is: Frames.isAttemptFrame }))

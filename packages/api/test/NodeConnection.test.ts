@@ -21,6 +21,8 @@ const request = (payload: string): RunRequest => ({
   priority: 0,
   when: { _tag: "delay", ms: 0 },
   policy: "",
+  keys: null,
+  options: null,
   resend: false
 })
 

@@ -19,6 +19,8 @@ const request = (payload = "{}"): RunRequest => ({
   priority: 5,
   when: { _tag: "delay", ms: 0 },
   policy,
+  keys: null,
+  options: null,
   resend: false
 })
 const finalRun = (id: RunId): Run => ({

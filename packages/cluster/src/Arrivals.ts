@@ -4,8 +4,10 @@
  */
 import { Overloaded } from "@orrery/core/Errors"
 import type { StoredRun } from "@orrery/core/Journal"
+import { linesMax } from "@orrery/core/Lines"
 import type { QueueMachine } from "@orrery/core/QueueMachine"
 import type { RunId } from "@orrery/core/RunId"
+import { isOrdered, lineOf } from "@orrery/core/RunKeys"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { type NotOwner, notOwner, type RowAnswer } from "./ActorHost.js"
 import type { RowAnswers } from "./Answers.js"
@@ -54,6 +56,8 @@ export class Arrivals {
   private readonly unanswered = new Map<RunId, Arrival>()
   private bytes = 0
   private inFlight = 0
+  /** Unanswered runs with an ordering key: with any, batches go one after the other, for two could be committed in either order. */
+  private ordered = 0
 
   get isEmpty(): boolean {
     return this.unanswered.size === 0
@@ -82,8 +86,15 @@ export class Arrivals {
     }
     const overloaded = this.overloaded(request.payload.length)
     if (overloaded !== undefined) return to.set(at, refusalOf(request, overloaded))
+    const line = lineOf(request.task, request.keys)
+    if (request.keys !== null && !machine.hasRoomFor(line)) {
+      const what = `distinct keys with waiting runs in ${request.namespace}/${request.queue}`
+      const full = new Overloaded({ what, limit: linesMax, actual: linesMax, retryAfterMs })
+      return to.set(at, refusalOf(request, full))
+    }
+    if (isOrdered(line)) this.ordered += 1
     const arrival = {
-      run: runOf(request, now, machine),
+      run: runOf(request, line, now, machine),
       resend: request.resend,
       place: { to, at },
       others: undefined
@@ -96,7 +107,8 @@ export class Arrivals {
   /** The next batch to be committed; `undefined` when it is better to wait. */
   take(): ReadonlyArray<Arrival> | undefined {
     // A second batch beside the first only when it is full: half of one would rather grow.
-    const mayGo = this.inFlight === 0 || (this.inFlight < inFlightMax && this.waiting.length >= batchRowsMax)
+    const besides = this.ordered === 0 && this.inFlight < inFlightMax && this.waiting.length >= batchRowsMax
+    const mayGo = this.inFlight === 0 || besides
     if (this.waiting.length === 0 || !mayGo) return undefined
     let count = 0
     let bytes = 0
@@ -115,6 +127,7 @@ export class Arrivals {
     this.inFlight -= 1
     for (const arrival of batch) {
       this.unanswered.delete(arrival.run.id)
+      if (arrival.run.keys !== null && isOrdered(lineOf(arrival.run.task, arrival.run.keys))) this.ordered -= 1
       answer(arrival, result === "stored" ? result : refusalOf(arrival, result))
     }
   }
@@ -138,23 +151,26 @@ export class Arrivals {
   }
 }
 
-const runOf = (request: RunRequest, now: number, machine: QueueMachine): StoredRun => {
+const runOf = (request: RunRequest, line: string, now: number, machine: QueueMachine): StoredRun => {
   const { _tag, ms } = request.when
   // Whole milliseconds: `ceil`, so that no run is early by a fraction.
   const scheduledAt = Math.ceil(_tag === "delay" ? now + ms : Math.max(ms, 0))
   const isDue = _tag === "delay" ? ms === 0 : scheduledAt <= now
+  const seq = machine.nextNumber()
   const dueAt = isDue ? Math.floor(now) : scheduledAt
   return {
     id: request.id,
-    seq: machine.nextNumber(),
+    seq,
     task: request.task,
     priority: request.priority,
     createdAt: Math.floor(now),
     payload: request.payload,
     policy: request.policy,
+    keys: request.keys,
+    options: request.options,
     state: isDue ? "ready" : "scheduled",
     scheduledAt: dueAt,
-    orderKey: machine.orderKeyOf(dueAt, request.priority),
+    orderKey: machine.orderKeyOf({ line, scheduledAt: dueAt, priority: request.priority, seq }),
     attempt: 0,
     crashes: 0,
     lease: 0,

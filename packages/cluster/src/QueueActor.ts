@@ -30,6 +30,10 @@ import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReaso
 const batchRowsMax = 1_000
 /** Unwritten changes at which nothing new is started: the database is not keeping up. */
 const pendingWritesMax = 2_000
+/** Lines whose heads are read in one statement. */
+const linesPerRead = 200
+/** Of one of them, at least, in bytes of payload. */
+const lineBytesMin = 64 * 1024
 /** Pause after a page could not be read, or the journal was full. */
 const pause = Duration.millis(200)
 /** A node that may not act is asked again after this, ms. */
@@ -305,7 +309,12 @@ export class QueueActor {
     if (out.loads.length > 0) {
       const loads = out.loads
       out.loads = []
-      for (const load of loads) this.read(load)
+      const lines: Array<Load> = []
+      for (const load of loads) {
+        if (load.line === undefined) this.read([load])
+        else if (lines.push(load) === linesPerRead) this.read(lines.splice(0))
+      }
+      if (lines.length > 0) this.read(lines)
     }
   }
 
@@ -422,23 +431,25 @@ export class QueueActor {
     )
   }
 
-  private read(load: Load): void {
+  /** Pages of several lines, or one of the runs that wait for their time. */
+  private read(loads: ReadonlyArray<Load>): void {
     const { store } = this.host
-    const page = {
-      partitionId: this.partitionId,
-      afterKey: load.afterKey,
-      afterSeq: load.afterSeq,
-      limit: load.limit,
-      bytesMax: this.host.windowBytesMax
-    }
-    const read = load.task === undefined ? store.readTimers(page) : store.readReady({ ...page, task: load.task })
+    const bytesMax = Math.max(lineBytesMin, Math.floor(this.host.windowBytesMax / loads.length))
+    const pages = loads.map(({ afterKey, afterSeq, limit, line = "" }) => (
+      { partitionId: this.partitionId, afterKey, afterSeq, limit, bytesMax, line }
+    ))
+    const read = loads[0]!.line === undefined
+      ? Effect.map(store.readTimers(pages[0]!), (page) => [page])
+      : store.readLines(pages)
     this.host.fork(
       Effect.exit(read).pipe(
         Effect.tap((exit) => (Exit.isFailure(exit) ? Effect.sleep(pause) : Effect.void)),
         Effect.map((exit) => {
           if (this.stopReason !== undefined) return
-          if (Exit.isSuccess(exit)) this.machine.loaded(load.task, exit.value.runs, exit.value.complete, this.arrivals)
-          else this.machine.loadFailed(load.task)
+          for (const [at, { line }] of loads.entries()) {
+            if (Exit.isFailure(exit)) this.machine.loadFailed(line)
+            else this.machine.loaded(line, exit.value[at]!.runs, exit.value[at]!.complete, this.arrivals)
+          }
           this.schedule()
         })
       )

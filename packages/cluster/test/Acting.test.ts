@@ -21,6 +21,8 @@ const request = (fields: Partial<RunRequest> = {}): RunRequest => ({
   priority: 5,
   when: { _tag: "delay", ms: 0 },
   policy: JSON.stringify(defaultPolicy),
+  keys: null,
+  options: null,
   resend: false,
   ...fields
 })

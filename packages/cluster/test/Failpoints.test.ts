@@ -56,6 +56,8 @@ it.scopedLive("a run passes every place of its owner", () =>
       priority: 5,
       when: { _tag: "delay", ms: 0 },
       policy: JSON.stringify({ retry, timeoutMs: 0 }),
+      keys: null,
+      options: null,
       resend: false
     }])
     told.push("enqueued")

@@ -26,6 +26,8 @@ const request: RunRequest = {
   priority: 5,
   when: { _tag: "delay", ms: 0 },
   policy,
+  keys: null,
+  options: null,
   resend: true
 }
 
@@ -57,7 +59,7 @@ it.scopedLive("a run does not end while another copy of its request is on its wa
     })
     const late = PartitionStore.of({
       ...partitions,
-      readReady: (page) => Effect.zipRight(mayRead.await, partitions.readReady(page))
+      readLines: (pages) => Effect.zipRight(mayRead.await, partitions.readLines(pages))
     })
     const residents = yield* Residents.make({
       nodeId: "node",

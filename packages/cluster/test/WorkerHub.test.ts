@@ -33,7 +33,7 @@ const makeRandom = (seed: number) => {
 /** What the hub uses of an actor: its machine, and turns. */
 const makeActor = (partitionId: number, scheduled: Set<QueueActor>) => {
   const options = { epoch: 1, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax: 10_000, bytesMax: 1e9 } }
-  const taken = { now: 0, readyTasks: [], hasTimers: false, running: [], adoptUntil: 0 }
+  const taken = { now: 0, lines: [], hasTimers: false, running: [], adoptUntil: 0 }
   const machine = new QueueMachine({ partitionId, ...options }, taken)
   const actor: QueueActor = {
     partitionId,
@@ -54,6 +54,8 @@ const add = (actor: QueueActor, count: number): void => {
       createdAt: 0,
       payload: "1",
       policy: "",
+      keys: null,
+      options: null,
       state: "ready",
       scheduledAt: 0,
       orderKey: 0,

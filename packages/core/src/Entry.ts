@@ -1,7 +1,10 @@
 /** A run in the memory of its owner, and the words in which the machine says what it has decided. */
+import type { Permit } from "./Gates.js"
+import type { Taken } from "./Lines.js"
 import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
 import type { RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
+import { lineOf, parseKeys, type RunKeys } from "./RunKeys.js"
 import { defaultPolicy, parsePolicy, type RunPolicy } from "./RunRequest.js"
 import type { WaitingState } from "./RunState.js"
 import type { Seat } from "./Window.js"
@@ -21,6 +24,19 @@ export interface Entry {
   readonly createdAt: number
   readonly payload: string
   readonly policy: string
+  readonly keys: string | null
+  readonly options: string | null
+  /** Of the ready runs of its partition, which it waits with. */
+  readonly line: string
+  readonly told: RunKeys | undefined
+  /** Of its attempt that is out. */
+  permits: ReadonlyArray<Permit>
+  /** What its start has taken of rates, until its worker is told. */
+  rates: ReadonlyArray<Taken>
+  /** Of keys at which it does not wait. */
+  claims: ReadonlyArray<Permit> | undefined
+  /** The worker hears of the attempt once the mark that it has started is durable. */
+  isGated: boolean
   state: WaitingState | "running"
   scheduledAt: number
   orderKey: number
@@ -55,8 +71,8 @@ export interface Waiter {
 }
 
 export interface Load {
-  /** `undefined`: the line of runs that wait for their time. */
-  readonly task: string | undefined
+  /** `undefined`: that of runs that wait for their time. */
+  readonly line: string | undefined
   readonly afterKey: number
   readonly afterSeq: number
   readonly limit: number
@@ -102,6 +118,15 @@ export const policyOf = (entry: Entry): RunPolicy => {
   return "retry" in policy ? policy : defaultPolicy
 }
 
+/** Checked at the edge; a row whose keys cannot be read any more has none, rather than stopping its queue. */
+const keysOf = (text: string): RunKeys | undefined => {
+  const keys = parseKeys(text)
+  return "_tag" in keys ? undefined : keys
+}
+
+export const noPermits: ReadonlyArray<Permit> = []
+export const noRates: ReadonlyArray<Taken> = []
+
 export const entryOf = (run: StoredRun): Entry => ({
   id: run.id,
   seq: run.seq,
@@ -110,6 +135,14 @@ export const entryOf = (run: StoredRun): Entry => ({
   createdAt: run.createdAt,
   payload: run.payload,
   policy: run.policy,
+  keys: run.keys,
+  options: run.options,
+  line: lineOf(run.task, run.keys),
+  told: run.keys === null ? undefined : keysOf(run.keys),
+  permits: noPermits,
+  rates: noRates,
+  claims: undefined,
+  isGated: false,
   state: run.state,
   scheduledAt: run.scheduledAt,
   orderKey: run.orderKey,

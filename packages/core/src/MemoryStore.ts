@@ -51,7 +51,7 @@ const journal = (tables: MemoryTables, clock: Clock.Clock): Journal["Type"] =>
 
 const partitionStore = (tables: MemoryTables): PartitionStore["Type"] => ({
   takeOver: (name) => Effect.map(Clock.currentTimeMillis, (now) => tables.takeOver(name, now)),
-  readReady: (request) => Effect.sync(() => tables.readReady(request)),
+  readLines: (requests) => Effect.sync(() => tables.readLines(requests)),
   readTimers: (request) => Effect.sync(() => tables.readTimers(request)),
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),

@@ -3,7 +3,15 @@
  * before it.
  */
 import type { Committed, JournalBatch, RunFinish, StoredRun } from "./Journal.js"
-import { type Page, type PageRequest, partitionKey, type PartitionName, type Takeover } from "./PartitionStore.js"
+import {
+  type LinePageRequest,
+  type Page,
+  type PageRequest,
+  partitionKey,
+  type PartitionName,
+  type Takeover
+} from "./PartitionStore.js"
+import { isOrdered, lineOf } from "./RunKeys.js"
 import type { Run, RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { listBytesMax, listLimitMax, type RunFilter } from "./Runs.js"
@@ -67,7 +75,7 @@ export class MemoryTables {
       partitionId: partition.id,
       epoch: partition.epoch,
       now,
-      readyTasks: [...new Set(runs.filter((run) => run.state === "ready").map((run) => run.task))].sort(),
+      lines: [...new Set(runs.filter(isInLine).map(storedLine))].sort(),
       hasTimers: runs.some(isTimer),
       running: runs.filter((run) => run.state === "running")
     }
@@ -90,9 +98,11 @@ export class MemoryTables {
     return new Map(known.map(({ epoch, id }) => [id, epoch]))
   }
 
-  readReady(request: PageRequest & { readonly task: string }): Page {
-    const isOf = (run: StoredRun) => run.state === "ready" && run.task === request.task
-    return cut(request, this.runsOf(request.partitionId).filter(isOf), (run) => run.orderKey)
+  readLines(requests: ReadonlyArray<LinePageRequest>): ReadonlyArray<Page> {
+    return requests.map((request) => {
+      const isOf = (run: StoredRun) => isInLine(run) && storedLine(run) === request.line
+      return cut(request, this.runsOf(request.partitionId).filter(isOf), (run) => run.orderKey)
+    })
   }
 
   readTimers(request: PageRequest): Page {
@@ -131,7 +141,10 @@ export class MemoryTables {
   }
 }
 
-const isTimer = (run: StoredRun): boolean => run.state === "scheduled" || run.state === "retrying"
+const storedLine = (run: StoredRun): string => lineOf(run.task, run.keys)
+const waitsForTime = (run: StoredRun): boolean => run.state === "scheduled" || run.state === "retrying"
+const isInLine = (run: StoredRun): boolean => run.state === "ready" || (waitsForTime(run) && isOrdered(storedLine(run)))
+const isTimer = (run: StoredRun): boolean => waitsForTime(run) && !isOrdered(storedLine(run))
 
 const cut = (request: PageRequest, runs: ReadonlyArray<StoredRun>, keyOf: (run: StoredRun) => number): Page => {
   const after = runs

@@ -16,9 +16,9 @@ export interface Takeover {
   readonly epoch: number
   /** The database clock, ms since 1970. */
   readonly now: number
-  /** Task names that have ready runs. */
-  readonly readyTasks: ReadonlyArray<string>
-  /** Whether runs wait for their time. */
+  /** The lines (`lineOf`) in which runs wait, in order of their text. */
+  readonly lines: ReadonlyArray<string>
+  /** Whether runs wait for their time outside of lines. */
   readonly hasTimers: boolean
   /** Every run recorded as running. */
   readonly running: ReadonlyArray<StoredRun>
@@ -31,6 +31,10 @@ export interface PageRequest {
   readonly afterSeq: number
   readonly limit: number
   readonly bytesMax: number
+}
+
+export interface LinePageRequest extends PageRequest {
+  readonly line: string
 }
 
 export interface Page {
@@ -48,9 +52,14 @@ export class PartitionStore extends Context.Tag("@orrery/core/PartitionStore")<P
    * commits under the old one that are under way, and reads what they left.
    */
   readonly takeOver: (name: PartitionName, owner: string) => Effect.Effect<Takeover, StoreUnavailable>
-  /** Runs of state `ready` of one task, by (orderKey, seq). */
-  readonly readReady: (page: PageRequest & { readonly task: string }) => Effect.Effect<Page, StoreUnavailable>
-  /** Runs of state `scheduled` or `retrying`, by (scheduledAt, seq), whether due or not. */
+  /**
+   * One page per request, of one partition each: runs of a line by (orderKey, seq). Those are `ready`; in an ordered line also
+   * `scheduled` or `retrying`.
+   */
+  readonly readLines: (
+    pages: ReadonlyArray<LinePageRequest>
+  ) => Effect.Effect<ReadonlyArray<Page>, StoreUnavailable>
+  /** Runs of state `scheduled` or `retrying` that are in no ordered line, by (scheduledAt, seq), whether due or not. */
   readonly readTimers: (page: PageRequest) => Effect.Effect<Page, StoreUnavailable>
   /** A run of this partition that is not final. */
   readonly findRun: (partitionId: number, id: RunId) => Effect.Effect<StoredRun | undefined, StoreUnavailable>

@@ -21,6 +21,8 @@ import {
   failureText,
   finishOf,
   fraction,
+  noPermits,
+  noRates,
   numbersPerEpoch,
   type Out,
   policyOf,
@@ -32,6 +34,9 @@ import * as RetryPolicy from "./RetryPolicy.js"
 import type { Outcome } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
+import { type Line, Lines, type Started } from "./Lines.js"
+import type { QueueSettings } from "./QueueSettings.js"
+import { isOrdered, lineOf } from "./RunKeys.js"
 import { type Seat, seatOf, Window, type WindowLimits } from "./Window.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
 
@@ -69,19 +74,23 @@ interface Deadline {
 export class QueueMachine {
   out: Out = { writes: [], assignments: [], cancels: [], loads: [], freed: [] }
   private readonly entries = new Map<RunId, Entry>()
-  private readonly ready = new Map<string, Window<Entry>>()
+  private readonly lines: Lines
   private readonly timers: Window<Entry>
   private readonly deadlines = new Window<{ readonly entry: Entry } & Deadline>({
     runsMax: Infinity,
     bytesMax: Infinity
   }, true)
   private readonly held = new Map<string, Held>()
+  /** Whether the lines found at the take-over have been asked for. */
+  private isBegun = false
   /** Per page being read: the runs that left memory since it was asked for. The page may still show them. */
   private readonly departed = new Map<Window<Entry>, Set<RunId>>()
   /** Ready runs that the store still has among the timers. */
   private dueCount = 0
   /** When more of them are read though the line is full; `Infinity` while it is not. */
   private heldBackUntil = Infinity
+  /** The latest time that came with a command. */
+  private now: number
   private numbers = 0
   private deadlineSeq = 0
 
@@ -89,18 +98,22 @@ export class QueueMachine {
     private readonly options: MachineOptions,
     taken: {
       readonly now: number
-      readonly readyTasks: ReadonlyArray<string>
+      readonly lines: ReadonlyArray<string>
       readonly hasTimers: boolean
       readonly running: ReadonlyArray<StoredRun>
       /** Running attempts that no worker has announced by then are lost. */
       readonly adoptUntil: number
     }
   ) {
+    this.now = taken.now
+    this.lines = new Lines({ ...options, takenOverAt: options.epoch === 1 ? undefined : taken.now })
     this.timers = new Window(options.window, !taken.hasTimers)
-    for (const task of taken.readyTasks) this.ready.set(task, new Window(options.window, false))
+    for (const line of taken.lines) this.lines.open(line, false)
     for (const run of taken.running) {
       const entry = entryOf(run)
       this.entries.set(entry.id, entry)
+      this.lines.claim(entry, false)
+      entry.permits = this.lines.adopt(entry, taken.now)
       this.hold(entry, run.worker ?? "")
       this.doubt(run.worker ?? "", taken.adoptUntil)
     }
@@ -117,13 +130,27 @@ export class QueueMachine {
     return this.numbers > numbersPerEpoch - 2 ** 24
   }
 
-  orderKeyOf(scheduledAt: number, priority: number): number {
-    return scheduledAt + priority * this.options.agingStepMs
+  /** Place in line. In an ordered one that is the order of arrival. */
+  orderKeyOf(
+    run: { readonly line: string; readonly scheduledAt: number; readonly priority: number; readonly seq: number }
+  ) {
+    return isOrdered(run.line) ? run.seq : run.scheduledAt + run.priority * this.options.agingStepMs
+  }
+
+  /** Whether runs of this line may be taken in: there are so many others. */
+  hasRoomFor(line: string): boolean {
+    return this.lines.hasRoomFor(line)
+  }
+
+  /** What holds for the queue from now on. */
+  configure(settings: QueueSettings, now: number): void {
+    this.now = now
+    this.lines.configure(settings, now)
   }
 
   get isIdle(): boolean {
     if (this.entries.size > 0 || !this.timers.complete || this.departed.size > 0) return false
-    for (const window of this.ready.values()) if (!window.complete) return false
+    for (const { window } of this.lines) if (!window.complete) return false
     return true
   }
 
@@ -150,14 +177,15 @@ export class QueueMachine {
     return this.entries.get(id)
   }
 
+  /** Whether runs of the task wait for a worker. */
   hasReady(task: string): boolean {
-    const window = this.ready.get(task)
-    return window !== undefined && (window.size > 0 || !window.complete)
+    const line = this.lines.get(task)
+    return this.lines.hasUp(task) || (line !== undefined && !line.window.complete)
   }
 
-  /** Whether a ready run is in memory whose task is among `tasks`. */
+  /** Whether a run is in memory that may start and whose task is among `tasks`. */
   hasReadyAmong(tasks: ReadonlySet<string>): boolean {
-    for (const [task, window] of this.ready) if (window.size > 0 && tasks.has(task)) return true
+    for (const task of this.lines.upTasks()) if (tasks.has(task)) return true
     return false
   }
 
@@ -167,13 +195,39 @@ export class QueueMachine {
     const entry = entryOf(run)
     this.entries.set(entry.id, entry)
     entry.place = "settling"
+    if (entry.told?.limits !== undefined && this.crowdsOut(entry)) return
     this.admit(entry)
+  }
+
+  /** Puts an end to what the run leaves no room for: true when that is itself. */
+  private crowdsOut(entry: Entry): boolean {
+    for (const other of this.lines.claim(entry, true)) {
+      if (other === entry) {
+        this.finish(
+          entry,
+          "cancelled",
+          null,
+          failureText("cancelled", "ConcurrencyFull", "its concurrency key was full")
+        )
+        return true
+      }
+      if (other.failure === null) {
+        other.failure = failureText(
+          "cancelled",
+          "ConcurrencyReplaced",
+          `run ${entry.id} with the same key took its place`
+        )
+      }
+      this.cancel(other.id, this.now)
+    }
+    return false
   }
 
   /** Beyond the edge of its window the store has it, and that is all: no entry is made of most of a backlog. */
   private wouldHold(run: StoredRun): boolean {
-    if (run.state !== "ready") return this.timers.accepts(run.scheduledAt, run.seq)
-    return this.ready.get(run.task)?.accepts(run.orderKey, run.seq) ?? true
+    const line = lineOf(run.task, run.keys)
+    if (run.state !== "ready" && !isOrdered(line)) return this.timers.accepts(run.scheduledAt, run.seq)
+    return this.lines.get(line)?.window.accepts(run.orderKey, run.seq) ?? true
   }
 
   /**
@@ -191,8 +245,19 @@ export class QueueMachine {
   committed(entry: Entry): void {
     const { sent } = entry
     entry.sent = undefined
-    if (sent === "finish") this.forget(entry)
-    else if (entry.place === "settling" && entry.unwritten === undefined) this.admit(entry)
+    if (sent === "finish") {
+      this.forget(entry)
+      this.letGo(entry)
+    } else if (entry.unwritten === undefined) {
+      if (entry.place === "settling") this.admit(entry)
+      else if (entry.isGated && entry.place === "running") this.assign(entry)
+    }
+  }
+
+  /** It is final: what it kept others from is free. */
+  private letGo(entry: Entry): void {
+    if (entry.claims !== undefined) this.lines.unclaim(entry, this.now)
+    if (isOrdered(entry.line)) this.lines.freed(entry, this.now)
   }
 
   /** Nothing of what was sent was written: it is in `out.writes` again. */
@@ -206,12 +271,15 @@ export class QueueMachine {
 
   private admit(entry: Entry): void {
     entry.inStoredLine = true
-    const inLine = entry.state === "ready" ? this.enterReady(entry) : this.enterTimers(entry)
+    const ordered = isOrdered(entry.line)
+    const inLine = entry.state === "ready" || ordered ? this.enterReady(entry) : this.enterTimers(entry)
     if (!inLine) this.forget(entry)
+    if (ordered) this.lines.freed(entry, this.now)
   }
 
   /** Moves what is due, notices what has run out, and asks for pages. */
   tick(now: number): void {
+    this.now = now
     for (;;) {
       const head = this.timers.peek()
       if (head === undefined || head.key > now) break
@@ -232,12 +300,20 @@ export class QueueMachine {
     for (const [worker, held] of this.held) {
       if (held.expiresAt <= now) this.giveUp(worker, held)
     }
+    this.lines.tick(now)
     if (!this.timers.needsLoad()) this.heldBackUntil = Infinity
-    else if (!this.isHeldBack(now)) this.load(undefined, this.timers)
-    for (const [task, window] of this.ready) {
-      if (window.needsLoad()) this.load(task, window)
-      else if (window.complete && window.size === 0) this.ready.delete(task)
+    else if (!this.isHeldBack(now)) this.load(undefined)
+    for (const line of this.lines.plain) this.shrunk(line, true)
+    if (!this.isBegun) {
+      this.isBegun = true
+      for (const line of this.lines) this.shrunk(line)
     }
+  }
+
+  /** Runs have left the line: it is filled up, or forgotten. */
+  private shrunk(line: Line, isIdle = line.isKeyed): void {
+    if (line.window.needsLoad()) this.load(line)
+    else if (line.window.size > 0 || !isIdle || !this.lines.closeIfEmpty(line)) this.lines.place(line, this.now)
   }
 
   /**
@@ -257,38 +333,34 @@ export class QueueMachine {
     const lines = Math.min(this.timers.peek()?.key ?? Infinity, this.deadlines.peek()?.key ?? Infinity)
     let at = Math.min(lines, this.heldBackUntil)
     for (const held of this.held.values()) at = Math.min(at, held.expiresAt)
-    return at
+    return Math.min(at, this.lines.nextTick(this.now))
   }
 
-  /** Gives ready runs, first in order first, to workers with a free slot. */
+  /** Gives runs that may start to workers with a free slot, in their order. */
   dispatch(now: number, pool: WorkerPool): void {
-    let blocked: Set<string> | undefined
-    for (;;) {
-      let first: Seat<Entry> | undefined
-      for (const [task, window] of this.ready) {
-        if (window.size === 0 || blocked?.has(task) === true) continue
-        const head = window.peek()
-        if (head === undefined) continue
-        if (first === undefined || head.key < first.key || (head.key === first.key && head.seq < first.seq)) {
-          first = head
-        }
-      }
-      if (first === undefined) return
-      const entry = first.item
+    this.now = now
+    this.lines.unblock()
+    while (this.lines.mayStart(now)) {
+      const line = this.lines.next(now)
+      if (line === undefined) return
+      const entry = line.window.peek()!.item
       const worker = pool.take(entry.task)
       if (worker === undefined) {
-        blocked ??= new Set()
-        blocked.add(entry.task)
+        this.lines.block(entry.task)
         continue
       }
-      const window = this.leaveReady(entry)
-      if (window.needsLoad()) this.load(entry.task, window)
-      this.start(entry, worker, now)
+      line.window.remove(entry.seat!)
+      if (!entry.inStoredLine) this.dueCount -= 1
+      const started = this.lines.started(line, entry, now)
+      if (line.window.needsLoad()) this.load(line)
+      else if (line.isKeyed && line.window.size === 0) this.lines.closeIfEmpty(line)
+      this.start(entry, worker, now, started)
     }
   }
 
   /** `undefined`: stale. Else the run whose end or next wait is now in `out.writes`. */
   outcome(ref: AttemptRef, outcome: Outcome, now: number): Entry | undefined {
+    this.now = now
     const entry = this.entries.get(ref.runId)
     if (entry === undefined || entry.place !== "running" || entry.lease !== ref.lease) return undefined
     this.release(entry)
@@ -357,6 +429,7 @@ export class QueueMachine {
       } else if (entry !== undefined && entry.place === "ready" && this.isUnrecorded(entry, ref)) {
         // Started under the owner before, which died before it could note it.
         this.leaveReady(entry)
+        entry.permits = this.lines.adopt(entry, this.now)
         entry.attempt = ref.attempt
         entry.lease = ref.lease
         entry.state = "running"
@@ -387,6 +460,7 @@ export class QueueMachine {
   /** `unknown`: not in memory, the store must be asked. */
   cancel(id: RunId, now: number): { readonly answer: "cancelled" | "requested"; readonly entry: Entry } | "unknown" {
     const entry = this.entries.get(id)
+    this.now = now
     if (entry === undefined) return "unknown"
     switch (entry.place) {
       case "running":
@@ -420,21 +494,23 @@ export class QueueMachine {
    * page, but are taken in by `admitNew` only: else one could come, run and be forgotten before that, and come again.
    */
   loaded(
-    task: string | undefined,
+    name: string | undefined,
     runs: ReadonlyArray<StoredRun>,
     complete: boolean,
     arrivals?: { readonly isArriving: (id: RunId, seq: number) => boolean }
   ): void {
-    const window = task === undefined ? this.timers : this.ready.get(task)!
+    const line = name === undefined ? undefined : this.lines.get(name)!
+    const window = line?.window ?? this.timers
     const departed = this.departed.get(window)!
     this.departed.delete(window)
-    const place = task === undefined ? "timer" : "ready"
-    const keyOf = (run: StoredRun) => (task === undefined ? run.scheduledAt : run.orderKey)
+    const place = line === undefined ? "timer" : "ready"
+    const keyOf = (run: StoredRun) => (line === undefined ? run.scheduledAt : run.orderKey)
     const page: Array<Seat<Entry>> = []
     for (const run of runs) {
       if (this.entries.has(run.id) || departed.has(run.id)) continue
       if (arrivals?.isArriving(run.id, run.seq) === true) continue
       const entry = entryOf(run)
+      if (entry.told?.limits !== undefined) this.lines.claim(entry, false)
       entry.place = place
       entry.inStoredLine = true
       entry.seat = seatOf(entry, keyOf(run), run.seq, entry.payload.length)
@@ -448,26 +524,33 @@ export class QueueMachine {
       complete
     )
     for (const seat of beyond) this.leaveLine(seat.item)
+    if (line !== undefined) this.filled(line)
   }
 
-  loadFailed(task: string | undefined): void {
-    const window = task === undefined ? this.timers : this.ready.get(task)!
+  loadFailed(name: string | undefined): void {
+    const line = name === undefined ? undefined : this.lines.get(name)!
+    const window = line?.window ?? this.timers
     this.departed.delete(window)
     for (const seat of window.failLoad()) this.leaveLine(seat.item)
+    if (line !== undefined) this.filled(line)
   }
 
-  private load(task: string | undefined, window: Window<Entry>): void {
+  private filled(line: Line): void {
+    this.lines.place(line, this.now)
+    this.shrunk(line)
+  }
+
+  private load(line: Line | undefined): void {
+    const window = line?.window ?? this.timers
     this.departed.set(window, new Set())
-    this.out.loads.push({ task, ...window.beginLoad() })
+    this.out.loads.push({ line: line?.name, ...window.beginLoad() })
   }
 
   private enterReady(entry: Entry): boolean {
-    let window = this.ready.get(entry.task)
-    if (window === undefined) {
-      window = new Window(this.options.window, true)
-      this.ready.set(entry.task, window)
-    }
-    return this.enter(window, entry, "ready", entry.orderKey)
+    const line = this.lines.open(entry.line, true)
+    if (!this.enter(line.window, entry, "ready", entry.orderKey)) return false
+    this.lines.place(line, this.now)
+    return true
   }
 
   private enterTimers(entry: Entry): boolean {
@@ -485,17 +568,23 @@ export class QueueMachine {
   }
 
   /** Its place among the ready runs is free. */
-  private leaveReady(entry: Entry): Window<Entry> {
-    const window = this.ready.get(entry.task)!
-    window.remove(entry.seat!)
+  private leaveReady(entry: Entry): void {
+    const line = this.lines.get(entry.line)!
+    line.window.remove(entry.seat!)
     if (!entry.inStoredLine) this.dueCount -= 1
-    return window
+    this.lines.place(line, this.now)
+    this.shrunk(line)
   }
 
   /** Out of memory; but a run the store has in another line is written to its own first. */
   private leaveLine(entry: Entry): void {
     entry.seat = undefined
-    if (entry.inStoredLine) return this.forget(entry)
+    if (entry.inStoredLine) {
+      this.forget(entry)
+      // It counts again when it is read again.
+      if (entry.claims !== undefined) this.lines.unclaim(entry, this.now)
+      return
+    }
     this.dueCount -= 1
     this.settle(entry)
   }
@@ -506,16 +595,26 @@ export class QueueMachine {
     this.write(entry)
   }
 
-  private start(entry: Entry, worker: string, now: number): void {
+  private start(entry: Entry, worker: string, now: number, { isGated, permits, rates }: Started): void {
     entry.attempt += 1
     entry.lease = this.nextNumber()
     entry.state = "running"
     entry.startedAt = now
     this.hold(entry, worker)
+    entry.permits = permits
+    entry.rates = rates
+    entry.isGated = isGated
     const timeoutMs = policyOf(entry).timeoutMs
     if (timeoutMs > 0) this.setDeadline(entry, "timeout", now + timeoutMs + timeoutGraceMs)
+    if (!isGated) this.assign(entry)
+    this.write(entry)
+  }
+
+  /** The worker may hear of it. */
+  private assign(entry: Entry): void {
+    this.settleRates(entry, true)
     this.out.assignments.push({
-      worker,
+      worker: entry.worker!,
       assignment: {
         partitionId: this.options.partitionId,
         runId: entry.id,
@@ -523,10 +622,9 @@ export class QueueMachine {
         payload: entry.payload,
         attempt: entry.attempt,
         lease: entry.lease,
-        timeoutMs
+        timeoutMs: policyOf(entry).timeoutMs
       }
     })
-    this.write(entry)
   }
 
   private hold(entry: Entry, worker: string): void {
@@ -542,6 +640,9 @@ export class QueueMachine {
   }
 
   private release(entry: Entry): void {
+    this.lines.ended(entry.permits, this.now)
+    entry.permits = noPermits
+    this.settleRates(entry, false)
     const worker = entry.worker!
     const held = this.held.get(worker)
     if (held !== undefined) {
@@ -549,6 +650,13 @@ export class QueueMachine {
       if (held.runs.size === 0) this.held.delete(worker)
     }
     this.out.freed.push(worker)
+  }
+
+  private settleRates(entry: Entry, isMade: boolean): void {
+    entry.isGated = false
+    if (entry.rates === noRates) return
+    this.lines.settled(entry.rates, isMade, this.now)
+    entry.rates = noRates
   }
 
   private giveUp(worker: string, held: Held): void {
@@ -576,7 +684,7 @@ export class QueueMachine {
     if (entry.cancelRequested) return this.finish(entry, "cancelled", null, failure)
     entry.state = "retrying"
     entry.scheduledAt = now + delay
-    entry.orderKey = this.orderKeyOf(entry.scheduledAt, entry.priority)
+    entry.orderKey = this.orderKeyOf(entry)
     this.clearLease(entry)
     this.settle(entry)
   }

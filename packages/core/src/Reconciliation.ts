@@ -2,7 +2,8 @@
  * Proves that no run in memory has been forgotten: each entry of a `QueueMachine` is in exactly one of the places from which
  * something brings it on, and the counts that the machine keeps are those of its places.
  *
- *   ready, timer       has its seat in the window of its line: it comes to the head
+ *   ready, timer       has its seat in the window of its line: it comes to the head; a line with runs is up, or waits for
+ *                      something that will be told it
  *   running            is held by a worker: an outcome, a deadline or the loss of the worker ends it
  *   settling, finishing  has a change that is unwritten or under way: the commit brings it on
  *
@@ -36,7 +37,7 @@ export const reconcile = (machine: QueueMachine, writing: Writing): Findings => 
   }
   // The machine keeps its parts to itself; only this file looks at them.
   const entries = machine["entries"]
-  const ready = machine["ready"]
+  const lines = machine["lines"]
   const timers = machine["timers"]
   const held = machine["held"]
   const waiting = new Set(writing.waiting)
@@ -57,7 +58,7 @@ export const reconcile = (machine: QueueMachine, writing: Writing): Findings => 
     expect(window.size === inside, () => `${line} counts ${window.size} runs, ${inside} have a seat`)
   }
   take(timers, "timer", "the line of timers")
-  for (const [task, window] of ready) take(window, "ready", `the line of ${task}`)
+  for (const { name, window } of lines) take(window, "ready", `the line ${name}`)
 
   let due = 0
   let running = 0
@@ -65,7 +66,7 @@ export const reconcile = (machine: QueueMachine, writing: Writing): Findings => 
     switch (entry.place) {
       case "ready":
       case "timer": {
-        const window = entry.place === "timer" ? timers : ready.get(entry.task)
+        const window = entry.place === "timer" ? timers : lines.get(entry.line)?.window
         const isSeated = entry.seat !== undefined && seats.get(entry.seat) === window
         expect(isSeated, () => `${entry.id} is ${entry.place} and has no seat`)
         if (entry.place === "ready" && !entry.inStoredLine) due += 1
@@ -109,7 +110,7 @@ export interface Edge {
 export interface Expected {
   readonly running: number
   readonly timers: Edge & { readonly count: number }
-  /** By task. A task that is not among them has no ready run in the store. */
+  /** By line. One that is not among them is empty in the store. */
   readonly ready: ReadonlyMap<string, Edge & { readonly count: number }>
 }
 
@@ -120,7 +121,7 @@ export interface Expected {
 export const expected = (machine: QueueMachine): Expected | undefined => {
   if (machine["departed"].size > 0) return undefined
   const ready = new Map<string, { key: number; seq: number; count: number }>()
-  for (const [task, window] of machine["ready"]) ready.set(task, { ...edgeOf(window), count: 0 })
+  for (const { name, window } of machine["lines"]) ready.set(name, { ...edgeOf(window), count: 0 })
   const timers = { ...edgeOf(machine["timers"]), count: 0 }
   let running = 0
   for (const entry of machine["entries"].values()) {
@@ -128,7 +129,7 @@ export const expected = (machine: QueueMachine): Expected | undefined => {
     if (entry.place === "running") running += 1
     // One that has become due is still among the timers of the store.
     else if (entry.place === "timer" || !entry.inStoredLine) timers.count += 1
-    else ready.get(entry.task)!.count += 1
+    else ready.get(entry.line)!.count += 1
   }
   return { running, timers, ready }
 }
@@ -139,7 +140,7 @@ const edgeOf = (window: Window<Entry>): Edge => ({ key: window["edgeKey"], seq: 
 export interface Tally {
   readonly running: number
   readonly timers: number
-  /** By task, of all tasks that have ready runs. */
+  /** By line, of all lines in which runs wait. */
   readonly ready: ReadonlyMap<string, number>
 }
 
@@ -154,7 +155,7 @@ export const missing = (wanted: Expected, found: Tally): Findings => {
   }
   compare("those running", wanted.running, found.running)
   compare("the line of timers", wanted.timers.count, found.timers)
-  for (const [task, { count }] of wanted.ready) compare(`the line of ${task}`, count, found.ready.get(task) ?? 0)
-  for (const [task, count] of found.ready) if (!wanted.ready.has(task)) compare(`the line of ${task}`, 0, count)
+  for (const [line, { count }] of wanted.ready) compare(`the line ${line}`, count, found.ready.get(line) ?? 0)
+  for (const [line, count] of found.ready) if (!wanted.ready.has(line)) compare(`the line ${line}`, 0, count)
   return { unaccounted, examples }
 }

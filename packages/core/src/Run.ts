@@ -6,7 +6,16 @@ import { RunState } from "./RunState.js"
 
 /** Why an attempt did not succeed, as kept with the run. */
 export const RunFailure = Schema.Struct({
-  kind: Schema.Literal("failure", "defect", "timeout", "crashed", "interrupted", "undecodable", "unencodable"),
+  kind: Schema.Literal(
+    "failure",
+    "defect",
+    "timeout",
+    "crashed",
+    "interrupted",
+    "undecodable",
+    "unencodable",
+    "cancelled"
+  ),
   /** Tag of the task's typed error, or name of the defect. */
   tag: Schema.String,
   message: Schema.String,

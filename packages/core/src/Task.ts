@@ -140,6 +140,8 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
       priority: terms.priority,
       when: terms.when,
       policy,
+      keys: null,
+      options: null,
       resend: false
     })
     const exit = ended(text)

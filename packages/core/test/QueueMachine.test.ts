@@ -10,10 +10,11 @@ import { QueueMachine } from "@orrery/core/QueueMachine"
 import { expected, missing, reconcile } from "@orrery/core/Reconciliation"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
+import { isOrdered, lineOf, type RunKeys } from "@orrery/core/RunKeys"
 import type { Assignment } from "@orrery/core/WorkerProtocol"
 import { Effect } from "effect"
 
-const histories = 400
+const histories = 300
 const stepsPerHistory = 250
 const workers = ["w1", "w2", "w3"]
 const tasks = ["a", "b"]
@@ -30,7 +31,27 @@ const makeRandom = (seed: number) => {
 
 const policy = JSON.stringify({ retry: RetryPolicy.fixed({ maxAttempts: 4, delay: 50, jitter: 0 }), timeoutMs: 0 })
 
+/** What some runs of a history are told. The limits of a key never change in it. */
+const keyed: ReadonlyArray<RunKeys> = [
+  { limits: [{ name: "k", key: "one", limit: 1 }] },
+  { limits: [{ name: "k", key: "two", limit: 2 }] },
+  { limits: [{ name: "k", key: "one", limit: 1 }, { name: "j", key: "x", limit: 2 }] },
+  { limits: [{ name: "j", key: "x", limit: 2 }], tenant: "t1" },
+  { tenant: "t2", weight: 3 },
+  { order: "o1" },
+  { order: "o2", limits: [{ name: "k", key: "two", limit: 2 }] },
+  { rates: [{ name: "r", key: "slow", limit: 3, perMs: 40 }] },
+  { rates: [{ name: "b", key: "slow", limit: 2, perMs: 30, algorithm: "bucket" }], tenant: "t1" }
+]
+const keysText = keyed.map((keys) => JSON.stringify(keys))
+
 class History {
+  /** When runs of a rate key were started, by its name and key. */
+  private readonly starts = new Map<string, Array<number>>()
+  /** Workers of the owner before that have not yet told the new one what they hold. */
+  private silent = new Set<string>()
+  private adoptUntil = 0
+  private readonly shareKeyed: number
   readonly stored = new Map<RunId, StoredRun>()
   readonly final = new Map<RunId, RunFinish>()
   readonly executing = new Map<RunId, { readonly worker: string; readonly assignment: Assignment }>()
@@ -51,6 +72,7 @@ class History {
 
   constructor(readonly seed: number) {
     this.random = makeRandom(seed)
+    this.shareKeyed = seed % 3 === 0 ? 0 : seed % 3 === 1 ? 0.5 : 0.95
     this.machine = this.takeOver()
   }
 
@@ -88,12 +110,19 @@ class History {
     else if (dice < 0.86) this.cancelOne()
     else if (dice < 0.9) this.loseWorker()
     else if (dice < 0.91) this.machine = this.takeOver()
-    else if (dice < 0.94) this.sendAgain()
+    else if (dice < 0.93) this.sendAgain()
+    else if (dice < 0.95) this.announceOne()
     else this.now += Math.floor(this.random() * 40)
     this.turn()
   }
 
   private turn() {
+    if (this.now >= this.adoptUntil) {
+      // They have interrupted what they hold, before the owner gives it to others.
+      for (const [id, { worker }] of this.executing) if (this.silent.has(worker)) this.executing.delete(id)
+      for (const worker of this.silent) this.free.set(worker, 3)
+      this.silent.clear()
+    }
     this.machine.tick(this.now)
     this.collect()
     this.machine.dispatch(this.now, {
@@ -119,11 +148,12 @@ class History {
     let running = 0
     for (const run of this.stored.values()) {
       if (run.state === "running") running += 1
-      else if (run.state !== "ready") timers += isUpTo(wanted.timers, run.scheduledAt, run.seq) ? 1 : 0
+      else if (!isInLine(run)) timers += isUpTo(wanted.timers, run.scheduledAt, run.seq) ? 1 : 0
       else {
-        const edge = wanted.ready.get(run.task)
+        const line = lineOf(run.task, run.keys)
+        const edge = wanted.ready.get(line)
         const counts = edge === undefined || isUpTo(edge, run.orderKey, run.seq)
-        ready.set(run.task, (ready.get(run.task) ?? 0) + (counts ? 1 : 0))
+        ready.set(line, (ready.get(line) ?? 0) + (counts ? 1 : 0))
       }
     }
     assert.deepStrictEqual(missing(wanted, { ready, timers, running }).examples, [], `seed ${this.seed}`)
@@ -135,18 +165,23 @@ class History {
       const priority = Math.floor(this.random() * 3)
       const scheduledAt = this.now + delay
       const id = unsafeMakeRunId(this.now)
+      const seq = this.machine.nextNumber()
+      const task = tasks[Math.floor(this.random() * tasks.length)]!
+      const keys = this.random() < this.shareKeyed ? keysText[Math.floor(this.random() * keysText.length)]! : null
       this.enqueued.add(id)
       this.inserts.push({
         id,
-        seq: this.machine.nextNumber(),
-        task: tasks[Math.floor(this.random() * tasks.length)]!,
+        seq,
+        task,
         priority,
         createdAt: this.now,
         payload: "{}",
         policy,
+        keys,
+        options: null,
         state: delay === 0 ? "ready" : "scheduled",
         scheduledAt,
-        orderKey: this.machine.orderKeyOf(scheduledAt, priority),
+        orderKey: this.machine.orderKeyOf({ line: lineOf(task, keys), scheduledAt, priority, seq }),
         attempt: 0,
         crashes: 0,
         lease: 0,
@@ -163,7 +198,21 @@ class History {
     const run = all[Math.floor(this.random() * all.length)]
     const isUnanswered = run !== undefined && [...this.inserts, ...this.sentInserts].some((each) => each.id === run.id)
     if (run === undefined || this.machine.knows(run.id) || isUnanswered) return
-    this.inserts.push({ ...run, seq: this.machine.nextNumber(), state: "ready", attempt: 0, lease: 0 })
+    const seq = this.machine.nextNumber()
+    const orderKey = run.keys !== null && isOrdered(lineOf(run.task, run.keys)) ? seq : run.orderKey
+    this.inserts.push({ ...run, seq, orderKey, state: "ready", attempt: 0, lease: 0 })
+  }
+
+  /** A worker comes back to the new owner and tells what it still runs. */
+  private announceOne() {
+    const [worker] = this.silent
+    if (worker === undefined) return
+    this.silent.delete(worker)
+    const held = [...this.executing.values()].filter((each) => each.worker === worker)
+    const { stale } = this.machine.announce(worker, held.map(({ assignment }) => ({ ...assignment, partitionId: 1 })))
+    for (const { runId } of stale) this.executing.delete(runId)
+    this.free.set(worker, 3 - held.length + stale.length)
+    this.collect()
   }
 
   private collect() {
@@ -171,8 +220,13 @@ class History {
     for (const entry of out.writes.splice(0)) {
       assert.isFalse(this.pending.has(entry.id), `seed ${this.seed}: in line to be written twice`)
       this.pending.set(entry.id, entry)
+      if (!entry.isGated) continue
+      this.checkOrder(this.stored.get(entry.id)!)
+      this.checkRates(this.stored.get(entry.id)!, "bucket")
     }
-    for (const worker of out.freed.splice(0)) this.free.set(worker, Math.min(3, this.free.get(worker)! + 1))
+    for (const worker of out.freed.splice(0)) {
+      if (!this.silent.has(worker)) this.free.set(worker, Math.min(3, this.free.get(worker)! + 1))
+    }
     for (const { assignment, worker } of out.assignments.splice(0)) this.started(worker, assignment)
     for (const { attempt, worker } of out.cancels.splice(0)) {
       const held = this.executing.get(attempt.runId)
@@ -190,14 +244,60 @@ class History {
     assert.isFalse(this.final.has(id), `seed ${this.seed}: assigned a final run`)
     assert.isFalse(this.executing.has(id), `seed ${this.seed}: two live attempts of ${id}`)
     assert.isAtMost(run.scheduledAt, this.now, `seed ${this.seed}: early`)
+    this.checkKeys(run, lineOf(run.task, run.keys))
+    // With limits it was decided before, and has waited for its mark to be durable.
+    const told = run.keys === null ? {} : JSON.parse(run.keys) as RunKeys
+    if (told.limits === undefined && told.rates === undefined && told.order === undefined) this.checkOrder(run)
+    this.executing.set(id, { worker, assignment })
+  }
+
+  private checkOrder(run: StoredRun) {
+    const { id } = run
+    const line = lineOf(run.task, run.keys)
     for (const other of this.stored.values()) {
-      const isAhead = other.task === assignment.task && other.state === "ready" && other.id !== id
+      const isAhead = lineOf(other.task, other.keys) === line && other.state === "ready" && other.id !== id
         && (other.orderKey < run.orderKey || (other.orderKey === run.orderKey && other.seq < run.seq))
       if (!isAhead || this.executing.has(other.id) || this.pending.has(other.id)) continue
       if (this.sent?.some((entry) => entry.id === other.id) === true || this.sentInserts.includes(other)) continue
       assert.fail(`seed ${this.seed}: ${id} was started before ${other.id}`)
     }
-    this.executing.set(id, { worker, assignment })
+  }
+
+  /** No limit is exceeded by this start, and no other run of its ordering key is before it or under way. */
+  private checkKeys(run: StoredRun, line: string) {
+    const told = run.keys === null ? {} : JSON.parse(run.keys) as RunKeys
+    const running = [...this.executing.keys()].flatMap((id) => this.stored.get(id) ?? [])
+    for (const { key, limit, name } of told.limits ?? []) {
+      const others = running.filter((other) => other.keys?.includes(`"name":"${name}","key":"${key}"`) === true)
+      assert.isBelow(others.length, limit, `seed ${this.seed}: ${name}|${key} is over its limit`)
+    }
+    if (isOrdered(line)) {
+      const before = [...this.stored.values()].find((other) =>
+        other.id !== run.id && lineOf(other.task, other.keys) === line
+        && (other.seq < run.seq || this.executing.has(other.id)) && !this.sentInserts.includes(other)
+      )
+      assert.isUndefined(before, `seed ${this.seed}: ${run.id} overtakes ${before?.id} of its ordering key`)
+    }
+    this.checkRates(run, "window")
+  }
+
+  /** A window counts when workers are told, a bucket when it is decided. */
+  private checkRates(run: StoredRun, kind: "window" | "bucket") {
+    const told = run.keys === null ? {} : JSON.parse(run.keys) as RunKeys
+    for (const { algorithm = "window", key, limit, name, perMs } of told.rates ?? []) {
+      if (algorithm !== kind) continue
+      const starts = this.starts.get(`${name}|${key}`) ?? []
+      this.starts.set(`${name}|${key}`, starts)
+      starts.push(this.now)
+      // A bucket may give all it holds at once, and what has come in since.
+      const most = algorithm === "bucket" ? 2 * limit : limit
+      const within = starts.filter((at) => at > this.now - perMs)
+      assert.isAtMost(
+        within.length,
+        most,
+        `seed ${this.seed}: ${within.length} starts of ${name}|${key} in ${perMs} ms`
+      )
+    }
   }
 
   private endOne() {
@@ -237,6 +337,7 @@ class History {
   private loseWorker() {
     const worker = workers[Math.floor(this.random() * workers.length)]!
     for (const [id, held] of this.executing) if (held.worker === worker) this.executing.delete(id)
+    this.silent.delete(worker)
     this.machine.doubt(worker, this.now)
     this.machine.tick(this.now)
     this.collect()
@@ -281,13 +382,13 @@ class History {
   }
 
   private snapshot(load: Load) {
-    const isTimer = load.task === undefined
+    const isTimer = load.line === undefined
     const keyOf = (run: StoredRun) => isTimer ? run.scheduledAt : run.orderKey
     const rows = [...this.stored.values()]
       .filter((run) =>
         isTimer
-          ? run.state === "scheduled" || run.state === "retrying"
-          : run.state === "ready" && run.task === load.task
+          ? waitsForTime(run)
+          : isInLine(run) && lineOf(run.task, run.keys) === load.line
       )
       .filter((run) => keyOf(run) > load.afterKey || (keyOf(run) === load.afterKey && run.seq > load.afterSeq))
       .sort((a, b) => keyOf(a) - keyOf(b) || a.seq - b.seq)
@@ -301,13 +402,13 @@ class History {
   private readOne() {
     const read = this.reads.shift()
     if (read === undefined) return
-    if (this.random() < 0.1) this.machine.loadFailed(read.load.task)
-    else this.machine.loaded(read.load.task, read.rows, read.complete, this.arrivals)
+    if (this.random() < 0.1) this.machine.loadFailed(read.load.line)
+    else this.machine.loaded(read.load.line, read.rows, read.complete, this.arrivals)
   }
 
   private readAll() {
     for (const read of this.reads.splice(0)) {
-      this.machine.loaded(read.load.task, read.rows, read.complete, this.arrivals)
+      this.machine.loaded(read.load.line, read.rows, read.complete, this.arrivals)
     }
   }
 
@@ -318,21 +419,33 @@ class History {
     this.sentInserts = []
     this.pending = new Map()
     this.reads = []
-    this.executing.clear()
-    this.free = new Map(workers.map((worker) => [worker, 3]))
+    // Half of the time the workers live on: what they run under limits is known to the new owner by the store alone.
+    const areAlive = this.random() < 0.5
+    this.silent = new Set(areAlive ? workers : [])
+    this.adoptUntil = this.now + 30
+    for (const id of this.executing.keys()) {
+      if (!areAlive || (this.stored.get(id)?.keys ?? null) === null || this.stored.get(id)?.state !== "running") {
+        this.executing.delete(id)
+      }
+    }
+    this.free = new Map(workers.map((worker) => [worker, areAlive ? 0 : 3]))
     const all = [...this.stored.values()]
     return new QueueMachine(
       { partitionId: 1, epoch: this.epoch++, agingStepMs: 30, maxCrashes: 3, window: { runsMax: 3, bytesMax: 1e6 } },
       {
         now: this.now,
-        readyTasks: [...new Set(all.filter((run) => run.state === "ready").map((run) => run.task))],
-        hasTimers: all.some((run) => run.state === "scheduled" || run.state === "retrying"),
+        lines: [...new Set(all.filter(isInLine).map((run) => lineOf(run.task, run.keys)))],
+        hasTimers: all.some(waitsForTime),
         running: all.filter((run) => run.state === "running"),
         adoptUntil: this.now + 30
       }
     )
   }
 }
+
+const isWaiting = (run: StoredRun) => run.state === "scheduled" || run.state === "retrying"
+const isInLine = (run: StoredRun) => run.state === "ready" || (isWaiting(run) && isOrdered(lineOf(run.task, run.keys)))
+const waitsForTime = (run: StoredRun) => isWaiting(run) && !isInLine(run)
 
 const replayed = Number(process.env["SEED"] ?? Number.NaN)
 
@@ -354,7 +467,7 @@ describe("QueueMachine", () => {
   const machineOf = (running: ReadonlyArray<StoredRun> = []) =>
     new QueueMachine(
       { partitionId: 7, epoch: 3, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax: 100, bytesMax: 1e6 } },
-      { now: 0, readyTasks: [], hasTimers: false, running, adoptUntil: 2_000 }
+      { now: 0, lines: [], hasTimers: false, running, adoptUntil: 2_000 }
     )
   const stored = (machine: QueueMachine, change: Partial<StoredRun> = {}): StoredRun => ({
     id: unsafeMakeRunId(1),
@@ -364,6 +477,8 @@ describe("QueueMachine", () => {
     createdAt: 0,
     payload: "{}",
     policy,
+    keys: null,
+    options: null,
     state: "ready",
     scheduledAt: 0,
     orderKey: 5_000,
@@ -447,14 +562,14 @@ describe("QueueMachine", () => {
   const dueBacklog = (tasks: ReadonlyArray<string>) => {
     const machine = new QueueMachine(
       { partitionId: 7, epoch: 3, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax: 100, bytesMax: 1e6 } },
-      { now: 0, readyTasks: [], hasTimers: true, running: [], adoptUntil: 0 }
+      { now: 0, lines: [], hasTimers: true, running: [], adoptUntil: 0 }
     )
     const rows = tasks.map((task) => stored(machine, { task, state: "scheduled", scheduledAt: 1_000, orderKey: 6_000 }))
     const read = (): number => {
       const loads = machine.out.loads.splice(0)
       for (const load of loads) {
-        const rest = load.task === undefined ? rows.filter((row) => row.seq > load.afterSeq) : []
-        machine.loaded(load.task, rest.slice(0, load.limit), rest.length <= load.limit)
+        const rest = load.line === undefined ? rows.filter((row) => row.seq > load.afterSeq) : []
+        machine.loaded(load.line, rest.slice(0, load.limit), rest.length <= load.limit)
       }
       return loads.length
     }
@@ -536,7 +651,7 @@ describe("QueueMachine", () => {
   it("takes a new run in once, though a page shows it before its commit is answered", () => {
     const machine = new QueueMachine(
       { partitionId: 7, epoch: 3, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax: 10, bytesMax: 1e6 } },
-      { now: 0, readyTasks: ["a"], hasTimers: false, running: [], adoptUntil: 0 }
+      { now: 0, lines: ["a"], hasTimers: false, running: [], adoptUntil: 0 }
     )
     const run = stored(machine)
     machine.tick(0)

@@ -10,7 +10,7 @@ const nothing = { waiting: [], sent: [] }
 const makeMachine = () => {
   const machine = new QueueMachine(
     { partitionId: 1, epoch: 1, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax: 10, bytesMax: 1e6 } },
-    { now: 0, readyTasks: [], hasTimers: false, running: [], adoptUntil: 0 }
+    { now: 0, lines: [], hasTimers: false, running: [], adoptUntil: 0 }
   )
   const add = (scheduledAt = 0): Entry => {
     const id = unsafeMakeRunId(1_700_000_000_000)
@@ -22,6 +22,8 @@ const makeMachine = () => {
       createdAt: 0,
       payload: "1",
       policy: "",
+      keys: null,
+      options: null,
       state: scheduledAt === 0 ? "ready" : "scheduled",
       scheduledAt,
       orderKey: scheduledAt,
@@ -69,7 +71,7 @@ describe("reconcile", () => {
   it("finds a run that has lost its seat, its worker, its writer, or a count that is wrong", () => {
     const seat = makeMachine()
     const waiting = seat.add()
-    seat.machine["ready"].get("t")!.remove(waiting.seat!)
+    seat.machine["lines"].get("t")!.window.remove(waiting.seat!)
     assert.include(reconcile(seat.machine, nothing).examples.join(), `${waiting.id} is ready and has no seat`)
 
     const worker = makeMachine()
@@ -112,7 +114,7 @@ describe("missing", () => {
     const other = missing(wanted, { running: 0, timers: 1, ready: new Map([["t", 1], ["forgotten", 2]]) })
     assert.deepStrictEqual(other, {
       unaccounted: 2,
-      examples: ["the store has 2 runs of the line of forgotten, memory 0"]
+      examples: ["the store has 2 runs of the line forgotten, memory 0"]
     })
   })
 

@@ -12,9 +12,10 @@ import { StoreUnavailable } from "@orrery/core/Errors"
 import { Effect, Layer, Option, Schedule } from "effect"
 import { unavailable } from "./internal/pgErrors.js"
 import runs from "./migrations/0001_runs.js"
+import runKeys from "./migrations/0002_run_keys.js"
 
 /** In order. Released ones are never edited. */
-const migrations = { "0001_runs": runs }
+const migrations = { "0001_runs": runs, "0002_run_keys": runKeys }
 
 /** In the schema `orrery`, like everything else. */
 export const table = "orrery_migrations"

@@ -4,6 +4,7 @@
  */
 import type { StoreUnavailable } from "@orrery/core/Errors"
 import {
+  type LinePageRequest,
   type Page,
   type PageRequest,
   type PartitionName,
@@ -13,13 +14,9 @@ import {
 import { Effect, Layer } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
-import { codes } from "./internal/states.js"
+import { isInLine, isRunning, isTimer, line, linesOfPartition } from "./internal/places.js"
 import { storedColumns, storedOf, type StoredRow } from "./internal/storedRows.js"
 import { PgPools } from "./PgPools.js"
-
-const isReady = `state = ${codes.ready}`
-const isTimer = `state in (${codes.scheduled}, ${codes.retrying})`
-const isRunning = `state = ${codes.running}`
 
 interface Statement {
   readonly name: string
@@ -41,18 +38,11 @@ const readRunning: Statement = {
   text: `select ${storedColumns} from orrery.runs where partition_id = $1 and ${isRunning}`
 }
 
-/** The tasks by a skip scan: one probe per task, whatever the number of runs. */
-const readLines: Statement = {
+const readWaiting: Statement = {
   name: "orrery_lines",
-  text: `with recursive tasks as (
-      (select task from orrery.runs where partition_id = $1 and ${isReady} order by task limit 1)
-      union all
-      select (
-        select r.task from orrery.runs r where r.partition_id = $1 and r.${isReady} and r.task > t.task order by r.task limit 1
-      ) from tasks t where t.task is not null
-    )
-    select coalesce((select array_agg(task) from tasks where task is not null), '{}') as "readyTasks",
-      exists (select from orrery.runs where partition_id = $1 and ${isTimer}) as "hasTimers",
+  text: `with recursive ${linesOfPartition}
+    select coalesce((select array_agg(line) from lines where line is not null), '{}') as "lines",
+      exists (select from orrery.runs where partition_id = $1 and ${isTimer()}) as "hasTimers",
       (extract(epoch from clock_timestamp()) * 1000)::float8 as now`
 }
 
@@ -60,28 +50,44 @@ const readLines: Statement = {
  * The head of a line, cut where its payloads pass the bound; its first row comes in any case. `more` tells whether any
  * follows. `octet_length` does not fetch a payload that is stored apart, so rows that are cut off cost little.
  */
-const page = (name: string, where: string, order: string): Statement => ({
-  name,
-  text: `select ${storedColumns}, more is true as more from (
+const page = (where: string, order: string, limit: string, bytesMax: string): string =>
+  `select ${storedColumns}, more is true as more from (
       select *, lead(true) over line as more, octet_length(payload) as bytes,
         sum(octet_length(payload)) over (line rows unbounded preceding) as total
       from orrery.runs where partition_id = $1 and ${where}
-      window line as (order by ${order}) order by ${order} limit $4
+      window line as (order by ${order}) order by ${order} limit ${limit}
     ) head
-    where total <= $5 or total = bytes
+    where total <= ${bytesMax} or total = bytes
     order by ${order}`
-})
 
-const readyPage = page(
-  "orrery_ready_page",
-  `${isReady} and (order_key, seq) > ($2::float8, $3::bigint) and task = $6`,
-  "order_key, seq"
-)
-const timersPage = page(
-  "orrery_timers_page",
-  `${isTimer} and (scheduled_at, seq) > ($2::float8, $3::bigint)`,
-  "scheduled_at, seq"
-)
+const linePage: Statement = {
+  name: "orrery_line_page",
+  text: page(
+    `${isInLine()} and ${line()} = $6 and (order_key, seq) > ($2::float8, $3::bigint)`,
+    "order_key, seq",
+    "$4",
+    "$5"
+  )
+}
+/** The heads of many lines in one round trip: each is short, the way to the database is not. */
+const linePages: Statement = {
+  name: "orrery_line_pages",
+  text: `select q.at::integer, r.* from unnest($2::text[], $3::float8[], $4::bigint[], $5::integer[], $6::integer[])
+      with ordinality q(line, after_key, after_seq, runs_max, bytes_max, at)
+    cross join lateral (${
+    page(
+      `${isInLine()} and ${line()} = q.line and (order_key, seq) > (q.after_key, q.after_seq)`,
+      "order_key, seq",
+      "q.runs_max",
+      "q.bytes_max"
+    )
+  }) r
+    order by q.at, r."orderKey", r.seq`
+}
+const timersPage: Statement = {
+  name: "orrery_timers_page",
+  text: page(`${isTimer()} and (scheduled_at, seq) > ($2::float8, $3::bigint)`, "scheduled_at, seq", "$4", "$5")
+}
 
 const findStored: Statement = {
   name: "orrery_find_stored",
@@ -92,8 +98,8 @@ const findStored: Statement = {
 const listPartitions: Statement = {
   name: "orrery_with_work",
   text: `select namespace, queue, partition from orrery.partitions p
-    where (select 1 from orrery.runs r where r.partition_id = p.id and r.${isReady} limit 1) is not null
-      or (select 1 from orrery.runs r where r.partition_id = p.id and r.${isTimer} limit 1) is not null
+    where (select 1 from orrery.runs r where r.partition_id = p.id and ${isInLine("r.")} limit 1) is not null
+      or (select 1 from orrery.runs r where r.partition_id = p.id and ${isTimer("r.")} limit 1) is not null
       or (select 1 from orrery.runs r where r.partition_id = p.id and r.${isRunning} limit 1) is not null`
 }
 
@@ -150,13 +156,31 @@ export const make = Effect.gen(function*() {
     const { epoch, id } = taken!
     // Later statements: their snapshots hold everything the old owner has committed.
     const running = yield* query<StoredRow>("takeOver", readRunning, [id])
-    const [lines] = yield* query<Pick<Takeover, "hasTimers" | "now" | "readyTasks">>("takeOver", readLines, [id])
+    const [lines] = yield* query<Pick<Takeover, "hasTimers" | "now" | "lines">>("takeOver", readWaiting, [id])
     return { partitionId: id, epoch, running: running.map(storedOf), ...lines! }
   })
 
+  const readLines = (requests: ReadonlyArray<LinePageRequest>) => {
+    const [first] = requests
+    if (first === undefined) return Effect.succeed([])
+    if (requests.length === 1) return Effect.map(readPage("readLines", linePage, first, [first.line]), (only) => [only])
+    return query<PageRow & { readonly at: number }>("readLines", linePages, [
+      first.partitionId,
+      requests.map((each) => each.line),
+      requests.map((each) => each.afterKey),
+      requests.map((each) => seqAfter(each.afterSeq)),
+      requests.map((each) => each.limit),
+      requests.map((each) => each.bytesMax)
+    ]).pipe(Effect.map((rows) => {
+      const pages = requests.map((): Array<PageRow> => [])
+      for (const row of rows) pages[row.at - 1]!.push(row)
+      return pages.map(pageOf)
+    }))
+  }
+
   return PartitionStore.of({
     takeOver,
-    readReady: (request) => readPage("readReady", readyPage, request, [request.task]),
+    readLines,
     readTimers: (request) => readPage("readTimers", timersPage, request, []),
     findRun: (partitionId, id) =>
       query<StoredRow>("findRun", findStored, [id, partitionId]).pipe(

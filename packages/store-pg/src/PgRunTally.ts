@@ -2,39 +2,31 @@
 import { RunTally } from "@orrery/core/RunTally"
 import { Effect, Layer } from "effect"
 import { unavailable } from "./internal/pgErrors.js"
-import { codes } from "./internal/states.js"
+import { isInLine, isRunning, isTimer, line, linesOfPartition } from "./internal/places.js"
 import { PgPools } from "./PgPools.js"
 
-const isReady = `state = ${codes.ready}`
-
-const text = `with recursive tasks as (
-    (select task from orrery.runs where partition_id = $1 and ${isReady} order by task limit 1)
-    union all
-    select (
-      select r.task from orrery.runs r where r.partition_id = $1 and r.${isReady} and r.task > t.task order by r.task limit 1
-    ) from tasks t where t.task is not null
-  ),
-  line as (
-    select t.task, coalesce(e.key, 'Infinity') as key, coalesce(e.seq, ${Number.MAX_SAFE_INTEGER}) as seq,
+const text = `with recursive ${linesOfPartition},
+  asked as (
+    select l.line, coalesce(e.key, 'Infinity') as key, coalesce(e.seq, ${Number.MAX_SAFE_INTEGER}) as seq,
       coalesce(e.wanted, 0) + 1 as most
-    from tasks t left join unnest($2::text[], $3::float8[], $4::bigint[], $5::bigint[]) e(task, key, seq, wanted)
-      on e.task = t.task
-    where t.task is not null
+    from lines l left join unnest($2::text[], $3::float8[], $4::bigint[], $5::bigint[]) e(line, key, seq, wanted)
+      on e.line = l.line
+    where l.line is not null
   )
   select
     (select count(*)::integer from (
-      select from orrery.runs where partition_id = $1 and state = ${codes.running} limit $6
+      select from orrery.runs where partition_id = $1 and ${isRunning} limit $6
     ) r) as running,
     (select count(*)::integer from (
-      select from orrery.runs where partition_id = $1 and state in (${codes.scheduled}, ${codes.retrying})
+      select from orrery.runs where partition_id = $1 and ${isTimer()}
         and (scheduled_at, seq) <= ($7::float8, $8::bigint) limit $9
     ) t) as timers,
-    coalesce((select json_object_agg(l.task, (
+    coalesce((select json_object_agg(l.line, (
       select count(*) from (
-        select from orrery.runs r where r.partition_id = $1 and r.${isReady} and r.task = l.task
+        select from orrery.runs r where r.partition_id = $1 and ${isInLine("r.")} and ${line("r.")} = l.line
           and (r.order_key, r.seq) <= (l.key, l.seq) order by r.order_key, r.seq limit l.most
       ) c
-    )) from line l), '{}') as ready`
+    )) from asked l), '{}') as ready`
 
 interface Row {
   readonly running: number
@@ -54,7 +46,7 @@ export const make = Effect.gen(function*() {
           const lines = [...ready]
           const values = [
             partitionId,
-            lines.map(([task]) => task),
+            lines.map(([name]) => name),
             lines.map(([, { key }]) => key),
             lines.map(([, { seq }]) => seqOf(seq)),
             lines.map(([, { count }]) => count),

@@ -22,7 +22,7 @@ describe("PgMigrations", () => {
 
       const client = yield* TestStore.ownClient.pipe(Effect.provideService(TestStore.TestDatabase, { url }))
       const applied = yield* TestStore.query(client, "select migration_id, name from orrery.orrery_migrations")
-      assert.deepStrictEqual(applied, [{ migration_id: 1, name: "runs" }])
+      assert.deepStrictEqual(applied, [{ migration_id: 1, name: "runs" }, { migration_id: 2, name: "run_keys" }])
     }))
 
   it.scopedLive("has the state names of the code in SQL", () =>

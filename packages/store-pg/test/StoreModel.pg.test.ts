@@ -54,7 +54,7 @@ const play = Effect.fnUntraced(
     for (const { changes, partition, stale, takeOver, twice } of steps) {
       if (takeOver) {
         const taken = yield* store.takeOver(names[partition]!, "model")
-        answers.push([[...taken.readyTasks].sort(), taken.hasTimers, sorted(taken.running), taken.epoch])
+        answers.push([[...taken.lines].sort(), taken.hasTimers, sorted(taken.running), taken.epoch])
         owners[partition] = taken
       }
       const owner = owners[partition]!
@@ -81,8 +81,8 @@ const play = Effect.fnUntraced(
     }
     for (const { partitionId } of owners) {
       const all = { partitionId, afterKey: -Infinity, afterSeq: -Infinity, limit: 100, bytesMax: 1e9 }
-      answers.push(yield* store.readReady({ ...all, task: "a" }), yield* store.readReady({ ...all, task: "b" }))
-      answers.push(yield* store.readTimers(all), yield* store.readReady({ ...all, task: "a", limit: 2 }))
+      answers.push(yield* store.readLines([{ ...all, line: "a" }]), yield* store.readLines([{ ...all, line: "b" }]))
+      answers.push(yield* store.readTimers(all), yield* store.readLines([{ ...all, line: "a", limit: 2 }]))
       answers.push(yield* Effect.forEach(ids, ({ id }) => store.findRun(partitionId, id)))
     }
     const withoutEnd = <A extends { readonly finishedAt: number | null }>(run: A | undefined) =>

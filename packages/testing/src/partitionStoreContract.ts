@@ -1,6 +1,6 @@
 import { assert, layer } from "@effect/vitest"
 import { Journal, type StoredRun } from "@orrery/core/Journal"
-import { PartitionStore } from "@orrery/core/PartitionStore"
+import { type LinePageRequest, PartitionStore } from "@orrery/core/PartitionStore"
 import { Effect, type Layer } from "effect"
 import { batchOf, finishOf, newRunId, samplePartition, sampleRun, takePartition } from "./storeSamples.js"
 
@@ -19,6 +19,17 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
         const stored = yield* Effect.all(runs.map((fields, at) => sampleRun({ seq: at + 1, ...fields })))
         yield* journal.commit(batchOf(owner, { inserts: stored }))
         return stored
+      })
+    /** Asked for alone and together with others, which must be the same. */
+    const readLine = (request: LinePageRequest) =>
+      Effect.gen(function*() {
+        const { readLines } = yield* PartitionStore
+        const [alone] = yield* readLines([request])
+        const none = { ...request, line: "nothing waits here" }
+        const [empty, among, again] = yield* readLines([none, request, request])
+        assert.deepStrictEqual(empty, { runs: [], complete: true })
+        assert.deepStrictEqual([among, again], [alone, alone])
+        return alone!
       })
     const idsOf = (runs: ReadonlyArray<StoredRun>) => runs.map((run) => run.id)
 
@@ -63,15 +74,14 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
 
         const taken = yield* takePartition(partition)
 
-        assert.deepStrictEqual([empty.readyTasks, empty.hasTimers, empty.running], [[], false, []])
-        assert.deepStrictEqual([...taken.readyTasks].sort(), ["a", "b"])
+        assert.deepStrictEqual([empty.lines, empty.hasTimers, empty.running], [[], false, []])
+        assert.deepStrictEqual([...taken.lines].sort(), ["a", "b"])
         assert.isTrue(taken.hasTimers)
         assert.deepStrictEqual(taken.running, [runs[4]!])
       }))
 
     it.effect("reads the ready runs of a task page by page, in order", () =>
       Effect.gen(function*() {
-        const store = yield* PartitionStore
         const owner = yield* takePartition()
         const [third, first, second, , , fourth] = yield* insert(owner, [
           { orderKey: 20, seq: 5 },
@@ -81,25 +91,51 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
           { orderKey: 1, state: "retrying" },
           { orderKey: 20.25, seq: 1 }
         ])
-        const request = { partitionId: owner.partitionId, task: "mail.send", limit: 2, bytesMax }
+        const request = { partitionId: owner.partitionId, line: "mail.send", limit: 2, bytesMax }
 
-        const head = yield* store.readReady({ ...request, ...from })
-        const tail = yield* store.readReady({ ...request, afterKey: 20, afterSeq: 4 })
-        const rest = yield* store.readReady({ ...request, afterKey: 20.25, afterSeq: 1 })
+        const head = yield* readLine({ ...request, ...from })
+        const tail = yield* readLine({ ...request, afterKey: 20, afterSeq: 4 })
+        const rest = yield* readLine({ ...request, afterKey: 20.25, afterSeq: 1 })
 
         assert.deepStrictEqual(head, { runs: [first!, second!], complete: false })
         assert.deepStrictEqual(idsOf(tail.runs), idsOf([third!, fourth!]))
         assert.deepStrictEqual(rest, { runs: [], complete: true })
       }))
 
+    it.effect("keeps runs with keys in lines of their own, and those of an ordering key whether due or not", () =>
+      Effect.gen(function*() {
+        const partition = samplePartition()
+        const owner = yield* takePartition(partition)
+        const keys = `{"tenant":"acme"}`
+        const ordered = { keys: `{"order":"a/b c"}`, line: ">a/b c" }
+        const [plain, own, first, , second] = yield* insert(owner, [
+          {},
+          { keys, options: `{"deadlineMs":5}` },
+          { keys: ordered.keys, task: "other", orderKey: 1, state: "retrying", scheduledAt: 9e12 },
+          { keys, state: "scheduled", scheduledAt: 9e12 },
+          { keys: ordered.keys, orderKey: 2 }
+        ])
+        const request = { partitionId: owner.partitionId, limit: 10, bytesMax, ...from }
+
+        const taken = yield* takePartition(partition)
+        const pages = yield* Effect.forEach(
+          ["mail.send", `mail.send|${keys}`, ordered.line],
+          (line) => readLine({ ...request, line })
+        )
+        const timers = yield* Effect.flatMap(PartitionStore, (store) => store.readTimers(request))
+
+        assert.deepStrictEqual([...taken.lines].sort(), [ordered.line, "mail.send", `mail.send|${keys}`].sort())
+        assert.deepStrictEqual(pages.map(({ runs }) => runs), [[plain!], [own!], [first!, second!]])
+        assert.deepStrictEqual([taken.hasTimers, timers.runs.length], [true, 1])
+      }))
+
     it.effect("knows a page to be the last when it holds all that follow", () =>
       Effect.gen(function*() {
-        const store = yield* PartitionStore
         const owner = yield* takePartition()
         yield* insert(owner, [{}, {}, {}])
-        const request = { partitionId: owner.partitionId, task: "mail.send", bytesMax, ...from }
+        const request = { partitionId: owner.partitionId, line: "mail.send", bytesMax, ...from }
 
-        const page = yield* store.readReady({ ...request, limit: 4 })
+        const page = yield* readLine({ ...request, limit: 4 })
 
         assert.deepStrictEqual([page.runs.length, page.complete], [3, true])
       }))
@@ -130,15 +166,14 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
 
     it.effect("bounds a page by the bytes of its payloads, but gives one run at least", () =>
       Effect.gen(function*() {
-        const store = yield* PartitionStore
         const owner = yield* takePartition()
         const payload = `"${"x".repeat(10_000)}"`
         const runs = yield* insert(owner, [{ payload }, { payload }, { payload }])
-        const request = { partitionId: owner.partitionId, task: "mail.send", limit: 10, ...from }
+        const request = { partitionId: owner.partitionId, line: "mail.send", limit: 10, ...from }
 
-        const two = yield* store.readReady({ ...request, bytesMax: 25_000 })
-        const one = yield* store.readReady({ ...request, bytesMax: 1 })
-        const last = yield* store.readReady({ ...request, bytesMax: 1, afterKey: runs[1]!.orderKey, afterSeq: 2 })
+        const two = yield* readLine({ ...request, bytesMax: 25_000 })
+        const one = yield* readLine({ ...request, bytesMax: 1 })
+        const last = yield* readLine({ ...request, bytesMax: 1, afterKey: runs[1]!.orderKey, afterSeq: 2 })
 
         assert.deepStrictEqual([idsOf(two.runs), two.complete], [idsOf(runs.slice(0, 2)), false])
         assert.deepStrictEqual([idsOf(one.runs), one.complete], [idsOf(runs.slice(0, 1)), false])

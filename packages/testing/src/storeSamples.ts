@@ -17,6 +17,8 @@ export const sampleRun = (fields: Partial<StoredRun> = {}): Effect.Effect<Stored
     createdAt: 1_700_000_000_000,
     payload: `{"to":"a@example.org"}`,
     policy: `{"retry":null}`,
+    keys: null,
+    options: null,
     state: "ready",
     scheduledAt: 1_700_000_000_000,
     orderKey: 1_700_000_000_000,

@@ -14,6 +14,7 @@
  * Measured (docs/decisions/0007): 17 us a row careful, 14 us fresh.
  */
 import type { JournalBatch, RunFinish, RunUpdate } from "@orrery/core/Journal"
+import { lineOf } from "@orrery/core/RunKeys"
 import { numberArray, type NumberType, plainArray, textArray } from "./pgArrays.js"
 import { policyCode } from "./policyCodes.js"
 import { codes } from "./states.js"
@@ -58,6 +59,14 @@ const fresh: Columns<Insert> = [
   ["order_key", "float8", ({ run }) => run.orderKey]
 ]
 
+/** What a run is told beyond that. */
+const told: Columns<Insert> = [
+  ["line", "text", ({ run }) => run.keys === null ? null : lineOf(run.task, run.keys)],
+  ["keys", "text", ({ run }) => run.keys],
+  ["options", "text", ({ run }) => run.options]
+]
+const fuller: Columns<Insert> = [...fresh, ...told]
+
 const progress: Columns<Omit<RunUpdate, "id">> = [
   ["attempt", "integer", (run) => run.attempt],
   ["crashes", "integer", (run) => run.crashes],
@@ -68,7 +77,7 @@ const progress: Columns<Omit<RunUpdate, "id">> = [
 ]
 
 const careful: Columns<Insert> = [
-  ...fresh,
+  ...fuller,
   ...progress.map(([name, type, of]) => [name, type, ({ run }: Insert, batch: JournalBatch) => of(run, batch)] as const)
 ]
 
@@ -98,7 +107,19 @@ const finished: Columns<RunFinish> = [
 ]
 
 /** What history takes over from the run as it was. */
-const kept = ["id", "partition_id", "seq", "task", "priority", "created_at", "payload", "policy", "scheduled_at"]
+const kept = [
+  "id",
+  "partition_id",
+  "seq",
+  "task",
+  "priority",
+  "created_at",
+  "payload",
+  "policy",
+  "keys",
+  "options",
+  "scheduled_at"
+]
 
 const list = <A>(columns: Columns<A>, prefix = "") => columns.map(([name]) => prefix + name).join(", ")
 
@@ -117,8 +138,8 @@ const isNotFinal = (id: string) =>
   `(select true from orrery.run_history h where h.id = ${id} and ${endedByNow} limit 1) is null`
 
 /** What there is to do, by bits. */
-const bits = { fresh: 1, updates: 2, finishes: 4, careful: 8, discards: 16 }
-const shapes = 32
+const bits = { fresh: 1, updates: 2, finishes: 4, careful: 8, discards: 16, told: 32 }
+const shapes = 64
 
 const build = (shape: number): string => {
   let places = 2
@@ -129,7 +150,8 @@ const build = (shape: number): string => {
     for share of p
   )`]
   if ((shape & bits.fresh) > 0) {
-    const rows = given(fresh)
+    const columns = (shape & bits.told) > 0 ? fuller : fresh
+    const rows = given(columns)
     // Ids grow with time, so a batch is a narrow range of them: nearly always nothing in it has ended yet.
     const range = `h.id between $${++places}::uuid and $${++places}::uuid`
     parts.push(
@@ -137,8 +159,8 @@ const build = (shape: number): string => {
         select from orrery.run_history h where ${range} and ${endedByNow}
       ) as holds_some)`,
       `made as (
-        insert into orrery.runs (${list(fresh)})
-        select ${list(fresh, "i.")} from unnest(${rows}) i(${list(fresh)})
+        insert into orrery.runs (${list(columns)})
+        select ${list(columns, "i.")} from unnest(${rows}) i(${list(columns)})
         where ${isOpen("i.partition_id")} and (not (select holds_some from past) or ${isNotFinal("i.id")})
         returning 1
       )`
@@ -202,6 +224,8 @@ const isFresh = ({ resend, run }: Insert): boolean =>
   !resend && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null && run.failure === null
   && run.startedAt === null
 
+const isTold = ({ run }: Insert): boolean => run.keys !== null || run.options !== null
+
 /** Batches of one partition must be of one epoch, and at most one of them may change runs. `mayExist`: some of the new runs may be there already. */
 export const commitStatement = (batches: ReadonlyArray<JournalBatch>, mayExist = false): Statement => {
   const values: Array<string | Buffer> = [
@@ -218,8 +242,10 @@ export const commitStatement = (batches: ReadonlyArray<JournalBatch>, mayExist =
   let shape = 0
   if (batches.some((batch) => batch.inserts.length > 0)) {
     const areFresh = !mayExist && batches.every((batch) => batch.inserts.every(isFresh))
+    const areTold = areFresh && batches.some((batch) => batch.inserts.some(isTold))
     shape |= areFresh ? bits.fresh : bits.careful
-    add(areFresh ? fresh : careful, (batch) => batch.inserts)
+    if (areTold) shape |= bits.told
+    add(areTold ? fuller : areFresh ? fresh : careful, (batch) => batch.inserts)
     if (areFresh) values.push(...rangeOf(batches))
   }
   if (batches.some((batch) => batch.updates.length > 0)) {

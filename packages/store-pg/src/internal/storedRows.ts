@@ -3,7 +3,7 @@ import type { StoredRun } from "@orrery/core/Journal"
 import { policyText } from "./policyCodes.js"
 import { names } from "./states.js"
 
-export const storedColumns = `id, seq, task, priority, created_at as "createdAt", payload, policy, state,
+export const storedColumns = `id, seq, task, priority, created_at as "createdAt", payload, policy, keys, options, state,
   scheduled_at as "scheduledAt", order_key as "orderKey", attempt, crashes, lease, worker, failure,
   started_at as "startedAt"`
 
@@ -18,6 +18,8 @@ export const storedOf = (row: StoredRow): StoredRun => ({
   createdAt: row.createdAt,
   payload: row.payload,
   policy: policyText(row.policy),
+  keys: row.keys,
+  options: row.options,
   state: names[row.state] as StoredRun["state"],
   scheduledAt: row.scheduledAt,
   orderKey: row.orderKey,

@@ -49,6 +49,8 @@ export class SimClient {
         priority: run.priority,
         when: isInstant ? { _tag: "at", ms: databaseTime + run.delayMs } : { _tag: "delay", ms: run.delayMs },
         policy: run.policy,
+        keys: null,
+        options: null,
         resend: false
       }
       const dueAt = isInstant ? databaseTime + run.delayMs : 0

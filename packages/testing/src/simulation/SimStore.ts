@@ -77,7 +77,7 @@ export class SimStore {
           const hasTimers = this.mutation === "dropTimers" ? false : taken.hasTimers
           return { ...taken, now: this.shownNow(taken.now), running, hasTimers }
         }),
-      readReady: (page) => ask("readReady", () => this.tables.readReady(page)),
+      readLines: (pages) => ask("readLines", () => this.tables.readLines(pages)),
       readTimers: (page) => ask("readTimers", () => this.tables.readTimers(page)),
       findRun: (partitionId, id) => ask("findRun", () => this.tables.findRun(partitionId, id)),
       epochs: (partitionIds) => ask("epochs", () => this.tables.epochs(partitionIds)),

@@ -1,0 +1,579 @@
+/**
+ * The ready runs of a partition and whose turn it is.
+ *
+ * They wait in lines (`lineOf`): one per task and set of keys, one per ordering key. Lines whose first run may start are *up*,
+ * kept by task, so that a task no worker can take now costs one look; within a task by tenant, and tenants take turns
+ * (stride scheduling: who has had least for its weight is next); within a tenant by (orderKey, seq) of their first runs. The
+ * other lines wait: at a gate, for the time of their first run, or until the run before has ended.
+ *
+ * Bounds: `linesMax` lines with keys; `windowsOf` says how many runs of each are in memory.
+ */
+import type { Entry } from "./Entry.js"
+import { type Gate, Permit, Rate } from "./Gates.js"
+import { Heap } from "./Heap.js"
+import type { QueueSettings } from "./QueueSettings.js"
+import { isOrdered, type RunKeys } from "./RunKeys.js"
+import { Window, type WindowLimits } from "./Window.js"
+
+/** Lines with keys in one partition, above which `hasRoomFor` refuses runs with yet other keys. */
+export const linesMax = 20_000
+/** Of one such line in memory: between these, as many as come to the runs of one window in sum. */
+const keyedRuns = { min: 4, max: 64 }
+/** Forgotten keys are looked for after this many have been met. */
+const sweepEvery = 1_024
+
+const noGates: ReadonlyArray<Gate> = []
+
+/** Who takes turns with others. */
+class Tenant {
+  weight = 1
+  /** Grows by 1 / weight with each start. */
+  pass = 0
+  readonly turns = new Map<string, Turn>()
+  /** Of all its lines, up or not. */
+  lines = 0
+  constructor(readonly key: string) {}
+}
+
+/** The lines of one tenant and task that are up. */
+class Turn {
+  at = -1
+  readonly lines = new Heap<Line>(isAhead)
+  constructor(readonly tenant: Tenant) {}
+}
+
+/** What is up of one task. */
+class TaskTurns {
+  readonly turns = new Heap<Turn>(isBefore)
+  isBlocked = false
+}
+
+const isAhead = (a: Line, b: Line): boolean => a.rank !== b.rank ? a.rank < b.rank : a.seq < b.seq
+
+const isBefore = (a: Turn, b: Turn): boolean =>
+  a.tenant.pass !== b.tenant.pass ? a.tenant.pass < b.tenant.pass : isAhead(a.lines.peek()!, b.lines.peek()!)
+
+export class Line {
+  /** Place in the heap it is in. */
+  at = -1
+  readonly isOrdered: boolean
+  /** Of the first run, as of when it was placed. */
+  task = ""
+  rank = 0
+  seq = 0
+  tenant: Tenant | undefined
+  gates: ReadonlyArray<Gate> = noGates
+  /** For which these gates were found. */
+  keysText: string | null | undefined
+  turn: Turn | undefined
+  parkedAt: Gate | undefined
+  /** Pass of the tenant at that moment. */
+  parkedPass = 0
+  /** When the first run's time comes, where it waits for that. */
+  wakesAt = Infinity
+  isAsleep = false
+  isPaused = false
+  /** Of an ordered line: the run that must end before the next may start. */
+  busy: Entry | undefined
+
+  constructor(readonly name: string, readonly isKeyed: boolean, readonly window: Window<Entry>) {
+    this.isOrdered = isOrdered(name)
+  }
+}
+
+export interface LinesOptions {
+  readonly agingStepMs: number
+  readonly window: WindowLimits
+  /** `undefined`: nobody owned the partition before. */
+  readonly takenOverAt: number | undefined
+}
+
+/** Room at a rate that a start has taken. */
+export interface Taken {
+  readonly rate: Rate
+  readonly cost: number
+}
+
+/** What a start needs to know. */
+export interface Started {
+  readonly permits: ReadonlyArray<Permit>
+  readonly rates: ReadonlyArray<Taken>
+  /** The mark that it has started must be durable before a worker hears of it: only so are limits exact after a crash. */
+  readonly isGated: boolean
+}
+const plainStart: Started = { permits: [], rates: [], isGated: false }
+
+export class Lines {
+  private readonly byName = new Map<string, Line>()
+  /** Those without keys: as many as there are tasks. */
+  readonly plain = new Set<Line>()
+  private readonly up = new Map<string, TaskTurns>()
+  private readonly tenants = new Map<string, Tenant>()
+  private readonly gates = new Map<string, Gate>()
+  private readonly asleep = new Heap<Line>((a, b) => a.wakesAt < b.wakesAt)
+  /** Rates at which lines wait. */
+  private readonly rates = new Heap<Rate & { opens?: number }>((a, b) => a.opens! < b.opens!)
+  private readonly keyed: { runsMax: number; bytesMax: number }
+  private keyedCount = 0
+  private met = 0
+  /** Pass of the tenant that had the last turn: one that comes back starts from here. */
+  private virtualTime = 0
+  private settings: QueueSettings = {}
+  private queueRate: Rate | undefined
+  /** Attempts out of the whole partition. */
+  running = 0
+
+  constructor(private readonly options: LinesOptions) {
+    this.keyed = { runsMax: keyedRuns.max, bytesMax: options.window.bytesMax }
+  }
+
+  [Symbol.iterator](): Iterator<Line> {
+    return this.byName.values()
+  }
+
+  get(name: string): Line | undefined {
+    return this.byName.get(name)
+  }
+
+  /** Whether a run with these keys would not be one line too many. */
+  hasRoomFor(name: string): boolean {
+    return this.keyedCount < linesMax || this.byName.has(name)
+  }
+
+  /** The line of this name. `complete`: if it is new, nothing of it is stored. */
+  open(name: string, complete: boolean): Line {
+    let line = this.byName.get(name)
+    if (line !== undefined) return line
+    const isKeyed = /[|>]/.test(name)
+    line = new Line(name, isKeyed, new Window<Entry>(isKeyed ? this.keyed : this.options.window, complete))
+    this.byName.set(name, line)
+    if (isKeyed) this.count(1)
+    else this.plain.add(line)
+    return line
+  }
+
+  /** Nothing of it is left, here or in the store. */
+  closeIfEmpty(line: Line): boolean {
+    if (!line.window.complete || line.window.size > 0 || line.window.loading || line.busy !== undefined) return false
+    this.pull(line)
+    this.bind(line, undefined, noGates)
+    this.byName.delete(line.name)
+    if (line.isKeyed) this.count(-1)
+    else this.plain.delete(line)
+    return true
+  }
+
+  private count(change: number): void {
+    this.keyedCount += change
+    const share = Math.floor(this.options.window.runsMax / Math.max(1, this.keyedCount))
+    this.keyed.runsMax = Math.min(keyedRuns.max, Math.max(keyedRuns.min, share))
+    this.keyed.bytesMax = Math.max(65_536, Math.floor(this.options.window.bytesMax / Math.max(1, this.keyedCount)))
+  }
+
+  /** The first run of the line may be another one, or something it waits for has changed: puts it where it belongs. */
+  place(line: Line, now: number): void {
+    const head = line.window.peek()
+    const entry = head?.item
+    // The usual case: it is up and stays so.
+    if (entry !== undefined && line.turn !== undefined && line.keysText === entry.keys && line.task === entry.task) {
+      const rank = this.rankOf(line, entry)
+      if (line.seq === head!.seq && line.rank === rank) return
+      line.rank = rank
+      line.seq = head!.seq
+      if (line.gates === noGates && !line.isOrdered && !line.isPaused) {
+        line.turn.lines.update(line)
+        this.up.get(line.task)!.turns.update(line.turn)
+        return
+      }
+    }
+    const wasUp = line.turn !== undefined
+    const before = { gates: line.gates, task: line.task }
+    this.pull(line)
+    if (entry !== undefined) {
+      if (line.keysText !== entry.keys) this.meet(line, entry)
+      line.task = entry.task
+      line.rank = this.rankOf(line, entry)
+      line.seq = head!.seq
+      this.put(line, entry, now)
+    }
+    if (wasUp && (line.turn === undefined || line.task !== before.task)) this.wakeOthers(before.gates, before.task, now)
+  }
+
+  /** Starts of the whole partition are possible. */
+  mayStart(now: number): boolean {
+    const { concurrency, isPaused } = this.settings
+    if (isPaused === true || (concurrency !== undefined && this.running >= concurrency)) return false
+    return this.queueRate === undefined || this.queueRate.room(now) > 0
+  }
+
+  /** All tasks are looked at again. */
+  unblock(): void {
+    for (const task of this.up.values()) task.isBlocked = false
+  }
+
+  /** No worker has a free slot for it now. */
+  block(task: string): void {
+    this.up.get(task)!.isBlocked = true
+  }
+
+  /** The line whose first run is next, among tasks that are not blocked. */
+  next(now: number): Line | undefined {
+    for (;;) {
+      let best: Turn | undefined
+      for (const { isBlocked, turns } of this.up.values()) {
+        if (isBlocked) continue
+        const turn = turns.peek()!
+        if (best === undefined || isBefore(turn, best)) best = turn
+      }
+      const line = best?.lines.peek()
+      if (line === undefined || line.gates === noGates) return line
+      // Others may have taken what was there when it came up.
+      const closed = this.closedGate(line, now)
+      if (closed === undefined) return line
+      this.pull(line)
+      this.park(line, closed, now)
+      this.wakeOthers(line.gates, line.task, now)
+    }
+  }
+
+  /** The first run of the line starts and has left its window. */
+  started(line: Line, entry: Entry, now: number): Started {
+    const { tenant } = line
+    if (tenant !== undefined) {
+      this.virtualTime = tenant.pass
+      tenant.pass += 1 / tenant.weight
+      for (const [task, turn] of tenant.turns) this.up.get(task)!.turns.update(turn)
+    }
+    if (line.isOrdered) line.busy = entry
+    if (line.gates === noGates && this.queueRate === undefined) {
+      this.running += 1
+      this.place(line, now)
+      return line.isOrdered || this.settings.concurrency !== undefined ? { ...plainStart, isGated: true } : plainStart
+    }
+    const permits: Array<Permit> = []
+    const rates: Array<Taken> = []
+    const take = (rate: Rate) => rates.push({ rate, cost: rate.take(now) })
+    if (this.queueRate !== undefined) take(this.queueRate)
+    for (const gate of line.gates) {
+      if (gate instanceof Permit) permits.push(gate)
+      else if (gate instanceof Rate) take(gate)
+    }
+    this.hold(permits)
+    // It has used up its room: whether it is up again is looked at anew.
+    this.pull(line)
+    this.place(line, now)
+    return { permits, rates, isGated: true }
+  }
+
+  /** The worker is told of the start now; or it will not be. */
+  settled(taken: ReadonlyArray<Taken>, isMade: boolean, now: number): void {
+    for (const { cost, rate } of taken) {
+      if (isMade) rate.made(cost, now)
+      else rate.giveBack(cost)
+      if (rate.waiting.size > 0) this.wake(rate, now)
+    }
+  }
+
+  /** An attempt that is out already. */
+  adopt(entry: Entry, now: number): ReadonlyArray<Permit> {
+    const line = this.open(entry.line, true)
+    if (line.isOrdered) line.busy = entry
+    const permits = this.gatesOf(entry, now).filter((gate) => gate instanceof Permit)
+    this.hold(permits)
+    return permits
+  }
+
+  private hold(permits: ReadonlyArray<Permit>): void {
+    this.running += 1
+    for (const permit of permits) permit.running += 1
+  }
+
+  /** The attempt is over. */
+  ended(permits: ReadonlyArray<Permit>, now: number): void {
+    this.running -= 1
+    for (const permit of permits) {
+      permit.running -= 1
+      this.wake(permit, now)
+      this.forgetIfIdle(permit, now)
+    }
+  }
+
+  /**
+   * A run that would rather not wait at a full key: those it puts an end to, itself among them if it is the one to go.
+   * From now on it counts as one of the key's until `unclaim`.
+   */
+  claim(entry: Entry, isNew: boolean): ReadonlyArray<Entry> {
+    const ended: Array<Entry> = []
+    for (const key of entry.told?.limits ?? []) {
+      if (key.onFull === undefined || key.onFull === "wait") continue
+      const permit = this.gate(`${key.name}|${key.key}`, (id) => new Permit(id))
+      permit.declare(key, entry.seq)
+      const isFull = permit.claims.size >= permit.effective
+      if (isNew && isFull && key.onFull === "cancelNewest") return [entry]
+      if (isNew && isFull) {
+        for (const oldest of permit.claims) {
+          if (permit.claims.size - ended.length < permit.effective) break
+          ended.push(oldest)
+        }
+      }
+      permit.claims.add(entry)
+      entry.claims = entry.claims === undefined ? [permit] : [...entry.claims, permit]
+    }
+    return ended
+  }
+
+  unclaim(entry: Entry, now: number): void {
+    for (const permit of entry.claims ?? []) {
+      permit.claims.delete(entry)
+      this.forgetIfIdle(permit, now)
+    }
+    entry.claims = undefined
+  }
+
+  /** The run that an ordered line has waited for is no more, or back in line. */
+  freed(entry: Entry, now: number): void {
+    const line = this.byName.get(entry.line)
+    if (line === undefined || line.busy !== entry) return
+    line.busy = undefined
+    if (!this.closeIfEmpty(line)) this.place(line, now)
+  }
+
+  /** Lines whose time has come. */
+  tick(now: number): void {
+    for (let line = this.asleep.peek(); line !== undefined && line.wakesAt <= now; line = this.asleep.peek()) {
+      this.place(line, now)
+    }
+    for (let rate = this.rates.peek(); rate !== undefined && rate.opens! <= now; rate = this.rates.peek()) {
+      this.rates.remove(rate)
+      this.wake(rate, now)
+    }
+  }
+
+  nextTick(now: number): number {
+    const at = Math.min(this.asleep.peek()?.wakesAt ?? Infinity, this.rates.peek()?.opens ?? Infinity)
+    return this.queueRate === undefined || this.up.size === 0 ? at : Math.min(at, this.opensAt(this.queueRate, now))
+  }
+
+  private opensAt(rate: Rate, now: number): number {
+    const at = rate.opensAt(now)
+    return at <= now ? Infinity : at
+  }
+
+  hasUp(task: string): boolean {
+    return this.up.has(task)
+  }
+
+  /** Tasks of runs that may start. */
+  upTasks(): Iterable<string> {
+    return this.up.keys()
+  }
+
+  configure(settings: QueueSettings, now: number): void {
+    const { rate } = settings
+    if (rate === undefined) this.queueRate = undefined
+    else {
+      this.queueRate ??= new Rate("queue", this.options.takenOverAt, now)
+      this.queueRate.declare({ name: "queue", key: "queue", ...rate }, 0)
+    }
+    this.settings = settings
+    for (const gate of this.gates.values()) this.override(gate)
+    for (const line of this.byName.values()) {
+      this.pull(line)
+      line.keysText = undefined
+      this.place(line, now)
+    }
+    for (const gate of [...this.gates.values()]) this.forgetIfIdle(gate, now)
+  }
+
+  private override(gate: Gate): void {
+    if (gate instanceof Permit) gate.override = this.settings.limits?.[gate.id.slice(0, gate.id.indexOf("|"))]
+  }
+
+  private put(line: Line, entry: Entry, now: number): void {
+    if (line.busy !== undefined) return
+    if (line.isOrdered && entry.state !== "ready" && entry.scheduledAt > now) {
+      line.wakesAt = entry.scheduledAt
+      line.isAsleep = true
+      return this.asleep.push(line)
+    }
+    if (this.isPausedFor(entry)) {
+      line.isPaused = true
+      return
+    }
+    const closed = line.gates === noGates ? undefined : this.closedGate(line, now)
+    if (closed !== undefined) return this.park(line, closed, now)
+    this.raise(line)
+  }
+
+  private raise(line: Line): void {
+    const tenant = line.tenant!
+    let task = this.up.get(line.task)
+    if (task === undefined) {
+      task = new TaskTurns()
+      this.up.set(line.task, task)
+    }
+    let turn = tenant.turns.get(line.task)
+    line.turn = turn
+    if (turn !== undefined) {
+      turn.lines.push(line)
+      task.turns.update(turn)
+    } else {
+      if (tenant.turns.size === 0) tenant.pass = Math.max(tenant.pass, this.virtualTime)
+      turn = new Turn(tenant)
+      line.turn = turn
+      turn.lines.push(line)
+      tenant.turns.set(line.task, turn)
+      task.turns.push(turn)
+    }
+  }
+
+  /** Out of wherever it waits, without a word to others. */
+  private pull(line: Line): void {
+    const { turn } = line
+    line.isPaused = false
+    if (turn !== undefined) {
+      line.turn = undefined
+      const task = this.up.get(line.task)!
+      turn.lines.remove(line)
+      if (turn.lines.size > 0) task.turns.update(turn)
+      else {
+        task.turns.remove(turn)
+        turn.tenant.turns.delete(line.task)
+        if (task.turns.size === 0) this.up.delete(line.task)
+      }
+    } else if (line.parkedAt !== undefined) line.parkedAt.unpark(line)
+    else if (line.isAsleep) {
+      this.asleep.remove(line)
+      line.isAsleep = false
+    }
+  }
+
+  private park(line: Line, gate: Gate, now: number): void {
+    line.parkedPass = line.tenant!.pass
+    gate.park(line)
+    if (gate instanceof Rate) this.setAlarm(gate, now)
+  }
+
+  private setAlarm(rate: Rate & { opens?: number }, now: number): void {
+    rate.opens = rate.opensAt(now)
+    if (rate.at >= 0) this.rates.update(rate)
+    else this.rates.push(rate)
+  }
+
+  private closedGate(line: Line, now: number): Gate | undefined {
+    for (const gate of line.gates) if (gate.room(now) <= 0) return gate
+    return undefined
+  }
+
+  /** Lets as many lines of each task come up as there is room for. */
+  private wake(gate: Gate, now: number): void {
+    for (const [task, heap] of gate.waiting) {
+      // What is up already may be all that there is room for; then these are looked at once more, and wait again.
+      for (let room = gate.room(now); room > 0 && heap.size > 0; room--) {
+        const line = heap.peek()!
+        gate.unpark(line)
+        const closed = this.closedGate(line, now)
+        if (closed === undefined) this.raise(line)
+        else {
+          this.park(line, closed, now)
+          room += 1
+        }
+      }
+      if (heap.size === 0) gate.waiting.delete(task)
+    }
+    if (gate instanceof Rate && gate.waiting.size > 0) this.setAlarm(gate, now)
+  }
+
+  private wakeOthers(gates: ReadonlyArray<Gate>, task: string, now: number): void {
+    for (const gate of gates) if (gate.waiting.has(task) && gate.room(now) > 0) this.wake(gate, now)
+  }
+
+  /** Finds the tenant and gates of the line's first run. */
+  private meet(line: Line, entry: Entry): void {
+    line.keysText = entry.keys
+    const keys = entry.told
+    const tenant = this.tenantOf(keys?.tenant ?? "", keys?.weight ?? 1)
+    this.bind(line, tenant, keys === undefined ? noGates : this.gatesOf(entry, entry.createdAt))
+  }
+
+  private bind(line: Line, tenant: Tenant | undefined, gates: ReadonlyArray<Gate>): void {
+    if (tenant !== undefined) tenant.lines += 1
+    if (line.tenant !== undefined) line.tenant.lines -= 1
+    line.tenant = tenant
+    for (const gate of gates) gate.lines += 1
+    const before = line.gates
+    line.gates = gates.length === 0 ? noGates : gates
+    for (const gate of before) {
+      gate.lines -= 1
+      this.forgetIfIdle(gate, -Infinity)
+    }
+  }
+
+  private tenantOf(key: string, weight: number): Tenant {
+    let tenant = this.tenants.get(key)
+    if (tenant === undefined) {
+      this.sweep()
+      tenant = new Tenant(key)
+      this.tenants.set(key, tenant)
+    }
+    tenant.weight = weight
+    return tenant
+  }
+
+  private gatesOf(entry: Entry, now: number): ReadonlyArray<Gate> {
+    const keys: RunKeys | undefined = entry.told
+    if (keys?.limits === undefined && keys?.rates === undefined) return noGates
+    const gates: Array<Gate> = []
+    for (const key of keys.limits ?? []) {
+      const permit = this.gate(`${key.name}|${key.key}`, (id) => new Permit(id))
+      permit.declare(key, entry.seq)
+      gates.push(permit)
+    }
+    for (const key of keys.rates ?? []) {
+      const rate = this.gate(`${key.name}|${key.key}|rate`, (id) => new Rate(id, this.options.takenOverAt, now))
+      rate.declare(key, entry.seq)
+      gates.push(rate)
+    }
+    return gates
+  }
+
+  private gate<G extends Gate>(id: string, make: (id: string) => G): G {
+    const known = this.gates.get(id)
+    if (known !== undefined) return known as G
+    this.sweep()
+    const gate = make(id)
+    this.gates.set(id, gate)
+    this.override(gate)
+    return gate
+  }
+
+  private forgetIfIdle(gate: Gate, now: number): void {
+    if (gate.waiting.size === 0 && gate.isIdle(now)) {
+      this.gates.delete(gate.id)
+      if (gate instanceof Rate && gate.at >= 0) this.rates.remove(gate)
+    }
+  }
+
+  /** Rates are idle some time after their last start, tenants when the others have caught up: nobody tells. */
+  private sweep(): void {
+    this.met += 1
+    if (this.met % sweepEvery !== 0) return
+    for (const [key, tenant] of this.tenants) {
+      if (tenant.lines === 0 && tenant.pass <= this.virtualTime) this.tenants.delete(key)
+    }
+  }
+
+  /** An ordered line is kept by arrival; beside other lines its first run counts like any. */
+  private rankOf(line: Line, entry: Entry): number {
+    return line.isOrdered ? entry.scheduledAt + entry.priority * this.options.agingStepMs : entry.orderKey
+  }
+
+  private isPausedFor(entry: Entry): boolean {
+    const { pausedKeys } = this.settings
+    if (pausedKeys === undefined || entry.told === undefined) return false
+    const { limits, order, tenant } = entry.told
+    return (order !== undefined && pausedKeys.has(`order|${order}`))
+      || (tenant !== undefined && pausedKeys.has(`tenant|${tenant}`))
+      || (limits?.some(({ key, name }) => pausedKeys.has(`${name}|${key}`)) ?? false)
+  }
+}
