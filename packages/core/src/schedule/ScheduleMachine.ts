@@ -229,7 +229,8 @@ const problemOf = (state: ScheduleState, fires: NextFire, command: Command): Inv
   }
 }
 
-const jitterOf = (state: ScheduleState): number =>
+/** How long after their nominal times the ticks of a schedule are made, ms. */
+export const jitterOf = (state: ScheduleState): number =>
   state.jitterMs === 0 ? 0 : Math.floor(scheduleRunId.fractionOf(state.id) * state.jitterMs)
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
