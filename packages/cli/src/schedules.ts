@@ -1,4 +1,4 @@
-/** `orrery schedules`: what a schedule would do, without a database. */
+/** `orrery schedules`; here what needs no database: what a schedule would do. */
 import { Command, Options } from "@effect/cli"
 import * as NextFire from "@orrery/core/schedule/NextFire"
 import { type Line, simulateSchedule } from "@orrery/core/schedule/simulateSchedule"
@@ -7,6 +7,7 @@ import { InvalidRequest } from "@orrery/core/Errors"
 import { Clock, Console, Effect, Option, Schema } from "effect"
 import * as options from "./options.js"
 import * as policyOptions from "./schedulePolicyOptions.js"
+import { commands } from "./scheduleCommands.js"
 import * as specOptions from "./scheduleSpecOptions.js"
 
 const previewCountMax = 10_000
@@ -130,6 +131,6 @@ const outageOf = (from: Option.Option<number>, until: Option.Option<number>) => 
 }
 
 export const command = Command.make("schedules").pipe(
-  Command.withDescription("Look at what schedules do."),
-  Command.withSubcommands([preview, simulate])
+  Command.withDescription("Make schedules, look at them, change them; and see what one would do before it exists."),
+  Command.withSubcommands([preview, simulate, ...commands])
 )

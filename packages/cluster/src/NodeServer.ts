@@ -8,6 +8,7 @@ import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { NodeConfig } from "@orrery/core/NodeConfig"
+import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
 import { Gateway } from "./Gateway.js"
@@ -132,6 +133,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const directory = yield* NodeDirectory
       const self = yield* NodeIdentity
       const readiness = yield* Readiness
+      const schedules = yield* Schedules
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
@@ -141,6 +143,11 @@ const rpcHandlers = (sessions: Sessions) =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () => Effect.succeed(self.nodeId),
         Health: () => Effect.sync(readiness.health),
+
+        ScheduleCall: ({ call }) => schedules.call(call),
+        ScheduleGet: ({ id }) => schedules.get(id),
+        ScheduleList: ({ filter }) => schedules.list(filter),
+        ScheduleTicks: ({ id, limit }) => schedules.ticks(id, limit),
 
         Announce: ({ held, partitionId, sessionId }) =>
           sessions.use(sessionId, (session) =>

@@ -74,7 +74,8 @@ export const make = Effect.gen(function*() {
           (namespace === undefined || definition.namespace === namespace) && (after === undefined || id > after)
         ).slice(0, limit)
       ),
-    ticks: (id, limit) => Effect.sync(() => (ticks.get(id) ?? []).slice(-limit).reverse()),
+    ticks: (id, limit) =>
+      Effect.sync(() => [...ticks.get(id) ?? []].sort((a, b) => b.first - a.first || b.at - a.at).slice(0, limit)),
     pruneTicks: (before) =>
       Effect.sync(() => {
         let gone = 0

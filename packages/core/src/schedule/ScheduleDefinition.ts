@@ -1,6 +1,6 @@
 /** A schedule as its users define it, and as readers see it. */
 import { Either, Schema } from "effect"
-import type { InvalidRequest, PayloadTooLarge } from "../Errors.js"
+import { InvalidRequest, type PayloadTooLarge } from "../Errors.js"
 import { Name } from "../Name.js"
 import { priorityMax } from "../Run.js"
 import { RunId } from "../RunId.js"
@@ -11,6 +11,9 @@ import * as scheduleRunId from "./scheduleRunId.js"
 import { SchedulePolicy } from "./SchedulePolicy.js"
 import { ScheduleSpec } from "./ScheduleSpec.js"
 import { Outcome, Reason, ScheduleState } from "./ScheduleState.js"
+
+/** Largest definition, as JSON, payload included: all schedules of a partition are in memory. */
+export const definitionCharsMax = 64 * 1024
 
 /** What each tick enqueues. */
 export const RunTemplate = Schema.Struct({
@@ -84,16 +87,22 @@ const keptPolicy = (text: string): string => {
   return "retry" in policy && policy.retention === "none" ? JSON.stringify({ ...policy, retention: "keep" }) : text
 }
 
-/** Ready for searching; or why the definition is refused: its spec, or the runs it would make. */
+/** Ready for searching; or why the definition is refused: its size, its spec, or the runs it would make. */
 export const check = (
-  definition: ScheduleDefinition,
-  payloadBytesMax: number
-): Either.Either<NextFire.NextFire, InvalidRequest | PayloadTooLarge> =>
-  Either.flatMap(NextFire.compile(definition.spec), (fires) => {
+  definition: ScheduleDefinition
+): Either.Either<NextFire.NextFire, InvalidRequest | PayloadTooLarge> => {
+  const { length } = JSON.stringify(definition)
+  if (length > definitionCharsMax) {
+    const limit = `at most ${definitionCharsMax} characters as JSON`
+    return Either.left(new InvalidRequest({ field: "definition", limit, actual: `${length}` }))
+  }
+  return Either.flatMap(NextFire.compile(definition.spec), (fires) => {
     const sample = { runId: scheduleRunId.ofTick(idOf(definition), 0), at: 0 }
-    const problem = requestProblem(requestOf(definition, sample, false), payloadBytesMax)
+    // Smaller than the definition it is part of, and so than any bound of payloads.
+    const problem = requestProblem(requestOf(definition, sample, false), definitionCharsMax)
     return problem === undefined ? Either.right(fires) : Either.left(problem)
   })
+}
 
 export const defaultRunPolicy = JSON.stringify(defaultPolicy)
 

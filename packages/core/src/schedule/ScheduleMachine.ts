@@ -33,13 +33,17 @@ export const startsPerStepMax = 100
 /** Most ticks of a backfill. A larger range is refused. */
 export const backfillTicksMax = 10_000
 export const backfillPerMinuteMax = 6_000
+const instantMax = 8.64e15
+/** Runs of one schedule whose ends are looked after. */
+const openMax = 1_000
 
 export type Command =
   | { readonly _tag: "pause"; readonly by: string; readonly why: string }
   | { readonly _tag: "resume" }
   | { readonly _tag: "skipNext"; readonly count: number }
   | { readonly _tag: "skipAt"; readonly nominal: number }
-  | { readonly _tag: "trigger"; readonly requestId: string }
+  /** `at`: when it was asked for, by any clock. Together with `requestId` it names the run. */
+  | { readonly _tag: "trigger"; readonly requestId: string; readonly at: number }
   | {
     readonly _tag: "backfill"
     readonly from: number
@@ -165,7 +169,7 @@ export const apply = (
       draft.change({ skipAt: [...new Set([...state.skipAt, command.nominal])].sort((a, b) => a - b) })
       break
     case "trigger":
-      draft.start(now, scheduleRunId.ofRequest(state.id, command.requestId, now), "trigger")
+      draft.start(command.at, scheduleRunId.ofRequest(state.id, command.requestId, command.at), "trigger")
       break
     case "backfill": {
       const { from, order, perMinute, until } = command
@@ -221,6 +225,7 @@ const problemOf = (state: ScheduleState, fires: NextFire, command: Command): Inv
         : invalid("backfill", `1 to ${backfillTicksMax} ticks`, count === 0 ? 0 : `more than ${backfillTicksMax}`)
     }
     case "trigger":
+      if (!(command.at >= 0 && command.at <= instantMax)) return invalid("at", "an instant after 1970", command.at)
       return command.requestId.length <= reasonLengthMax
         ? undefined
         : invalid("requestId", `at most ${reasonLengthMax} characters`, command.requestId.length)
@@ -342,7 +347,8 @@ class Draft {
   start(nominal: number, runId: RunId, reason: Reason): void {
     this.starts.push({ runId, nominal, at: reason === "tick" ? nominal + this.jitter : this.now })
     this.records.push({ first: nominal, last: nominal, count: 1, outcome: "enqueued", reason, runId })
-    if (this.tracksRuns && reason !== "backfill") this.state.open = [...this.state.open, runId]
+    // Of more the oldest are not looked after any more.
+    if (this.tracksRuns && reason !== "backfill") this.state.open = [...this.state.open.slice(1 - openMax), runId]
   }
 
   backfill(): void {

@@ -55,7 +55,7 @@ export type ScheduleState = typeof ScheduleState.Type
 export const Outcome = Schema.Literal("enqueued", "skipped", "missed")
 /**
  * Why. Skipped: `asked` (skipNext, skipAt), `paused`, `overlap`. Missed: `late` (misfire is skip), `coalesced` (fireOnce made
- * a later one), `too-late` (before the catch-up window), `buffer-full`. Enqueued: `tick`, `buffered`, `trigger`, `backfill`.
+ * a later one), `too-late` (before the catch-up window), `buffer-full`, `refused` (its queue did not take the run). Enqueued: `tick`, `buffered`, `trigger`, `backfill`.
  */
 export const Reason = Schema.Literal(
   ...[
@@ -70,7 +70,7 @@ export const Reason = Schema.Literal(
     "coalesced",
     "too-late"
   ] as const,
-  "buffer-full"
+  ...["buffer-full", "refused"] as const
 )
 export type Reason = typeof Reason.Type
 

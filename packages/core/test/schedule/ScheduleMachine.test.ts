@@ -154,8 +154,8 @@ describe("ScheduleMachine", () => {
   })
 
   it("gives the same request the same run", () => {
-    const trigger = () => applied(make(), { _tag: "trigger", requestId: "a" }).decisions.starts
-    const other = applied(make(), { _tag: "trigger", requestId: "b" }).decisions.starts
+    const trigger = () => applied(make(), { _tag: "trigger", requestId: "a", at: t0 }).decisions.starts
+    const other = applied(make(), { _tag: "trigger", requestId: "b", at: t0 }).decisions.starts
 
     assert.deepStrictEqual(trigger(), trigger())
     assert.notStrictEqual(other[0]!.runId, trigger()[0]!.runId)
