@@ -12,6 +12,9 @@ import { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
 import { RunState } from "@orrery/core/RunState"
 import { listLimitMax } from "@orrery/core/Runs"
+import { Schedule, Tick } from "@orrery/core/schedule/ScheduleDefinition"
+import { ScheduleCall, ScheduleError, ScheduleNotFound } from "@orrery/core/schedule/Schedules"
+import * as ScheduleStore from "@orrery/core/schedule/ScheduleStore"
 import { Schema } from "effect"
 import { AttemptFrame, rowsMax, UnknownFrameVersion } from "./Frames.js"
 
@@ -107,6 +110,35 @@ const client = [
   Rpc.make("Health", { success: NodeHealth })
 ] as const
 
+const ScheduleId = Schema.String.pipe(Schema.maxLength(401))
+const ScheduleLimit = Schema.Int.pipe(Schema.between(1, ScheduleStore.listLimitMax))
+
+const schedules = [
+  /** Answered by the owner of the schedule, once it is committed. */
+  Rpc.make("ScheduleCall", { payload: { call: ScheduleCall }, success: Schedule, error: ScheduleError }),
+  Rpc.make("ScheduleGet", {
+    payload: { id: ScheduleId },
+    success: Schedule,
+    error: Schema.Union(ScheduleNotFound, ClusterUnavailable)
+  }),
+  Rpc.make("ScheduleList", {
+    payload: {
+      filter: Schema.Struct({
+        namespace: optionalExact(Name),
+        after: optionalExact(ScheduleId),
+        limit: ScheduleLimit
+      })
+    },
+    success: Schema.Array(Schedule),
+    error: ClusterUnavailable
+  }),
+  Rpc.make("ScheduleTicks", {
+    payload: { id: ScheduleId, limit: ScheduleLimit },
+    success: Schema.Array(Tick),
+    error: ClusterUnavailable
+  })
+] as const
+
 const worker = [
   /** Answers with those of `held` that the owner has given up. */
   Rpc.make("Announce", {
@@ -154,4 +186,4 @@ const node = [
  * Serve it with `disableFatalDefects: true`, else one defect kills every call of the connection; on a `NodeListener`;
  * with `NodeConnection.serialization`.
  */
-export class NodeRpcs extends RpcGroup.make(...client, ...worker, ...node) {}
+export class NodeRpcs extends RpcGroup.make(...client, ...schedules, ...worker, ...node) {}

@@ -1,5 +1,5 @@
 /**
- * `Runs` for applications outside the cluster: over a connection to any of its nodes.
+ * `Runs` and `Schedules` for applications outside the cluster: over a connection to any of its nodes.
  *
  * Every call is repeated on another node when its connection breaks, until `budget` ends with `ClusterUnavailable`:
  * all of them are idempotent. `awaitFinal` is a row of long polls and goes on as long as nodes answer.
@@ -9,13 +9,15 @@ import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { payloadBytesMaxDefault } from "@orrery/core/RunRequest"
 import { Runs } from "@orrery/core/Runs"
-import { Duration, Effect, Layer, Schedule } from "effect"
+import { Schedules } from "@orrery/core/schedule/Schedules"
+import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import * as EnqueueBatcher from "./EnqueueBatcher.js"
 import { enqueue } from "./FrameCalls.js"
 import { encodeRequests, UnknownFrameVersion } from "./Frames.js"
 import * as LiveNode from "./LiveNode.js"
 import type { Client, NodeConnection } from "./NodeConnection.js"
 import { awaitMsMax } from "./NodeRpcs.js"
+import { schedulesOf } from "./schedulesOf.js"
 
 export interface RunsClientOptions {
   /** Some nodes of the cluster, `host:port`; the others are learned. */
@@ -80,13 +82,14 @@ const make = (options: RunsClientOptions) =>
       Effect.flatMap(poll(once, id, awaitPoll, budget), (run) =>
         run === null ? awaitFinal(id) : Effect.succeed(run))
 
-    return Runs.of({
+    const runs = Runs.of({
       enqueueMany,
       get: (id) => ask("get", (client) => client.Get({ id })),
       list: (filter) => ask("list", (client) => client.List({ filter })),
       awaitFinal,
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
     })
+    return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)))
   })
 
 /** One long poll, again while nodes are lost. The budget counts the time in which there was none to wait at. */
@@ -153,4 +156,4 @@ const withinBudget = <A, E>(
 const isUnavailable = (error: unknown): boolean => error instanceof ClusterUnavailable
 
 /** Connects in the background; calls wait for a node up to their time limits. Needs nothing. */
-export const layer = (options: RunsClientOptions): Layer.Layer<Runs> => Layer.scoped(Runs, make(options))
+export const layer = (options: RunsClientOptions): Layer.Layer<Runs | Schedules> => Layer.scopedContext(make(options))

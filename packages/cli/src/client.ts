@@ -1,8 +1,9 @@
-/** `Runs` of a cluster, for commands: by the addresses given, or by those the database knows. */
+/** `Runs` and `Schedules` of a cluster, for commands: by the addresses given, or by those the database knows. */
 import * as RunsClient from "@orrery/api/RunsClient"
 import type { ConfigInvalid } from "@orrery/core/Setting"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import type { Runs } from "@orrery/core/Runs"
+import type { Schedules } from "@orrery/core/schedule/Schedules"
 import * as WorkerConfig from "@orrery/core/WorkerConfig"
 import { Config, Data, Effect, Layer, Option, type Redacted } from "effect"
 import * as Database from "./Database.js"
@@ -45,5 +46,5 @@ export const addresses = (given: Option.Option<ReadonlyArray<string>>) =>
 
 export const layer = (
   given: Option.Option<ReadonlyArray<string>>
-): Layer.Layer<Runs, NoCluster | ConfigInvalid | ClusterUnavailable | Database.DatabaseUnavailable> =>
+): Layer.Layer<Runs | Schedules, NoCluster | ConfigInvalid | ClusterUnavailable | Database.DatabaseUnavailable> =>
   Layer.unwrapEffect(Effect.map(addresses(given), (nodes) => RunsClient.layer({ nodes, budget })))

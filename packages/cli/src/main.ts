@@ -9,6 +9,7 @@ import * as migrate from "./migrate.js"
 import * as node from "./node.js"
 import * as nodes from "./nodes.js"
 import * as runs from "./runs.js"
+import * as schedules from "./schedules.js"
 import * as up from "./up.js"
 import * as worker from "./worker.js"
 
@@ -29,6 +30,7 @@ const orrery = Command.make("orrery").pipe(
     migrate.command,
     enqueue.command,
     runs.command,
+    schedules.command,
     chaos.command
   ])
 )

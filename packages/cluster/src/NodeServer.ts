@@ -8,6 +8,7 @@ import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { NodeConfig } from "@orrery/core/NodeConfig"
+import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
 import { Gateway } from "./Gateway.js"
@@ -136,6 +137,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const self = yield* NodeIdentity
       const readiness = yield* Readiness
       const reach = yield* Reach
+      const schedules = yield* Schedules
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
@@ -151,6 +153,11 @@ const rpcHandlers = (sessions: Sessions) =>
         Health: () => Effect.sync(readiness.health),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),
         MembersChanged: () => Effect.sync(locks.look),
+
+        ScheduleCall: ({ call }) => schedules.call(call),
+        ScheduleGet: ({ id }) => schedules.get(id),
+        ScheduleList: ({ filter }) => schedules.list(filter),
+        ScheduleTicks: ({ id, limit }) => schedules.ticks(id, limit),
 
         Announce: ({ held, partitionId, sessionId }) =>
           sessions.use(sessionId, (session) =>

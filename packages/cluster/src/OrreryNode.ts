@@ -8,12 +8,14 @@ import type { ClusterConfig } from "@orrery/core/ClusterConfig"
 import type { Handlers } from "@orrery/core/Handlers"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import type { Runs } from "@orrery/core/Runs"
+import type { Schedules } from "@orrery/core/schedule/Schedules"
 import * as PgJournal from "@orrery/store-pg/PgJournal"
 import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
 import * as PgRunTally from "@orrery/store-pg/PgRunTally"
+import * as PgScheduleStore from "@orrery/store-pg/PgScheduleStore"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import * as Admission from "./Admission.js"
 import * as DatabaseMemory from "./DatabaseMemory.js"
@@ -32,6 +34,7 @@ import * as Readiness from "./Readiness.js"
 import * as Reconciler from "./Reconciler.js"
 import * as Remember from "./Remember.js"
 import * as Residents from "./Residents.js"
+import * as ScheduleEntity from "./ScheduleEntity.js"
 import * as SelfWatch from "./SelfWatch.js"
 import * as ShardManager from "./ShardManager.js"
 
@@ -145,7 +148,13 @@ const Journal = Layer.unwrapEffect(
   )
 )
 
-const Store = Layer.mergeAll(Journal, PgPartitionStore.layer, PgRunReader.layer, PgRunTally.layer)
+const Store = Layer.mergeAll(
+  Journal,
+  PgPartitionStore.layer,
+  PgRunReader.layer,
+  PgRunTally.layer,
+  PgScheduleStore.layer
+)
 
 const Ready = Layer.unwrapEffect(
   Effect.map(
@@ -156,7 +165,7 @@ const Ready = Layer.unwrapEffect(
 
 /** Closing the scope drains: the worker first, then the actors hand over, then the data plane goes. */
 export const layer: Layer.Layer<
-  OrreryNode | Runs,
+  OrreryNode | Runs | Schedules,
   NodeIdentity.StartFailed | SocketServer.SocketServerError,
   NodeConfig | ClusterConfig | Handlers
 > = Layer.mergeAll(Node, PeerWatch.layer, Gateway.layerRuns).pipe(
@@ -167,6 +176,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Ready),
   Layer.provideMerge(Reconciler.layer),
   Layer.provideMerge(Remember.layer),
+  Layer.provideMerge(Layer.provide(ScheduleEntity.layer, Gateway.layerRuns)),
   Layer.provideMerge(Gateway.layer),
   Layer.provideMerge(QueueEntity.layer),
   Layer.provideMerge(Residents.layer),

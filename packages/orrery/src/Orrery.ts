@@ -6,15 +6,17 @@
  *   layerNode       a member of a cluster on a given PostgreSQL
  *   layerClient     no member: calls a cluster, executes nothing
  *
- * All provide `Runs`, which `task.enqueue`, `task.execute` and the others need.
+ * All provide `Runs`, which `task.enqueue`, `task.execute` and the others need, and those that execute also `Schedules`.
  */
 import * as RunsClient from "@orrery/api/RunsClient"
 import * as OrreryNode from "@orrery/cluster/OrreryNode"
 import * as SoloNode from "@orrery/cluster/SoloNode"
+import * as SoloSchedules from "@orrery/cluster/SoloSchedules"
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
 import * as Handlers from "@orrery/core/Handlers"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import * as NodeConfig from "@orrery/core/NodeConfig"
+import * as MemoryScheduleStore from "@orrery/core/schedule/MemoryScheduleStore"
 import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
 import { Effect, Layer } from "effect"
 
@@ -36,7 +38,9 @@ export interface MemoryOptions<E, R> extends SoloNode.SoloOptions, MemoryStore.M
  * Keeps the newest `historyRunsMax` final runs, default 100,000.
  */
 export const layerMemory = <E = never, R = never>(options: MemoryOptions<E, R> = {}) =>
-  SoloNode.layer(options).pipe(
+  SoloSchedules.layer().pipe(
+    Layer.provide(MemoryScheduleStore.layer),
+    Layer.provideMerge(SoloNode.layer(options)),
     Layer.provide([filled(options.handlers), MemoryStore.layerWith(options), ClusterConfig.layer(options.cluster)])
   )
 

@@ -1,0 +1,340 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as SoloSchedules from "@orrery/cluster/SoloSchedules"
+import { ClusterUnavailable, PayloadTooLarge, StoreUnavailable } from "@orrery/core/Errors"
+import type { Run } from "@orrery/core/Run"
+import type { RunId } from "@orrery/core/RunId"
+import { RunReader } from "@orrery/core/RunReader"
+import type { RunRequest } from "@orrery/core/RunRequest"
+import type { RunState } from "@orrery/core/RunState"
+import { Runs } from "@orrery/core/Runs"
+import * as MemoryScheduleStore from "@orrery/core/schedule/MemoryScheduleStore"
+import { idOf, type ScheduleDefinition } from "@orrery/core/schedule/ScheduleDefinition"
+import * as SchedulePolicy from "@orrery/core/schedule/SchedulePolicy"
+import { Schedules } from "@orrery/core/schedule/Schedules"
+import { partitionOf, ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
+import { sampleDefinition } from "@orrery/testing/scheduleStoreContract"
+import { Clock, Context, Effect, Exit, Layer, Scope, TestClock } from "effect"
+
+const hour = 3_600_000
+
+/** Queues that take runs, or refuse to, and runs that end when told. */
+class World {
+  readonly runs = new Map<RunId, { readonly request: RunRequest; readonly at: number; state: RunState }>()
+  /** Requests for runs that were there already. */
+  repeated = 0
+  enqueueFails: (requests: ReadonlyArray<RunRequest>) => ClusterUnavailable | PayloadTooLarge | undefined = () =>
+    undefined
+  commitFails = () => false
+  readonly cancelled: Array<RunId> = []
+
+  readonly port = Runs.of({
+    enqueueMany: (requests) =>
+      Effect.flatMap(Clock.currentTimeMillis, (at) => {
+        const problem = this.enqueueFails(requests)
+        if (problem !== undefined) return Effect.fail(problem)
+        for (const request of requests) {
+          if (this.runs.has(request.id)) this.repeated += 1
+          else this.runs.set(request.id, { request, at, state: "ready" })
+        }
+        return Effect.void
+      }),
+    cancel: (id) =>
+      Effect.sync(() => {
+        this.cancelled.push(id)
+        this.end(id, "cancelled")
+        return "cancelled" as const
+      }),
+    get: () => Effect.dieMessage("not used"),
+    list: () => Effect.dieMessage("not used"),
+    awaitFinal: () => Effect.dieMessage("not used")
+  })
+
+  readonly reader = RunReader.of({
+    find: (id) =>
+      Effect.sync(() => {
+        const run = this.runs.get(id)
+        return run === undefined ? undefined : { id, state: run.state } as Run
+      }),
+    list: () => Effect.succeed([])
+  })
+
+  end(id: RunId, state: RunState = "succeeded"): void {
+    const run = this.runs.get(id)
+    if (run !== undefined) run.state = state
+  }
+
+  /** Nominal hours of the runs, in the order of their making. */
+  hours(): ReadonlyArray<number> {
+    return [...this.runs.values()].map(({ request }) => request.when.ms / hour)
+  }
+}
+
+/** A store that lives on, and a process on it that can be started again and again. */
+const stage = Effect.gen(function*() {
+  const world = new World()
+  const clock = yield* Effect.clock
+  const memory = yield* Effect.provideService(MemoryScheduleStore.make, RunReader, world.reader)
+  const store = ScheduleStore.of({
+    ...memory,
+    commit: (batch) =>
+      Effect.suspend(() =>
+        world.commitFails()
+          ? new StoreUnavailable({ operation: "commit", cause: new Error("down") })
+          : memory.commit(batch)
+      )
+  })
+  const start = Effect.gen(function*() {
+    const scope = yield* Scope.fork(yield* Effect.scope, { _tag: "Sequential" } as never)
+    const layer = SoloSchedules.layer({ monotonic: () => clock.unsafeCurrentTimeMillis() }).pipe(
+      Layer.provide(Layer.mergeAll(Layer.succeed(ScheduleStore, store), Layer.succeed(Runs, world.port)))
+    )
+    const schedules = Context.get(yield* Layer.buildWithScope(layer, scope), Schedules)
+    return { schedules, kill: Scope.close(scope, Exit.void) }
+  })
+  return { world, store, start }
+})
+
+const definitionOf = (
+  name: string,
+  policy: Partial<SchedulePolicy.SchedulePolicy> = {},
+  parts: Partial<ScheduleDefinition> = {}
+): ScheduleDefinition => ({
+  ...sampleDefinition(name),
+  policy: { ...SchedulePolicy.standard, overlap: "allowAll", ...policy },
+  ...parts
+})
+
+const range = (from: number, until: number) => Array.from({ length: until - from }, (_, index) => from + index)
+
+describe("ScheduleActor", { timeout: 60_000 }, () => {
+  it.scoped("makes each tick's run once and on time, over restarts of its owner", () =>
+    Effect.gen(function*() {
+      const { start, store, world } = yield* stage
+      const definition = definitionOf("daily", { misfire: "fireAll" })
+      let process = yield* start
+      yield* process.schedules.call({ _tag: "create", definition })
+
+      for (const hours of [2.2, 0.9, 3.5]) {
+        yield* TestClock.adjust(hours * hour)
+        yield* process.kill
+        yield* TestClock.adjust(hour)
+        process = yield* start
+        yield* TestClock.adjust(1_000)
+      }
+
+      const passed = Math.floor((yield* Clock.currentTimeMillis) / hour)
+      assert.deepStrictEqual(world.hours(), range(1, passed + 1))
+      const ticks = yield* store.ticks(idOf(definition), 500)
+      assert.deepStrictEqual(ticks.map(({ outcome }) => outcome), range(0, passed).map(() => "enqueued" as const))
+      const late = [...world.runs.values()].map(({ at, request }) => at - request.when.ms)
+      assert.isAtMost(late.filter((ms) => ms > 100).length, 5)
+    }))
+
+  it.scoped("keeps its promises when queues, the database or its owner are away in between", () =>
+    Effect.gen(function*() {
+      const { start, store, world } = yield* stage
+      const definition = definitionOf("kept", { misfire: "fireAll" })
+      let process = yield* start
+      yield* process.schedules.call({ _tag: "create", definition })
+
+      world.enqueueFails = () => new ClusterUnavailable({ operation: "enqueue", reason: "nobody" })
+      yield* TestClock.adjust(hour + 2_000)
+      assert.strictEqual(world.runs.size, 0)
+      yield* process.kill
+      process = yield* start
+      yield* TestClock.adjust(1_000)
+      world.enqueueFails = () => undefined
+      yield* TestClock.adjust(1_000)
+      assert.deepStrictEqual(world.hours(), [1])
+
+      yield* TestClock.adjust(hour - 10_000)
+      world.commitFails = () => true
+      yield* TestClock.adjust(10_000)
+      world.commitFails = () => false
+      yield* TestClock.adjust(5_000)
+      assert.deepStrictEqual(world.hours(), [1, 2])
+      assert.deepStrictEqual(yield* store.loadPromised(partitionOf(idOf(definition)), undefined), [])
+    }))
+
+  it.scoped("hands a promise over again when it is not known to have arrived, and its queue makes one run of it", () =>
+    Effect.gen(function*() {
+      const { start, world } = yield* stage
+      let process = yield* start
+      yield* process.schedules.call({ _tag: "create", definition: definitionOf("twice") })
+
+      // The tick is committed and its run is made; what would strike the promise out does not come through.
+      world.commitFails = () => world.runs.size > 0
+      yield* TestClock.adjust(hour + 1_000)
+      yield* process.kill
+      world.commitFails = () => false
+      process = yield* start
+      yield* TestClock.adjust(1_000)
+
+      assert.strictEqual(world.repeated, 1)
+      assert.deepStrictEqual(world.hours(), [1])
+    }))
+
+  it.scoped("gives way to another owner, and neither loses nor doubles a tick over it", () =>
+    Effect.gen(function*() {
+      const { start, world } = yield* stage
+      const first = yield* start
+      yield* first.schedules.call({ _tag: "create", definition: definitionOf("fenced") })
+
+      yield* TestClock.adjust(hour)
+      const second = yield* start
+      yield* TestClock.adjust(hour)
+      yield* second.kill
+      yield* TestClock.adjust(hour + 1_000)
+
+      assert.deepStrictEqual(world.hours(), [1, 2, 3])
+    }))
+
+  it.scoped("starts what waits when a run ends, and cancels what is in the way, as the policy says", () =>
+    Effect.gen(function*() {
+      const { start, world } = yield* stage
+      const { schedules } = yield* start
+      const buffering = definitionOf("buffering", { overlap: "bufferOne" })
+      yield* schedules.call({ _tag: "create", definition: buffering })
+      yield* TestClock.adjust(2 * hour + 500)
+      assert.deepStrictEqual(world.hours(), [1])
+
+      world.end([...world.runs.keys()][0]!)
+      yield* TestClock.adjust(1_000)
+
+      assert.strictEqual(world.runs.size, 2)
+      yield* schedules.call({ _tag: "delete", id: idOf(buffering) })
+      world.runs.clear()
+      yield* schedules.call({ _tag: "create", definition: definitionOf("other", { overlap: "cancelOther" }) })
+      yield* TestClock.adjust(2 * hour)
+      assert.deepStrictEqual(world.cancelled.length, 1)
+      assert.deepStrictEqual([...world.runs.values()].map(({ state }) => state), ["cancelled", "ready"])
+    }))
+
+  it.scoped("pauses when a run fails, where it is asked to, and says so", () =>
+    Effect.gen(function*() {
+      const { start, world } = yield* stage
+      const { schedules } = yield* start
+      const definition = definitionOf("failing", { pauseOnFailure: true })
+      yield* schedules.call({ _tag: "create", definition })
+      yield* TestClock.adjust(hour + 1_000)
+
+      world.end([...world.runs.keys()][0]!, "failed")
+      yield* TestClock.adjust(5 * hour)
+
+      const { state } = yield* schedules.get(idOf(definition))
+      assert.strictEqual(state.paused?.by, "pauseOnFailure")
+      assert.strictEqual(world.runs.size, 1)
+    }))
+
+  it.scoped("records a run its queue refuses, and goes on with the others", () =>
+    Effect.gen(function*() {
+      const { start, store, world } = yield* stage
+      const { schedules } = yield* start
+      const [good, bad] = [
+        definitionOf("good"),
+        definitionOf("bad", {}, {
+          run: { ...sampleDefinition("bad").run, task: "bad" }
+        })
+      ]
+      yield* schedules.call({ _tag: "create", definition: good })
+      yield* schedules.call({ _tag: "create", definition: bad })
+      world.enqueueFails = (requests) =>
+        requests.some(({ task }) => task === "bad")
+          ? new PayloadTooLarge({ task: "bad", sizeBytes: 2, limitBytes: 1 })
+          : undefined
+
+      yield* TestClock.adjust(hour + 1_000)
+
+      assert.deepStrictEqual(world.hours(), [1])
+      assert.deepStrictEqual((yield* store.ticks(idOf(bad), 10)).map(({ reason }) => reason).sort(), [
+        "refused",
+        "tick"
+      ])
+    }))
+
+  it.scoped("does what is asked on the revision the caller has seen, and refuses the rest", () =>
+    Effect.gen(function*() {
+      const { start, world } = yield* stage
+      const { schedules } = yield* start
+      const definition = definitionOf("asked")
+      const id = idOf(definition)
+      const made = yield* schedules.call({ _tag: "create", definition })
+      const again = yield* schedules.call({ _tag: "create", definition })
+      const taken = yield* Effect.flip(
+        schedules.call({ _tag: "create", definition: definitionOf("asked", { graceMs: 1 }) })
+      )
+      const paused = yield* schedules.call({ _tag: "pause", id, by: "ann", why: "deploy", expected: 1 })
+      const stale = yield* Effect.flip(schedules.call({ _tag: "resume", id, expected: 1 }))
+      yield* TestClock.adjust(2.5 * hour)
+      const updated = yield* schedules.call({
+        _tag: "update",
+        definition: definitionOf("asked", { graceMs: 1 }),
+        expected: 2
+      })
+      const repeated = yield* schedules.call({
+        _tag: "update",
+        definition: definitionOf("asked", { graceMs: 1 }),
+        expected: 2
+      })
+      yield* schedules.call({ _tag: "resume", id })
+      yield* schedules.call({ _tag: "skipNext", id, count: 1 })
+      yield* TestClock.adjust(2 * hour)
+      const trigger = { _tag: "trigger", id, requestId: "once", at: 7 } as const
+      yield* schedules.call(trigger)
+      yield* schedules.call(trigger)
+      yield* TestClock.adjust(1_000)
+      const ticks = yield* schedules.ticks(id, 20)
+      yield* schedules.call({ _tag: "delete", id })
+      const gone = yield* Effect.flip(schedules.get(id))
+
+      assert.deepStrictEqual(again, made)
+      assert.deepStrictEqual([taken._tag, stale._tag, gone._tag], [
+        "ScheduleExists",
+        "RevisionConflict",
+        "ScheduleNotFound"
+      ])
+      assert.deepStrictEqual([paused.state.revision, updated.state.revision, repeated.state.revision], [2, 3, 3])
+      const seen = ticks.map(({ count, first, reason }) =>
+        `${first / hour >= 1 ? first / hour : "now"} ${reason} ${count}`
+      )
+      assert.deepStrictEqual(seen, ["4 tick 1", "3 asked 1", "1 paused 2", "now trigger 1"])
+      assert.strictEqual(world.runs.size, 2)
+    }))
+
+  it.scoped("keeps a newer declaration when an older release declares again", () =>
+    Effect.gen(function*() {
+      const { start } = yield* stage
+      const { schedules } = yield* start
+      const of = (version: number, graceMs: number) => definitionOf("declared", { graceMs }, { version })
+      yield* schedules.call({ _tag: "declare", definition: of(1, 1) })
+      yield* schedules.call({ _tag: "pause", id: idOf(of(1, 1)), by: "ann", why: "" })
+      const newer = yield* schedules.call({ _tag: "declare", definition: of(2, 2) })
+
+      const stale = yield* schedules.call({ _tag: "declare", definition: of(1, 1) })
+      const same = yield* schedules.call({ _tag: "declare", definition: of(2, 2) })
+      const differs = yield* Effect.flip(schedules.call({ _tag: "declare", definition: of(2, 3) }))
+
+      assert.strictEqual(newer.definition.policy.graceMs, 2)
+      assert.strictEqual(newer.state.paused?.by, "ann")
+      assert.deepStrictEqual([stale, same], [newer, newer])
+      assert.strictEqual(differs._tag, "InvalidRequest")
+    }))
+
+  it.scoped("makes the ticks of many schedules of one instant", () =>
+    Effect.gen(function*() {
+      const { start, world } = yield* stage
+      const { schedules } = yield* start
+      yield* Effect.forEach(range(0, 50), (n) =>
+        schedules.call({ _tag: "create", definition: definitionOf(`of-${n}`) }), {
+        concurrency: 50,
+        discard: true
+      })
+
+      yield* TestClock.adjust(hour + 1_000)
+
+      assert.strictEqual(world.runs.size, 50)
+      assert.isTrue([...world.runs.values()].every(({ at, request }) =>
+        at - request.when.ms < 1_000
+      ))
+    }))
+})
