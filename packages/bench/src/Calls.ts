@@ -25,6 +25,8 @@ export type Description =
   & {
     /** It needs a process of its own to take work in. */
     readonly hasServe: boolean
+    /** Its worker can be a process that does nothing else. */
+    readonly hasWorkApart: boolean
     /** File of the driver, without `.ts`. */
     readonly driver: string
   }
@@ -95,6 +97,8 @@ export interface WorkInput extends OfSystem {
   readonly keys: number
   /** Tell every single start, not a count now and then. */
   readonly tellEach: boolean
+  /** Beside a server, where the system has that (`System.workApart`). */
+  readonly apart: boolean
 }
 
 export interface WorkReport {

@@ -68,9 +68,9 @@ export interface Stage {
   readonly checkpoint: Effect.Effect<void, BenchPostgres.PostgresFailed>
 }
 
-type WorkOptions = Pick<WorkInput, "concurrency" | "handlerMs" | "keys" | "tellEach">
+type WorkOptions = Pick<WorkInput, "concurrency" | "handlerMs" | "keys" | "tellEach" | "apart">
 
-const workDefaults: WorkOptions = { concurrency: 0, handlerMs: 0, keys: 0, tellEach: false }
+const workDefaults: WorkOptions = { concurrency: 0, handlerMs: 0, keys: 0, tellEach: false, apart: false }
 
 /** How much longer than the wait the answer about it may take, ms. */
 const answerMarginMs = 30_000

@@ -88,6 +88,8 @@ export interface System {
   readonly serve?: (place: Place) => Promise<Running>
   readonly produce: (place: Place, options: { readonly keepHistory: boolean }) => Promise<Producer>
   readonly work: (place: Place, options: WorkOptions) => Promise<Running>
+  /** Only executes: what takes work in and hands it out is a server beside it. Left out when `work` is no more than that. */
+  readonly workApart?: (place: Place, options: WorkOptions) => Promise<Running>
   /** Jobs that are not completed in the store: completions count only when they are there. Cheap: it is polled. */
   readonly remaining: (place: Place) => Promise<number>
 }

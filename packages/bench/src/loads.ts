@@ -73,6 +73,8 @@ export interface DrainOptions {
   readonly handlerMs?: number
   readonly shape?: Partial<JobShape>
   readonly storeDelayMs?: number
+  /** Workers that do nothing else, beside a server, where the system has that. */
+  readonly apart?: boolean
 }
 
 export interface Drained {
@@ -92,7 +94,7 @@ export const drain = (
 ): Effect.Effect<Drained, MeasureFailed, Scope.Scope> =>
   Effect.gen(function*() {
     const { concurrency = 0, handlerMs = 0, jobs, keepHistory = true, queues = 1, shape = {}, workers: n = 1 } = options
-    const { storeDelayMs } = options
+    const { apart = false, storeDelayMs } = options
     const stage = yield* open(bench, system, {
       queues,
       keepHistory,
@@ -100,8 +102,9 @@ export const drain = (
     })
     yield* preload(stage, jobs, shape)
     yield* stage.checkpoint
+    if (apart && system.hasWorkApart) yield* stage.serve
     const before = yield* Cost.mark(stage, [])
-    const work = stage.work({ concurrency, handlerMs, keys: shape.keys ?? 0 })
+    const work = stage.work({ concurrency, handlerMs, keys: shape.keys ?? 0, apart })
     const workers = yield* Effect.all(Array.from({ length: n }, () => work), { concurrency: n })
     yield* awaitStarted(workers, jobs)
     const emptyUs = yield* stage.awaitEmpty(withinMs(jobs))

@@ -47,9 +47,10 @@ const needed = <Value>(value: Value | undefined): Value => {
 const answers: { readonly [Name in CallName]: (input: Calls[Name]["in"]) => Promise<Calls[Name]["out"]> } = {
   describe: async () => {
     const { systems } = await compiled.load()
-    return systems.map(({ prepare: _p, produce: _m, remaining: _r, serve, work: _w, ...facts }) => ({
+    return systems.map(({ prepare: _p, produce: _m, remaining: _r, serve, work: _w, workApart, ...facts }) => ({
       ...facts,
-      hasServe: serve !== undefined
+      hasServe: serve !== undefined,
+      hasWorkApart: workApart !== undefined
     }))
   },
   prepare: async (input) => {
@@ -71,7 +72,8 @@ const answers: { readonly [Name in CallName]: (input: Calls[Name]["in"]) => Prom
     role.log = log
     if (!input.tellEach) setInterval(tell, tellEveryMs).unref()
     const { concurrency, keepHistory, place, queues } = input
-    return started(await system.work(place, { concurrency, queues, keepHistory, handler: log.handle }))
+    const work = input.apart ? system.workApart ?? system.work : system.work
+    return started(await work(place, { concurrency, queues, keepHistory, handler: log.handle }))
   },
   produce: async (input) => {
     role.producer = await (await systemOf(input)).produce(input.place, { keepHistory: input.keepHistory })

@@ -4,12 +4,14 @@
  *
  * Twice each partition is looked at, and never while nothing happens: after it has committed something, its memory is
  * checked against itself (`Reconciliation`), and when it has come to rest, against the store, one partition per round.
- * A store that cannot be asked, or a partition that moved meanwhile, is looked at again in a later round.
+ * A store that cannot be asked, or a partition that moved meanwhile, is looked at again in a later round. The store is given
+ * a rest of a hundred times what its last answer took: while a transaction anywhere holds dead rows back, counting reads
+ * through all that the partition has left.
  */
 import { expected, type Findings, missing, reconcile } from "@orrery/core/Reconciliation"
 import { RunTally } from "@orrery/core/RunTally"
 import { partitionKey } from "@orrery/core/PartitionStore"
-import { Context, Effect, Layer, Metric, Option } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Metric, Option } from "effect"
 import { isDeepStrictEqual } from "node:util"
 import type { QueueActor } from "./QueueActor.js"
 import { Residents } from "./Residents.js"
@@ -26,6 +28,7 @@ export class Reconciler extends Context.Tag("@orrery/cluster/Reconciler")<Reconc
 }>() {}
 
 const pause = "5 seconds"
+const restFactor = 100
 
 interface Looked {
   /** `QueueActor.commits` when its memory, and when the store was last compared. */
@@ -41,6 +44,8 @@ const make = Effect.gen(function*() {
   const known = new WeakMap<QueueActor, Looked>()
   let unaccounted = 0
   let turn = 0
+  /** The store is not asked unbidden before this, ms. */
+  let restsUntil = 0
 
   const lookedAt = (actor: QueueActor): Looked => {
     let looked = known.get(actor)
@@ -75,7 +80,8 @@ const make = Effect.gen(function*() {
       const { commits } = actor
       const wanted = expected(actor.machine)
       if (tally === undefined || wanted === undefined) return
-      const found = yield* tally.count(actor.partitionId, wanted)
+      const [took, found] = yield* Effect.timed(tally.count(actor.partitionId, wanted))
+      restsUntil = (yield* Clock.currentTimeMillis) + restFactor * Duration.toMillis(took)
       const isSame = actor.isOpen && actor.isWritten && actor.commits === commits
       if (!isSame || !isDeepStrictEqual(expected(actor.machine), wanted)) return
       const looked = lookedAt(actor)
@@ -86,11 +92,11 @@ const make = Effect.gen(function*() {
       yield* told(actor, findings, before)
     }).pipe(Effect.catchTag("StoreUnavailable", () => Effect.void))
 
-  const round = Effect.gen(function*() {
+  const look = Effect.fnUntraced(function*(asksStore: boolean) {
     const actors = residents.list()
     // One at a time: between two of them other work has its turn.
     yield* Effect.forEach(actors, (actor) => Effect.zipRight(Effect.yieldNow(), lookAtMemory(actor)), { discard: true })
-    const resting = actors.filter(mayAskStore)
+    const resting = asksStore ? actors.filter(mayAskStore) : []
     const next = resting[turn++ % Math.max(1, resting.length)]
     if (next !== undefined) yield* lookAtStore(next)
     unaccounted = 0
@@ -99,14 +105,15 @@ const make = Effect.gen(function*() {
     return unaccounted
   })
 
-  yield* round.pipe(
+  const paced = Effect.flatMap(Clock.currentTimeMillis, (now) => look(now >= restsUntil))
+  yield* paced.pipe(
     Effect.catchAllCause((cause) => Effect.logError("could not reconcile", cause)),
     Effect.delay(pause),
     Effect.forever,
     Effect.annotateLogs({ module: "Reconciler" }),
     Effect.forkScoped
   )
-  return Reconciler.of({ unaccounted: () => unaccounted, round })
+  return Reconciler.of({ unaccounted: () => unaccounted, round: look(true) })
 })
 
 /** Compares with the store where there is a `RunTally`. */

@@ -112,7 +112,7 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
       )
     )
     // What an earlier process left waiting.
-    const left = yield* Effect.retry(store.listWithWork, again).pipe(Effect.orElseSucceed(() => []))
+    const left = yield* Effect.retry(store.listWithWork([]), again).pipe(Effect.orElseSucceed(() => []))
     yield* Effect.forEach(left, settle, { discard: true })
 
     const find = (id: Run["id"]) => OwnedCalls.find(reader, id)

@@ -56,7 +56,7 @@ const partitionStore = (tables: MemoryTables): PartitionStore["Type"] => ({
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
   now: Clock.currentTimeMillis,
-  listWithWork: Effect.sync(() => tables.listWithWork())
+  listWithWork: (except) => Effect.sync(() => tables.listWithWork(except))
 })
 
 const runReader = (tables: MemoryTables): RunReader["Type"] => ({

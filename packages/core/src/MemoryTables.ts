@@ -9,7 +9,8 @@ import {
   type PageRequest,
   partitionKey,
   type PartitionName,
-  type Takeover
+  type Takeover,
+  type WithWork
 } from "./PartitionStore.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
 import type { Run, RunFailure } from "./Run.js"
@@ -118,8 +119,10 @@ export class MemoryTables {
     return this.byId.get(partitionId)?.runs.get(id)
   }
 
-  listWithWork(): ReadonlyArray<PartitionName> {
-    return [...this.byId.values()].filter(({ runs }) => runs.size > 0).map(({ name }) => name)
+  listWithWork(except: ReadonlyArray<number>): ReadonlyArray<WithWork> {
+    return [...this.byId]
+      .filter(([id, { runs }]) => runs.size > 0 && !except.includes(id))
+      .map(([partitionId, { name }]) => ({ ...name, partitionId }))
   }
 
   find(id: RunId, now: number): Run | undefined {

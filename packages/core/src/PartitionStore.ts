@@ -10,6 +10,10 @@ export interface PartitionName {
   readonly partition: number
 }
 
+export interface WithWork extends PartitionName {
+  readonly partitionId: number
+}
+
 export interface Takeover {
   readonly partitionId: number
   /** Greater than every epoch before it. */
@@ -67,8 +71,11 @@ export class PartitionStore extends Context.Tag("@orrery/core/PartitionStore")<P
   readonly epochs: (partitionIds: ReadonlyArray<number>) => Effect.Effect<ReadonlyMap<number, number>, StoreUnavailable>
   /** The database clock, ms since 1970, taken before the answer. */
   readonly now: Effect.Effect<number, StoreUnavailable>
-  /** Partitions that hold at least one run that is not final. */
-  readonly listWithWork: Effect.Effect<ReadonlyArray<PartitionName>, StoreUnavailable>
+  /**
+   * Partitions that hold at least one run that is not final, without those of `except`: a partition costs a look into each
+   * of its lines, and that of a busy one can be long while a transaction elsewhere keeps its dead rows.
+   */
+  readonly listWithWork: (except: ReadonlyArray<number>) => Effect.Effect<ReadonlyArray<WithWork>, StoreUnavailable>
 }>() {}
 
 /** `|` cannot be part of a name, so two partitions never share a key. */

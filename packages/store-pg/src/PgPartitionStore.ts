@@ -9,7 +9,8 @@ import {
   type PageRequest,
   type PartitionName,
   PartitionStore,
-  type Takeover
+  type Takeover,
+  type WithWork
 } from "@orrery/core/PartitionStore"
 import { Effect, Layer } from "effect"
 import type Pg from "pg"
@@ -97,10 +98,12 @@ const findStored: Statement = {
 /** `limit 1` keeps the planner from answering `exists` by reading the whole table once. */
 const listPartitions: Statement = {
   name: "orrery_with_work",
-  text: `select namespace, queue, partition from orrery.partitions p
-    where (select 1 from orrery.runs r where r.partition_id = p.id and ${isInLine("r.")} limit 1) is not null
+  text: `select id as "partitionId", namespace, queue, partition from orrery.partitions p
+    where id <> all($1::integer[]) and (
+      (select 1 from orrery.runs r where r.partition_id = p.id and ${isInLine("r.")} limit 1) is not null
       or (select 1 from orrery.runs r where r.partition_id = p.id and ${isTimer("r.")} limit 1) is not null
-      or (select 1 from orrery.runs r where r.partition_id = p.id and r.${isRunning} limit 1) is not null`
+      or (select 1 from orrery.runs r where r.partition_id = p.id and r.${isRunning} limit 1) is not null
+    )`
 }
 
 type PageRow = StoredRow & { readonly more: boolean }
@@ -192,7 +195,7 @@ export const make = Effect.gen(function*() {
         (rows) => new Map(rows.map(({ epoch, id }) => [id, epoch]))
       ),
     now: Effect.map(query<{ now: number }>("now", readClock, []), ([row]) => row!.now),
-    listWithWork: query<PartitionName>("listWithWork", listPartitions, [])
+    listWithWork: (except) => query<WithWork>("listWithWork", listPartitions, [except])
   })
 })
 

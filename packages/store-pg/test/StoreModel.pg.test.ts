@@ -92,7 +92,7 @@ const play = Effect.fnUntraced(
       const listed = yield* reader.list({ namespace: ids[0]!.id, limit: 5, ...(state === undefined ? {} : { state }) })
       answers.push([state, listed.map(withoutEnd)])
     }
-    const work = yield* store.listWithWork
+    const work = yield* store.listWithWork([])
     answers.push(work.filter((each) => each.namespace === ids[0]!.id).map((each) => each.partition).sort())
     return answers
   }

@@ -217,19 +217,21 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
         const states = ["ready", "scheduled", "retrying", "running"] as const
         const busy = states.map((state) => samplePartition({ queue: state }))
         const done = samplePartition({ queue: "done" })
-        yield* Effect.forEach(states, (state, at) =>
-          Effect.flatMap(takePartition(busy[at]), (owner) => insert(owner, [{ state }])))
+        const owners = yield* Effect.forEach(states, (state, at) =>
+          Effect.tap(takePartition(busy[at]), (owner) => insert(owner, [{ state }])))
         const owner = yield* takePartition(done)
         const [run] = yield* insert(owner, [{}])
         yield* journal.commit(batchOf(owner, { finishes: [finishOf(run!)] }))
 
-        const listed = yield* store.listWithWork
+        const listed = yield* store.listWithWork([])
+        const others = yield* store.listWithWork([owners[0].partitionId, owners[2]!.partitionId])
 
-        for (const partition of busy) {
-          assert.deepInclude(listed, partition)
-        }
-        assert.isFalse(listed.some((each) =>
-          each.namespace === done.namespace
+        const namespaces = new Set(busy.map(({ namespace }) =>
+          namespace
         ))
+        const withIds = busy.map((partition, at) => ({ ...partition, partitionId: owners[at]!.partitionId }))
+        assert.sameDeepMembers(listed.filter(({ namespace }) => namespaces.has(namespace)), withIds)
+        assert.sameDeepMembers(others.filter(({ namespace }) => namespaces.has(namespace)), [withIds[1]!, withIds[3]!])
+        assert.isFalse(listed.some((each) => each.namespace === done.namespace))
       }))
   })

@@ -1,13 +1,16 @@
 /**
- * Orrery itself. `work` is a whole node with the handlers in it, `serve` a node without; producers are clients of the
- * nodes, as applications are.
+ * Orrery itself. `work` is a whole node with the handlers in it, `serve` a node without, `workApart` a worker of its own;
+ * producers are clients of the nodes, as applications are.
  */
 import { OrreryNode } from "@orrery/cluster/OrreryNode"
 import { Orrery, Task } from "@orrery/orrery"
 import type { EnqueueError } from "@orrery/core/Errors"
+import * as Handlers from "@orrery/core/Handlers"
 import { Runs } from "@orrery/core/Runs"
 import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPools from "@orrery/store-pg/PgPools"
+import * as RemoteLinks from "@orrery/worker/RemoteLinks"
+import * as Worker from "@orrery/worker/Worker"
 import { Effect, Layer, Logger, LogLevel, ManagedRuntime, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import type { Job, JobPayload, Place, Running, System, WorkOptions } from "../System.js"
@@ -42,12 +45,19 @@ type BenchTask = ReturnType<typeof taskFor>
 /** Logs go to the log of the benchmark; what is normal is not worth a line there. */
 const quietly = Logger.minimumLogLevel(LogLevel.Warning)
 
-const node = async (place: Place, workerSlots: number, tasks: ReadonlyArray<readonly [BenchTask, WorkOptions]>) => {
-  const [first, ...rest] = tasks.map(([task, { handler }]) => task.toLayer((job) => run(handler, job)))
+const handlersOf = (options: WorkOptions) => {
+  const [first, ...rest] = Array.from(
+    { length: options.queues },
+    (_, queue) => taskFor(queue, options.keepHistory).toLayer((job) => run(options.handler, job))
+  )
+  return Layer.mergeAll(first!, ...rest)
+}
+
+const node = async (place: Place, workerSlots: number, handlers?: ReturnType<typeof handlersOf>) => {
   const layer = Orrery.layerNode({
     databaseUrl: Redacted.make(place.databaseUrl),
     workerSlots,
-    ...(first === undefined ? {} : { handlers: Layer.mergeAll(first, ...rest) })
+    ...(handlers === undefined ? {} : { handlers })
   })
   const runtime = ManagedRuntime.make(Layer.provide(layer, quietly))
   const { dataAddress, fatal } = await runtime.runPromise(OrreryNode)
@@ -60,6 +70,16 @@ const node = async (place: Place, workerSlots: number, tasks: ReadonlyArray<read
       ))
   )
   return { address: dataAddress, close: () => runtime.dispose() } satisfies Running
+}
+
+const workApart = async (place: Place, options: WorkOptions): Promise<Running> => {
+  const layer = Worker.layer({ slots: options.concurrency || slotsDefault }).pipe(
+    Layer.provide(RemoteLinks.layer({ nodes: place.addresses })),
+    Layer.provide(Layer.provideMerge(handlersOf(options), Handlers.layer))
+  )
+  const runtime = ManagedRuntime.make(Layer.provide(layer, quietly))
+  await runtime.runPromise(Effect.void)
+  return { close: () => runtime.dispose() }
 }
 
 const pools = (databaseUrl: string) =>
@@ -118,14 +138,10 @@ export const systems: ReadonlyArray<System> = [{
   ],
   // As `orrery migrate` does; nodes would do it when they start.
   prepare: ({ databaseUrl }) => Effect.runPromise(Effect.provide(PgMigrations.run, pools(databaseUrl))),
-  serve: (place) => node(place, 0, []),
+  serve: (place) => node(place, 0),
   produce,
-  work: (place, options) =>
-    node(
-      place,
-      options.concurrency || slotsDefault,
-      Array.from({ length: options.queues }, (_, queue) => [taskFor(queue, options.keepHistory), options] as const)
-    ),
+  work: (place, options) => node(place, options.concurrency || slotsDefault, handlersOf(options)),
+  workApart,
   // Final runs are moved to the history.
   remaining: (place) => countRows(place.databaseUrl, "from orrery.runs")
 }]

@@ -13,19 +13,13 @@ const settleFor = "2 seconds"
 
 const megabytes = (bytes: number): number => bytes / 1_000_000
 
-const afterDrain = (bench: Bench, system: Description) =>
+const afterDrain = (id: string, apart: boolean) => (bench: Bench, system: Description) =>
   Effect.gen(function*() {
     const jobs = jobsOf(bench, system, drainJobs)
-    const { usages } = yield* drain(bench, system, { jobs })
+    const { usages } = yield* drain(bench, system, { jobs, apart })
     const [usage] = usages
     const details = { jobs, mostMB: Math.round(megabytes(usage!.rssMaxBytes)) }
-    return [{
-      workload: "W7",
-      value: megabytes(usage!.rssBytes),
-      unit: "MB",
-      better: "lower",
-      details
-    }] satisfies Array<
+    return [{ workload: id, value: megabytes(usage!.rssBytes), unit: "MB", better: "lower", details }] satisfies Array<
       Measured
     >
   })
@@ -57,7 +51,21 @@ export const w7: Workload = {
   id: "W7",
   title: "memory",
   cases: [
-    { id: "W7", title: "memory of a worker after a drain", inQuick: true, roundsMax: 1, run: afterDrain },
+    {
+      id: "W7",
+      title: "memory of a worker process after a drain",
+      inQuick: true,
+      roundsMax: 1,
+      run: afterDrain("W7", true)
+    },
+    {
+      id: "W7-node",
+      title: "memory of a node with the worker in it, after a drain",
+      inQuick: true,
+      roundsMax: 1,
+      skip: (system) => system.hasWorkApart ? undefined : "its worker is no server",
+      run: afterDrain("W7-node", false)
+    },
     waiting("W7-waiting", waitingJobs),
     waiting("W7-million", manyWaitingJobs)
   ]

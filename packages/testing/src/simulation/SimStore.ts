@@ -82,7 +82,7 @@ export class SimStore {
       findRun: (partitionId, id) => ask("findRun", () => this.tables.findRun(partitionId, id)),
       epochs: (partitionIds) => ask("epochs", () => this.tables.epochs(partitionIds)),
       now: ask("now", () => this.shownNow(this.now)),
-      listWithWork: ask("listWithWork", () => this.tables.listWithWork())
+      listWithWork: (except) => ask("listWithWork", () => this.tables.listWithWork(except))
     }
   }
 
