@@ -7,17 +7,21 @@
  * found a node silent do not wait for that: they end its sessions (`endSessions`).
  *
  * The locks decide only who tries; the epoch fence decides who may write (decision 0004).
+ *
+ * Sharding asks who is there twice a second. A node alone passes that on only as often as it refreshes its locks, for it has
+ * nobody to take anything from: an idle one would otherwise be kept busy by it. Who joins pings those it finds, and a
+ * node that is pinged looks at once (`lookAgain`).
  */
 import {
   type Runner,
   type RunnerAddress,
   RunnerStorage,
   type ShardId,
-  type ShardingConfig,
+  ShardingConfig,
   SqlRunnerStorage
 } from "@effect/cluster"
 import { SqlClient } from "@effect/sql"
-import { Context, Effect, Layer, Schedule } from "effect"
+import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import { lockSessionsOf } from "./LockPool.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 
@@ -37,6 +41,8 @@ export class LockStorage extends Context.Tag("@orrery/cluster/LockStorage")<Lock
   readonly onAcquired: (callback: () => void) => () => void
   readonly onRunners: (callback: () => void) => () => void
   readonly setHealth: (address: RunnerAddress.RunnerAddress, healthy: boolean) => Effect.Effect<void>
+  /** There may be a node that is not known yet: the database is asked at the next opportunity. */
+  readonly lookAgain: () => void
   /** Has the server end the lock sessions of a node, which frees its shards at once. */
   readonly endSessions: (nodeId: string) => Effect.Effect<void>
   /** From now on Sharding, on this node only, sees it as unhealthy and lets go of its shards. */
@@ -63,10 +69,13 @@ export const layer: Layer.Layer<
     const storage = yield* RunnerStorage.RunnerStorage
     const sql = yield* SqlClient.SqlClient
     const self = yield* NodeIdentity
+    const aloneForMs = Duration.toMillis((yield* ShardingConfig.ShardingConfig).shardLockRefreshInterval)
     const held = new Set<string>()
     let isLeaving = false
     let runners: ReadonlyArray<KnownRunner> = []
     let confirmedAt = performance.now()
+    let listed: Effect.Effect.Success<typeof storage.getRunners> = []
+    let listedAt = -Infinity
     const acquiredCallbacks = new Set<() => void>()
     const runnersCallbacks = new Set<() => void>()
     /** What is true when the answer is made may be long past when it is read: the time of the question counts. */
@@ -77,6 +86,15 @@ export const layer: Layer.Layer<
           confirmedAt = Math.max(confirmedAt, askedAt)
         })
       })
+    const isAlone = () => runners.length === 1 && runners[0]!.healthy && runners[0]!.address === self.runnerAddress
+    const list = Effect.suspend(() => {
+      const askedAt = performance.now()
+      if (isAlone() && askedAt - listedAt < aloneForMs) return Effect.succeed(listed)
+      return Effect.tap(storage.getRunners, (found) => {
+        listed = found
+        listedAt = askedAt
+      })
+    })
     const watched = RunnerStorage.RunnerStorage.of({
       ...storage,
       acquire: (address, shards) =>
@@ -92,7 +110,7 @@ export const layer: Layer.Layer<
       release: (address, shard) =>
         Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString())),
       releaseAll: (address) => Effect.tap(storage.releaseAll(address), () => held.clear()),
-      getRunners: Effect.map(storage.getRunners, (list) => {
+      getRunners: Effect.map(list, (list) => {
         const next = list.map(([runner, healthy]) => ({ address: keyOf(runner.address), runner, healthy }))
         const changed = signature(next) !== signature(runners)
         runners = next
@@ -122,6 +140,9 @@ export const layer: Layer.Layer<
               Effect.timeout(peerTimeout),
               Effect.catchAllCause((cause) => Effect.logWarning("could not record the health of a peer", cause))
             ),
+          lookAgain: () => {
+            listedAt = -Infinity
+          },
           endSessions: (nodeId) =>
             sql`select pg_terminate_backend(pid) from pg_stat_activity
               where application_name = ${lockSessionsOf(nodeId)} and datname = current_database()`.pipe(

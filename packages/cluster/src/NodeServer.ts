@@ -11,6 +11,7 @@ import { NodeConfig } from "@orrery/core/NodeConfig"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
 import { Gateway } from "./Gateway.js"
+import { LockStorage } from "./LockStorage.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import { Readiness } from "./Readiness.js"
@@ -130,6 +131,7 @@ const rpcHandlers = (sessions: Sessions) =>
     Effect.gen(function*() {
       const gateway = yield* Gateway
       const directory = yield* NodeDirectory
+      const locks = yield* LockStorage
       const self = yield* NodeIdentity
       const readiness = yield* Readiness
       return {
@@ -139,7 +141,11 @@ const rpcHandlers = (sessions: Sessions) =>
         Cancel: ({ id }) => gateway.cancel(id),
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
-        Ping: () => Effect.succeed(self.nodeId),
+        Ping: () =>
+          Effect.sync(() => {
+            locks.lookAgain()
+            return self.nodeId
+          }),
         Health: () => Effect.sync(readiness.health),
 
         Announce: ({ held, partitionId, sessionId }) =>

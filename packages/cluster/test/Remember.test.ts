@@ -1,5 +1,5 @@
 /** Which partitions are looked at for work, and how often. */
-import { Sharding, ShardId } from "@effect/cluster"
+import { ShardId, Sharding } from "@effect/cluster"
 import { PartitionStore, type WithWork } from "@orrery/core/PartitionStore"
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, TestClock } from "effect"
@@ -45,6 +45,7 @@ const setUp = (partitions: ReadonlyArray<WithWork>) => {
         })
     }),
     Layer.mock(Residents, {
+      hub: undefined as never,
       find: (name) => state.awake.get(`default|${name.queue}|0`),
       list: () => [...state.awake.values()],
       onOrphaned: () => () => undefined
@@ -53,7 +54,14 @@ const setUp = (partitions: ReadonlyArray<WithWork>) => {
       onAcquired: (callback) => {
         state.acquired = callback
         return () => undefined
-      }
+      },
+      onRunners: () => () => undefined,
+      runners: () => [],
+      confirmedMsAgo: () => 0,
+      lookAgain: () => undefined,
+      leave: () => undefined,
+      heldCount: () => state.ours.size,
+      holds: () => true
     })
   )
   return Effect.as(Layer.build(Layer.provide(Remember.layer, services)), state)
