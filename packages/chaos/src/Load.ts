@@ -32,6 +32,10 @@ export interface LoadOptions {
   readonly clockOffset: number
   /** Pause of a producer between an answer and the next request, ms. */
   readonly pauseMs: number
+  /** Times as many runs in each request, while no more than `waitingMax` wait. At 1 nobody looks how many that are. */
+  readonly times: number
+  /** Runs that have not ended. */
+  readonly waiting: Effect.Effect<number>
 }
 
 /** Of what a producer asks for. */
@@ -46,6 +50,9 @@ const shares = {
   again: 0.03
 }
 const requestsAtOnceMax = 3
+/** What waits has to end within a minute after the last fault: beyond it, producers ask for no more than at `times` 1. */
+const waitingMax = 4_000
+const lookEvery = "500 millis"
 const delayMs = { min: 100, max: 3_000 }
 const quickMs = { min: 1, max: 30 }
 const slowMs = { min: 100, max: 500 }
@@ -60,6 +67,8 @@ interface Producer {
   readonly runs: Runs["Type"]
   readonly options: LoadOptions
   readonly failures: Map<string, number>
+  /** How many times as many runs to ask for now. */
+  readonly times: () => number
   /** Monotonic, ms. */
   lastAnswer: number
   answers: number
@@ -71,12 +80,22 @@ export const start = (options: LoadOptions): Effect.Effect<Load, never, Scope.Sc
   Effect.gen(function*() {
     const failures = new Map<string, number>()
     const runs = Context.get(options.client, Runs)
+    let times = options.times
+    if (options.times > 1) {
+      yield* options.waiting.pipe(
+        Effect.map((waiting) => void (times = waiting > waitingMax ? 1 : options.times)),
+        Effect.zipRight(Effect.sleep(lookEvery)),
+        Effect.forever,
+        Effect.forkScoped
+      )
+    }
     const producers = queues.map((_, at): Producer => ({
       at,
       random: options.random.fork(),
       runs,
       options,
       failures,
+      times: () => times,
       lastAnswer: performance.now(),
       answers: 0,
       acknowledged: 0
@@ -121,7 +140,8 @@ export const start = (options: LoadOptions): Effect.Effect<Load, never, Scope.Sc
 const round = (producer: Producer, answered: () => void) =>
   Effect.gen(function*() {
     const { options: { clockOffset, history }, random } = producer
-    const requests = yield* Effect.forEach(numbers(random.between(1, requestsAtOnceMax)), () => makeRequest(producer))
+    const count = random.between(1, requestsAtOnceMax) * producer.times()
+    const requests = yield* Effect.forEach(numbers(count), () => makeRequest(producer))
     for (const { id, queue, when } of requests) {
       const dueAt = when.ms === 0 ? 0 : monotonicMs() + clockOffset + when.ms
       history.write({ _tag: "asked", run: id, queue, dueAt })

@@ -46,6 +46,8 @@ export interface StageOptions extends Setting {
   readonly name: string
   /** Histories and the log of the processes. Exists. */
   readonly folder: string
+  /** Times as many runs in each request of the load. Default 1. */
+  readonly load?: number
 }
 
 export interface Stage {
@@ -130,7 +132,10 @@ export const start = (
       history,
       random: random.fork(),
       clockOffset,
-      pauseMs: options.pauseMs ?? pauseMsDefault
+      pauseMs: options.pauseMs ?? pauseMsDefault,
+      times: options.load ?? 1,
+      waiting: Effect.map(query<{ count: number }>("select count(*)::int as count from orrery.runs"), ([row]) =>
+        row!.count)
     })
     return {
       seed,

@@ -23,6 +23,7 @@ interface Flags {
   readonly scenarios: ReadonlyArray<string>
   readonly seed: Option.Option<number>
   readonly times: Option.Option<number>
+  readonly load: number
   readonly quick: boolean
   readonly json: boolean
   readonly keep: boolean
@@ -44,6 +45,7 @@ const run = (flags: Flags) =>
     for (const scenario of chosen) {
       const result = yield* play(scenario, {
         seed,
+        load: flags.load,
         isQuick: flags.quick,
         keep: flags.keep,
         onProgress: say,
@@ -78,6 +80,7 @@ const command = Command.make("chaos", {
   scenarios: options.scenarios,
   seed: options.seed,
   times: options.times,
+  load: options.load,
   quick: options.quick,
   json: options.json,
   keep: options.keep,

@@ -4,6 +4,7 @@ import { Option } from "effect"
 
 const seedMax = 2 ** 31 - 1
 const timesMax = 10_000
+const loadMax = 50
 
 /** One line for a number that means nothing. */
 const within = (name: string, min: number, max: number) =>
@@ -27,6 +28,15 @@ export const times = Options.integer("times").pipe(
   within("times", 1, timesMax),
   Options.withDescription("Faults of each scenario. Default: a few, each scenario has its own number."),
   Options.optional
+)
+
+export const load = Options.integer("load").pipe(
+  within("load", 1, loadMax),
+  Options.withDescription(
+    "Times as many runs in each request of the clients, as long as fewer than 4,000 wait. Default: 1. Above, the times "
+      + "to recover say less."
+  ),
+  Options.withDefault(1)
 )
 
 export const quick = Options.boolean("quick").pipe(Options.withDescription("Fewer faults and shorter outages."))

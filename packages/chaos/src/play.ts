@@ -13,6 +13,8 @@ export interface PlayOptions {
   readonly seed: number
   /** Events; default: as the scenario says. */
   readonly times?: number
+  /** As in `Stage`; only `play` looks at it. */
+  readonly load?: number
   readonly isQuick: boolean
   /** Told as it happens. */
   readonly onProgress: (line: string) => void
@@ -130,7 +132,8 @@ export const play = (
       postgres: options.postgres,
       seed,
       name: `${scenario.name.replaceAll("-", "_")}_${process.pid}`,
-      folder
+      folder,
+      load: options.load ?? 1
     })
     const played = yield* playOn(stage, scenario, options)
     const conclusion = yield* conclude(stage)
