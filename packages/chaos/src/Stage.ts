@@ -134,8 +134,10 @@ export const start = (
       clockOffset,
       pauseMs: options.pauseMs ?? pauseMsDefault,
       times: options.load ?? 1,
-      waiting: Effect.map(query<{ count: number }>("select count(*)::int as count from orrery.runs"), ([row]) =>
-        row!.count)
+      waiting: Effect.map(
+        query<{ count: number }>("select count(*)::int as count from orrery.runs"),
+        ([row]) => row!.count
+      )
     })
     return {
       seed,

@@ -178,15 +178,21 @@ export class WorkerHub {
    * has waited longest is first: an actor that could refill itself for ever would starve its neighbours.
    */
   poolFor(actor: QueueActor): WorkerPool {
-    return { take: (task) => this.take(actor, task) }
+    return {
+      take: (task, isSuspect) => this.take(actor, task, isSuspect ? slotsFree : roomOf),
+      isBehind: (workerId) => {
+        const worker = this.attached.get(workerId)
+        return worker !== undefined && worker.out > worker.credit
+      }
+    }
   }
 
-  private take(actor: QueueActor, task: string): string | undefined {
+  private take(actor: QueueActor, task: string, room: (worker: Attached) => number): string | undefined {
     const candidates = this.byTask.get(task)
     if (candidates === undefined) return undefined
     let best: Attached | undefined
     for (const worker of candidates) {
-      if (roomOf(worker) > 0 && (best === undefined || isBetter(worker, best)) && this.isTurnOf(actor, worker)) {
+      if (room(worker) > 0 && (best === undefined || isBetter(worker, best)) && this.isTurnOf(actor, worker)) {
         best = worker
       }
     }
@@ -331,13 +337,15 @@ const ownedBy = ({ epoch, machine, partitionId }: QueueActor, worker: string): T
   epoch
 })
 
+const slotsFree = ({ credit, out }: Attached): number => Math.max(0, credit - out)
+
 /** How many more it may be given now. A free slot does not wait for company. */
 const roomOf = ({ ahead, credit, isRefilling, out }: Attached): number =>
   out < credit || isRefilling ? Math.max(0, credit + ahead - out) : 0
 
 /** A free slot before a place in line; then where there is more of it. */
 const isBetter = (a: Attached, b: Attached): boolean => {
-  const freeA = Math.max(0, a.credit - a.out)
-  const freeB = Math.max(0, b.credit - b.out)
+  const freeA = slotsFree(a)
+  const freeB = slotsFree(b)
   return freeA === freeB ? roomOf(a) > roomOf(b) : freeA > freeB
 }

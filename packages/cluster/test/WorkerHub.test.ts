@@ -38,7 +38,8 @@ const makeActor = (partitionId: number, scheduled: Set<QueueActor>) => {
   const actor: QueueActor = {
     partitionId,
     machine,
-    doubt: () => undefined,
+    doubt: (worker: string, graceMs: number) => machine.doubt(worker, graceMs),
+    workerGone: () => undefined,
     schedule: () => void scheduled.add(actor)
   } as unknown as QueueActor
   return actor
@@ -94,6 +95,14 @@ const make = (partitions: number) => {
     clock,
     hub,
     actors,
+    /** The graces of workers that are lost are over. */
+    giveUp: (atMs: number): void => {
+      for (const actor of actors) {
+        actor.machine.tick(atMs)
+        collect(actor)
+        actor.schedule()
+      }
+    },
     /** Until nobody has anything to do. Answers how many turns that took. */
     settle: (): number => {
       let turns = 0
@@ -210,6 +219,51 @@ describe("WorkerHub", { timeout: 30_000 }, () => {
     for (const count of seen) assert.isAtLeast(count, 300)
     // One run a turn would be 40 turns a round.
     assert.isAtMost(turns, 40 * 16)
+  })
+
+  it("counts a crash of what had a slot when its worker died, and what waited then gets one next time", () => {
+    const { actors, end, giveUp, hub, settle } = make(1)
+    const [actor] = actors
+    const first = attach(hub, "a")
+    first.session.setCredit(2, 4)
+    add(actor!, 6)
+    settle()
+    const crashesOf = ({ runId }: Assignment) => actor!.machine.find(runId)?.crashes
+    const [one, two, ...behind] = first.out
+    first.session.lost()
+    giveUp(1_000)
+
+    const second = attach(hub, "b")
+    second.session.setCredit(2, 4)
+    settle()
+
+    assert.deepStrictEqual(first.out.map(crashesOf), [1, 1, 0, 0, 0, 0])
+    assert.deepStrictEqual(second.out.map(({ attempt, runId }) => [runId, attempt]), [[one!.runId, 2], [two!.runId, 2]])
+
+    for (const each of second.out.splice(0)) end(each)
+    settle()
+
+    assert.deepStrictEqual(second.out.map(({ attempt, runId }) => [runId, attempt]), [
+      [behind[0]!.runId, 1],
+      [behind[1]!.runId, 1]
+    ])
+    second.session.lost()
+    giveUp(1_000)
+    assert.deepStrictEqual(behind.map(crashesOf), [1, 1, 0, 0])
+  })
+
+  it("counts what has been at its worker for longer than anything waits", () => {
+    const { actors, giveUp, hub, settle } = make(1)
+    const { out, session } = attach(hub, "a")
+    session.setCredit(1, 4)
+    add(actors[0]!, 3)
+    settle()
+
+    actors[0]!.machine.doubt("a", 3_000)
+    giveUp(3_000)
+
+    assert.deepStrictEqual(out.map(({ runId }) => actors[0]!.machine.find(runId)?.crashes), [1, 1, 1])
+    session.goodbye()
   })
 
   it("does not flap about its hunger, and tells what lasts", () => {

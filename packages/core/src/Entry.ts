@@ -50,6 +50,10 @@ export interface Entry {
   /** Whether the store has it in the line it waits in; else leaving memory needs a write. */
   inStoredLine: boolean
   cancelRequested: boolean
+  /** Assigned behind the slots of its worker: it may have waited there, and not begun. */
+  isBehind: boolean
+  /** Lost with its worker while it may not have begun. From then on it is given to free slots only, where it does begin. */
+  isSuspect: boolean
   seat: Seat<Entry> | undefined
   /** How it ended, once it has. */
   end: Pick<RunFinish, "state" | "result" | "keep"> | undefined
@@ -90,15 +94,39 @@ export interface Out {
 
 /** The workers a partition can use now, and their free slots. Shared by all actors of a node. */
 export interface WorkerPool {
-  /** Takes a slot of some worker able to run the task and answers the worker. */
-  readonly take: (task: string) => string | undefined
+  /** Takes a place at some worker able to run the task and answers the worker. `isSuspect`: only where it begins at once. */
+  readonly take: (task: string, isSuspect: boolean) => string | undefined
+  /** Whether the place taken last is behind the slots of this worker. Without it: never. */
+  readonly isBehind?: (worker: string) => boolean
 }
 
 export const failureText = (kind: RunFailure["kind"], tag: string, message: string) =>
   JSON.stringify({ kind, tag, message } satisfies RunFailure)
 
+/**
+ * What waits behind the slots of a worker begins or goes back within a second. Lost with its worker later than that, the grace
+ * for lost workers included, it is taken to have begun, ms.
+ */
+const behindMsMax = 3_000
+
+/** Its worker has been given up. `uncounted`: it may not have begun, so that is no crash; `again`: it is tried again. */
+export const lose = (
+  entry: Entry,
+  worker: string,
+  lostAt: number,
+  maxCrashes: number
+): "uncounted" | "again" | "cancelled" | "failed" => {
+  entry.isSuspect = entry.isBehind && lostAt - entry.startedAt! < behindMsMax
+  if (entry.isSuspect) return "uncounted"
+  entry.crashes += 1
+  const isPoison = entry.crashes >= maxCrashes
+  entry.failure = crashText(entry, worker, isPoison)
+  if (entry.cancelRequested) return "cancelled"
+  return isPoison || entry.attempt >= policyOf(entry).retry.maxAttempts ? "failed" : "again"
+}
+
 /** Why an attempt ended whose worker is gone; and why there is no other, when the run is taken for what kills them. */
-export const crashText = (entry: Entry, worker: string, isPoison: boolean): string => {
+const crashText = (entry: Entry, worker: string, isPoison: boolean): string => {
   const lost = `worker ${worker} was lost during attempt ${entry.attempt}`
   return isPoison
     ? failureText("crashed", "PoisonRun", `${lost}, as workers were ${entry.crashes} times: it is not tried again`)
@@ -155,6 +183,8 @@ export const entryOf = (run: StoredRun): Entry => ({
   place: "out",
   inStoredLine: true,
   cancelRequested: false,
+  isBehind: false,
+  isSuspect: false,
   seat: undefined,
   end: undefined,
   unwritten: undefined,

@@ -15,12 +15,12 @@
  * refused as stale: an outcome counts only for the lease under which the run is running now.
  */
 import {
-  crashText,
   type Entry,
   entryOf,
   failureText,
   finishOf,
   fraction,
+  lose,
   noPermits,
   noRates,
   numbersPerEpoch,
@@ -344,7 +344,7 @@ export class QueueMachine {
       const line = this.lines.next(now)
       if (line === undefined) return
       const entry = line.window.peek()!.item
-      const worker = pool.take(entry.task)
+      const worker = pool.take(entry.task, entry.isSuspect)
       if (worker === undefined) {
         this.lines.block(entry.task)
         continue
@@ -355,6 +355,7 @@ export class QueueMachine {
       if (line.window.needsLoad()) this.load(line)
       else if (line.isKeyed && line.window.size === 0) this.lines.closeIfEmpty(line)
       this.start(entry, worker, now, started)
+      entry.isBehind = pool.isBehind?.(worker) ?? false
     }
   }
 
@@ -660,18 +661,15 @@ export class QueueMachine {
   }
 
   private giveUp(worker: string, held: Held): void {
+    const lostAt = held.expiresAt
     held.expiresAt = Infinity
     for (const entry of [...held.runs]) {
       if (entry.lease >= held.doubtBelow) continue
       this.release(entry)
-      entry.crashes += 1
-      const isPoison = entry.crashes >= this.options.maxCrashes
-      const failure = crashText(entry, worker, isPoison)
-      entry.failure = failure
-      if (entry.cancelRequested) this.finish(entry, "cancelled", null, failure)
-      else if (isPoison || entry.attempt >= policyOf(entry).retry.maxAttempts) {
-        this.finish(entry, "failed", null, failure)
-      } else this.backInLine(entry)
+      const end = lose(entry, worker, lostAt, this.options.maxCrashes)
+      if (end === "uncounted") this.interrupted(entry)
+      else if (end === "again") this.backInLine(entry)
+      else this.finish(entry, end, null, entry.failure)
     }
   }
 

@@ -10,7 +10,8 @@
  * assigned (its lease runs) but not started: start-to-close counts from its start; it goes back uncounted
  * (`interrupted`) when the worker stops, its session ends, or it has waited for some 250 ms. So nothing is hoarded:
  * what may wait is what the worker's recent attempts get through in about 100 ms, and nothing when they take longer
- * (docs/decisions/0006).
+ * (docs/decisions/0006). Lost with its worker it does not count as crashed, unless it has been there for longer than
+ * that (docs/decisions/0014).
  *
  * Lease: an attempt is the worker's as long as its session lives. A session that closes without goodbye is
  * lost after a short grace, a silent one after `leaseMs`. The worker counts the same time from its last

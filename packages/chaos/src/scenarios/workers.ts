@@ -13,20 +13,17 @@ const napMs = 6_000
 interface Held {
   readonly id: RunId
   readonly worker: string
-  readonly attempt: number
 }
 
 const running = (scene: Scene, ids: ReadonlyArray<RunId>) =>
-  scene.query<Held>("select id, worker, attempt from orrery.runs where state = 3 and id = any($1::uuid[])", [ids])
+  scene.query<Held>("select id, worker from orrery.runs where state = 3 and id = any($1::uuid[])", [ids])
 
-/** Those on their second attempt, or through with it. */
-const restarted = (scene: Scene, held: ReadonlyArray<Held>) =>
+/** Those that another worker runs, or that are over. One that had not begun has the same number of attempt as before. */
+const restarted = (scene: Scene, held: ReadonlyArray<Held>, victim: string) =>
   scene.query<{ count: number }>(
-    `select (select count(*) from orrery.runs r join unnest($1::uuid[], $2::integer[]) h(id, attempt)
-        on r.id = h.id and r.state = 3 and r.attempt > h.attempt)::int
-      + (select count(*) from orrery.run_history r join unnest($1::uuid[], $2::integer[]) h(id, attempt)
-        on r.id = h.id and r.attempt > h.attempt)::int as count`,
-    [held.map(({ id }) => id), held.map(({ attempt }) => attempt)]
+    `select (select count(*) from orrery.runs where id = any($1::uuid[]) and state = 3 and worker <> $2)::int
+      + (select count(*) from orrery.run_history where id = any($1::uuid[]))::int as count`,
+    [held.map(({ id }) => id), victim]
   )
 
 const killOnce = (scene: Scene, n: number) =>
@@ -44,7 +41,11 @@ const killOnce = (scene: Scene, n: number) =>
     )
     const killedAt = performance.now()
     yield* scene.cluster.workers[victim]!.kill("SIGKILL")
-    yield* eventually("its attempts have begun again", restarted(scene, before), ([row]) => row!.count >= before.length)
+    yield* eventually(
+      "its attempts have begun again",
+      restarted(scene, before, names[victim]!),
+      ([row]) => row!.count >= before.length
+    )
     const ms = performance.now() - killedAt
     scene.recovered(ms)
     scene.note("attemptsHeld", before.length)
