@@ -32,6 +32,8 @@ const candidatesMax = 8
 const pingInterval = Duration.millis(500)
 /** Another connection costs little, so a node that is only slow may well be given up. */
 const pingTimeout = Duration.millis(1_500)
+/** Last part of it: where this process itself stood still, the answer lies in its socket and is read before that is over. */
+const readTime = Duration.millis(250)
 const nodesInterval = Duration.seconds(5)
 const strikesMax = 3
 /** Youngest connection that strikes can end: a cluster that is down as a whole is not dialled in a tight loop. */
@@ -41,6 +43,8 @@ interface Current {
   readonly connection: NodeConnection
   /** Monotonic, ms. */
   readonly since: number
+  /** Monotonic, ms: when a call was answered last. */
+  answeredAt: number
   /** Opened when the node is given up. */
   readonly givenUp: Effect.Latch
   strikes: number
@@ -80,7 +84,9 @@ export const make = (seeds: ReadonlyArray<string>): Effect.Effect<LiveNode, neve
           return performance.now() - current.since < strikeAgeMsMin ? Effect.void : current.givenUp.open
         }),
       praise: (answered) => {
-        if (state.current?.connection === answered) state.current.strikes = 0
+        if (state.current?.connection !== answered) return
+        state.current.strikes = 0
+        state.current.answeredAt = performance.now()
       }
     }
   })
@@ -90,9 +96,9 @@ const keepOne = (state: State) =>
   Effect.gen(function*() {
     const connection = yield* firstToAnswer(state).pipe(Effect.retry(reconnectSchedule), Effect.orDie)
     const givenUp = yield* Effect.makeLatch(false)
-    state.current = { connection, since: performance.now(), givenUp, strikes: 0 }
+    state.current = { connection, since: performance.now(), answeredAt: 0, givenUp, strikes: 0 }
     yield* state.ready.open
-    yield* Effect.raceAll([connection.closed, givenUp.await, untilSilent(connection), learnNodes(state, connection)])
+    yield* Effect.raceAll([connection.closed, givenUp.await, untilSilent(state.current), learnNodes(state, connection)])
     state.lost = connection.address
   }).pipe(
     Effect.ensuring(Effect.suspend(() => {
@@ -103,12 +109,20 @@ const keepOne = (state: State) =>
     Effect.scoped
   )
 
-const untilSilent = (connection: NodeConnection) =>
-  connection.call("Ping", (client) => client.Ping(), pingTimeout).pipe(
-    Effect.zipRight(Effect.sleep(pingInterval)),
-    Effect.forever,
-    Effect.ignore
-  )
+/** A node that answers other calls meanwhile is only slow. */
+const untilSilent = (current: Current) =>
+  Effect.suspend(() => {
+    const askedAt = performance.now()
+    return current.connection.call("Ping", (client) => client.Ping(), Duration.times(pingTimeout, 2)).pipe(
+      Effect.raceFirst(
+        Effect.sleep(Duration.subtract(pingTimeout, readTime)).pipe(
+          Effect.zipRight(Effect.sleep(readTime)),
+          Effect.zipRight(Effect.suspend(() => current.answeredAt > askedAt ? Effect.void : Effect.fail("silent")))
+        )
+      ),
+      Effect.zipRight(Effect.sleep(pingInterval))
+    )
+  }).pipe(Effect.forever, Effect.ignore)
 
 const learnNodes = (state: State, connection: NodeConnection): Effect.Effect<never> =>
   connection.call("Nodes", (client) => client.Nodes()).pipe(

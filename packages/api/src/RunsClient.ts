@@ -4,7 +4,9 @@
  * Every call is repeated on another node when its connection breaks, until `budget` ends with `ClusterUnavailable`:
  * all of them are idempotent. `awaitFinal` is a row of long polls and goes on as long as nodes answer.
  */
-import { ClusterUnavailable } from "@orrery/core/Errors"
+import { ClusterUnavailable, type RunNotFound } from "@orrery/core/Errors"
+import type { Run } from "@orrery/core/Run"
+import type { RunId } from "@orrery/core/RunId"
 import { payloadBytesMaxDefault } from "@orrery/core/RunRequest"
 import { Runs } from "@orrery/core/Runs"
 import { Duration, Effect, Layer, Schedule } from "effect"
@@ -45,6 +47,8 @@ export const retrySchedule = Schedule.exponential("20 millis", 2).pipe(
 )
 /** How much longer than the wait the answer to a long poll may take. */
 const pollGrace = Duration.seconds(5)
+/** A long poll that was lost with its connection after this time, ms, had a live node until then. */
+const pollAliveMs = 2_500
 
 const make = (options: RunsClientOptions) =>
   Effect.gen(function*() {
@@ -72,12 +76,9 @@ const make = (options: RunsClientOptions) =>
       budgetMs: Duration.toMillis(budget)
     }, send)
 
-    const poll = { waitMs: Duration.toMillis(awaitPoll), timeout: Duration.sum(awaitPoll, pollGrace) }
     const awaitFinal: Runs["Type"]["awaitFinal"] = (id) =>
-      ask("awaitFinal", (client) =>
-        client.AwaitFinal({ id, waitMs: poll.waitMs }), poll.timeout).pipe(
-          Effect.flatMap((run) => run === null ? awaitFinal(id) : Effect.succeed(run))
-        )
+      Effect.flatMap(poll(once, id, awaitPoll, budget), (run) =>
+        run === null ? awaitFinal(id) : Effect.succeed(run))
 
     return Runs.of({
       enqueueMany,
@@ -86,6 +87,34 @@ const make = (options: RunsClientOptions) =>
       awaitFinal,
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
     })
+  })
+
+/** One long poll, again while nodes are lost. The budget counts the time in which there was none to wait at. */
+const poll = (
+  once: ReturnType<typeof attempt>,
+  id: RunId,
+  wait: Duration.Duration,
+  budget: Duration.Duration
+): Effect.Effect<Run | null, RunNotFound | ClusterUnavailable> =>
+  Effect.suspend(() => {
+    const timeout = Duration.sum(wait, pollGrace)
+    let failingSince: number | undefined
+    const use = (connection: NodeConnection) => {
+      const began = performance.now()
+      const ask = (client: Client) => client.AwaitFinal({ id, waitMs: Duration.toMillis(wait) })
+      return connection.call("awaitFinal", ask, timeout).pipe(
+        Effect.tapError(() =>
+          Effect.sync(() => {
+            if (!connection.isOpen() && performance.now() - began > pollAliveMs) failingSince = undefined
+          })
+        )
+      )
+    }
+    const mayRetry = (error: unknown): boolean => {
+      failingSince ??= performance.now()
+      return isUnavailable(error) && performance.now() - failingSince < Duration.toMillis(budget)
+    }
+    return Effect.retry(once("awaitFinal", use), { schedule: retrySchedule, while: mayRetry })
   })
 
 /** One call on the node of the moment. */
@@ -98,7 +127,10 @@ const attempt = (live: LiveNode.LiveNode, connectTimeout: Duration.Duration) =>
     const useIt = (connection: NodeConnection) =>
       use(connection).pipe(
         Effect.tap(() => live.praise(connection)),
-        Effect.tapError((error) => isUnavailable(error) ? live.strike(connection) : Effect.void)
+        // A refusal is an answer too.
+        Effect.tapError((error) =>
+          isUnavailable(error) ? live.strike(connection) : Effect.sync(() => live.praise(connection))
+        )
       )
     const current = live.current()
     if (current !== undefined) return useIt(current)

@@ -260,6 +260,51 @@ describe("RunsClient", { timeout: 30_000 }, () => {
       assert.deepStrictEqual(run, finalRun(id))
     }))
 
+  it.scopedLive("goes on waiting when it loses a node long after it lost another, whatever its budget", () =>
+    Effect.gen(function*() {
+      let polls = 0
+      const done = yield* Deferred.make<void>()
+      const node = yield* TestNode.make({
+        AwaitFinal: ({ id }) => {
+          polls += 1
+          return Effect.as(Deferred.await(done), finalRun(id))
+        }
+      })
+      const runs = yield* client([node], { budget: "1 second" })
+      const id = request().id
+      const waiting = yield* Effect.fork(runs.awaitFinal(id))
+      yield* TestNode.eventually("a poll", () => polls === 1)
+      node.cut()
+      yield* TestNode.eventually("a poll over another connection", () => polls === 2)
+      // Longer than the budget, and long enough for pings to have shown that the node lives.
+      yield* Effect.sleep("2700 millis")
+
+      node.cut()
+      yield* TestNode.eventually("one more poll", () => polls === 3)
+      yield* Deferred.succeed(done, undefined)
+
+      assert.deepStrictEqual(yield* Fiber.join(waiting), finalRun(id))
+    }))
+
+  it.scopedLive("stays with a node that answers calls, though a ping of it is late", () =>
+    Effect.gen(function*() {
+      let pings = 0
+      let elsewhere = 0
+      const Get: TestNode.Handlers["Get"] = ({ id }) => new RunNotFound({ runId: id })
+      const slow = yield* TestNode.make({
+        Ping: () => Effect.suspend(() => pings++ === 0 ? Effect.succeed("slow") : Effect.never),
+        Get
+      })
+      const other = yield* TestNode.make({ Get: (call, options) => (elsewhere += 1, Get(call, options)) })
+      const runs = yield* client([slow, other])
+      const ask = Effect.flip(runs.get(request().id))
+
+      yield* Effect.zipRight(ask, Effect.sleep("50 millis")).pipe(Effect.repeat({ times: 40 }))
+
+      assert.isAtLeast(pings, 2)
+      assert.strictEqual(elsewhere, 0)
+    }))
+
   it.scopedLive("learns of nodes it was not told of", () =>
     Effect.gen(function*() {
       const hidden = yield* TestNode.make({ Cancel: () => Effect.succeed("cancelled" as const) })
