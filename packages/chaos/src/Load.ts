@@ -9,7 +9,7 @@ import { Cause, Context, Effect, Fiber, type Scope } from "effect"
 import { queues, steps } from "./chaosTasks.js"
 import { monotonicMs, type Writer } from "./HistoryFile.js"
 import { until } from "./patience.js"
-import type { Randomness } from "./Randomness.js"
+import type { Random } from "@orrery/testing/Random"
 
 export interface Load {
   /** Runs acknowledged until now. */
@@ -27,7 +27,7 @@ export interface Load {
 export interface LoadOptions {
   readonly client: Context.Context<Runs>
   readonly history: Writer
-  readonly random: Randomness
+  readonly random: Random
   /** Clock of the database minus the monotonic clock, ms. */
   readonly clockOffset: number
   /** Pause of a producer between an answer and the next request, ms. */
@@ -63,7 +63,7 @@ const stopWithin = "60 seconds"
 
 interface Producer {
   readonly at: number
-  readonly random: Randomness
+  readonly random: Random
   readonly runs: Runs["Type"]
   readonly options: LoadOptions
   readonly failures: Map<string, number>
@@ -140,7 +140,7 @@ export const start = (options: LoadOptions): Effect.Effect<Load, never, Scope.Sc
 const round = (producer: Producer, answered: () => void) =>
   Effect.gen(function*() {
     const { options: { clockOffset, history }, random } = producer
-    const count = random.between(1, requestsAtOnceMax) * producer.times()
+    const count = random.integer(1, requestsAtOnceMax) * producer.times()
     const requests = yield* Effect.forEach(numbers(count), () => makeRequest(producer))
     for (const { id, queue, when } of requests) {
       const dueAt = when.ms === 0 ? 0 : monotonicMs() + clockOffset + when.ms
@@ -161,12 +161,12 @@ const asResend = (request: RunRequest): RunRequest => ({ ...request, resend: tru
 const makeRequest = ({ at, random }: Producer) => {
   const kind = random.next()
   const ms = kind < shares.slow
-    ? random.between(slowMs.min, slowMs.max)
+    ? random.integer(slowMs.min, slowMs.max)
     : kind < shares.slow + shares.quick
-    ? random.between(quickMs.min, quickMs.max)
+    ? random.integer(quickMs.min, quickMs.max)
     : 0
   const failures = random.chance(shares.failing) ? 1 : random.chance(shares.failingTwice) ? 2 : 0
-  const delay = random.chance(shares.timed) ? { delay: random.between(delayMs.min, delayMs.max) } : {}
+  const delay = random.chance(shares.timed) ? { delay: random.integer(delayMs.min, delayMs.max) } : {}
   return Effect.orDie(steps[at]!.request({ ms, failures }, delay))
 }
 

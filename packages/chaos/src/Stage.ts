@@ -17,7 +17,7 @@ import * as Load from "./Load.js"
 import { eventually } from "./patience.js"
 import type * as Postgres from "./Postgres.js"
 import { freePorts } from "./ports.js"
-import * as Randomness from "./Randomness.js"
+import { Random } from "@orrery/testing/Random"
 import * as ResourceWatch from "./ResourceWatch.js"
 import type { ProxyFailed } from "./TcpProxy.js"
 
@@ -53,7 +53,7 @@ export interface StageOptions extends Setting {
 export interface Stage {
   readonly seed: number
   readonly folder: string
-  readonly random: Randomness.Randomness
+  readonly random: Random
   readonly postgres: Postgres.Postgres
   readonly database: Postgres.FreshDatabase
   readonly query: Database.Query
@@ -87,7 +87,7 @@ export const start = (
   Effect.gen(function*() {
     const { folder, postgres, seed } = options
     mkdirSync(folder, { recursive: true })
-    const random = Randomness.make(seed)
+    const random = new Random(seed)
     const database = yield* postgres.freshDatabase(options.name)
     yield* Audit.install(database.admin)
     const query = yield* Database.open(database.admin)
@@ -100,12 +100,13 @@ export const start = (
       }))
     const places = yield* Effect.forEach(nodeNames, newPlace)
     const workers = Array.from({ length: options.workers ?? workersDefault }, (_, n) => `worker-${n + 1}`)
+    const chance = random.fork()
     const links = yield* Links.make({
       nodes: nodeNames,
       workers,
       destinations: destinationsOf(postgres, places),
       kinds: options.links ?? [],
-      random: random.fork().next
+      random: () => chance.next()
     })
     yield* installRoutes(links)
     const log = yield* processLog(folder)

@@ -142,7 +142,7 @@ const raceIds = 200
 
 const shuffled = <A>(scene: Scene, some: ReadonlyArray<A>): ReadonlyArray<A> => {
   const left = [...some]
-  return numbers(some.length).map(() => left.splice(scene.random.between(0, left.length - 1), 1)[0]!)
+  return numbers(some.length).map(() => left.splice(scene.random.integer(0, left.length - 1), 1)[0]!)
 }
 
 export const enqueueRace: Scenario = {
@@ -198,14 +198,14 @@ const contest = (scene: Scene, ends: Map<RunId, string>) =>
     const runs = Context.get(scene.client, Runs)
     const request = yield* Effect.orDie(
       scene.random.pick(steps).request({
-        ms: scene.random.between(0, contestedMsMax),
-        failures: scene.random.between(0, 1)
+        ms: scene.random.integer(0, contestedMsMax),
+        failures: scene.random.integer(0, 1)
       })
     )
     ask(scene, [request])
     yield* runs.enqueueMany([request])
     acknowledge(scene, [request])
-    const cancel = () => Effect.delay(Effect.ignore(runs.cancel(request.id)), scene.random.between(0, cancelAfterMsMax))
+    const cancel = () => Effect.delay(Effect.ignore(runs.cancel(request.id)), scene.random.integer(0, cancelAfterMsMax))
     const [end] = yield* Effect.all([runs.awaitFinal(request.id), cancel(), cancel()], { concurrency: 3 })
     ends.set(request.id, end.state)
   }).pipe(Effect.orDie)

@@ -24,7 +24,7 @@ export const restartPostgres: Scenario = {
     allSurvive(
       scene,
       Effect.gen(function*() {
-        for (let n = 0; n < scene.times; n++) yield* outage(scene, scene.random.between(0, downMsMax))
+        for (let n = 0; n < scene.times; n++) yield* outage(scene, scene.random.integer(0, downMsMax))
       })
     )
 }

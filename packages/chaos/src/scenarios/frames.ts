@@ -2,7 +2,7 @@
 import { bodyBytesMax, kinds, preface } from "@orrery/api/Wire"
 import { Effect } from "effect"
 import { connect, type Socket } from "node:net"
-import type { Randomness } from "../Randomness.js"
+import type { Random } from "@orrery/testing/Random"
 import type { Scenario, Scene } from "../Scenario.js"
 import { allSurvive } from "./processes.js"
 
@@ -16,8 +16,8 @@ const idleSockets = 150
 const dripEveryMs = 50
 const dripBytes = 60
 
-const noise = (random: Randomness, length: number): Buffer =>
-  Buffer.from(Array.from({ length }, () => random.between(0, 255)))
+const noise = (random: Random, length: number): Buffer =>
+  Buffer.from(Array.from({ length }, () => random.integer(0, 255)))
 
 const header = (length: number, kind: number, operation: number, call: number): Buffer => {
   const made = Buffer.alloc(headerBytes)
@@ -28,22 +28,22 @@ const header = (length: number, kind: number, operation: number, call: number): 
   return made
 }
 
-const message = (random: Randomness, kind: number, operation: number, body: Buffer): Buffer =>
-  Buffer.concat([preface, header(body.length, kind, operation, random.between(0, 1_000)), body])
+const message = (random: Random, kind: number, operation: number, body: Buffer): Buffer =>
+  Buffer.concat([preface, header(body.length, kind, operation, random.integer(0, 1_000)), body])
 
 /** What is sent, from the first byte on. */
-const attacks: ReadonlyArray<(random: Randomness) => Buffer> = [
-  (random) => noise(random, random.between(1, noiseBytesMax)),
-  (random) => Buffer.concat([preface, noise(random, random.between(1, noiseBytesMax))]),
+const attacks: ReadonlyArray<(random: Random) => Buffer> = [
+  (random) => noise(random, random.integer(1, noiseBytesMax)),
+  (random) => Buffer.concat([preface, noise(random, random.integer(1, noiseBytesMax))]),
   // Promises more than it may, more than it sends, and nothing.
   () => Buffer.concat([preface, header(bodyBytesMax + 1, kinds.call, 0, 1)]),
   (random) => Buffer.concat([preface, header(bodyBytesMax, kinds.call, 0, 1), noise(random, noiseBytesMax)]),
-  (random) => message(random, kinds.call, random.between(0, 255), Buffer.alloc(0)),
+  (random) => message(random, kinds.call, random.integer(0, 255), Buffer.alloc(0)),
   // Known calls with arguments that are none; answers nobody waits for; the bytes of another protocol in ours.
-  (random) => message(random, kinds.call, random.between(0, 5), noise(random, random.between(1, 200))),
-  (random) => message(random, kinds.answer, 0, noise(random, random.between(1, 200))),
-  (random) => message(random, kinds.push, 0, noise(random, random.between(1, 200))),
-  (random) => message(random, kinds.rpc, 0, noise(random, random.between(1, noiseBytesMax))),
+  (random) => message(random, kinds.call, random.integer(0, 5), noise(random, random.integer(1, 200))),
+  (random) => message(random, kinds.answer, 0, noise(random, random.integer(1, 200))),
+  (random) => message(random, kinds.push, 0, noise(random, random.integer(1, 200))),
+  (random) => message(random, kinds.rpc, 0, noise(random, random.integer(1, noiseBytesMax))),
   () => Buffer.from("GET / HTTP/1.1\r\nHost: node\r\n\r\n")
 ]
 

@@ -26,6 +26,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
   network.lostCommitAnswer,
   network.redisGone,
   network.partitionNode,
+  network.corruptByte,
+  network.halfClose,
   clock.clockSkew,
   workers.poisonTask,
   clients.overload,

@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import type { LinkKind } from "../Links.js"
 import type { Scenario, Scene } from "../Scenario.js"
 import type { Mode, Way } from "../TcpProxy.js"
-import { inTurn } from "./processes.js"
+import { allSurvive, inTurn } from "./processes.js"
 
 const both: ReadonlyArray<Way> = ["toServer", "toClient"]
 const pass: Mode = { _tag: "pass" }
@@ -100,9 +100,14 @@ interface Partition {
 const kinds: ReadonlyArray<LinkKind> = ["data", "runner"]
 const others = (scene: Scene, node: string) => scene.cluster.nodes.filter(({ name }) => name !== node)
 
-/** Links between a node and the other nodes. */
-const between = (scene: Scene, node: string, modes: { readonly from: Mode; readonly to: Mode }) =>
-  Effect.forEach(others(scene, node), ({ name }) =>
+/** Links between a node and other nodes. */
+const between = (
+  scene: Scene,
+  node: string,
+  modes: { readonly from: Mode; readonly to: Mode },
+  peers = others(scene, node)
+) =>
+  Effect.forEach(peers, ({ name }) =>
     Effect.forEach(kinds, (kind) =>
       Effect.zipRight(
         set(scene, { from: node, to: name, kind }, modes.from),
@@ -136,6 +141,10 @@ const partitions: ReadonlyArray<Partition> = [
   {
     what: "by connections that break",
     apply: (scene, node) => between(scene, node, { from: { _tag: "reset" }, to: { _tag: "reset" } })
+  },
+  {
+    what: "from one of the other nodes, which a third one reaches",
+    apply: (scene, node) => between(scene, node, { from: cut, to: cut }, others(scene, node).slice(0, 1))
   }
 ]
 const partedMs = 6_000
@@ -156,6 +165,68 @@ export const partitionNode: Scenario = {
         yield* Effect.sleep(partedMs)
         yield* scene.links.heal
         yield* scene.healed(`${name} is in reach again`)
+      }
+    })
+}
+
+const corruptions = 3
+const corruptPause = "300 millis"
+
+/**
+ * Only where nodes ask each other for owners: a flipped bit inside a payload or an id is data like any other to whoever gets
+ * it. TCP's checksum, or TLS, is there to see that.
+ */
+export const corruptByte: Scenario = {
+  name: "corrupt-byte",
+  catalogue: "T23",
+  what: "bits flip in what one node after the other hears from its peers about the owners of queues",
+  setting: { links: ["runner"] },
+  times: 6,
+  quickTimes: 3,
+  play: (scene) =>
+    allSurvive(
+      scene,
+      Effect.gen(function*() {
+        for (let n = 0; n < scene.times; n++) {
+          const { name } = inTurn(scene.cluster.nodes, n)
+          const way = inTurn(both, n)
+          yield* scene.event(`a bit flips ${corruptions} times in what ${name} says and hears, ${way}`, {
+            inject: Effect.forEach(numbers(corruptions), () =>
+              Effect.zipRight(
+                Effect.sync(() => {
+                  for (const { proxy } of scene.links.find({ from: name, kind: "runner" })) proxy.corruptByte(way)
+                }),
+                Effect.sleep(corruptPause)
+              ))
+          })
+        }
+      })
+    )
+}
+
+const numbers = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, at) => at)
+
+const linkKinds: ReadonlyArray<LinkKind> = ["data", "runner", "postgres"]
+
+export const halfClose: Scenario = {
+  name: "half-close",
+  catalogue: "T15",
+  what: "connections are closed in one way only, to and from a node and PostgreSQL",
+  setting: { links: linkKinds },
+  times: 12,
+  quickTimes: 6,
+  play: (scene) =>
+    Effect.gen(function*() {
+      for (let n = 0; n < scene.times; n++) {
+        const kind = inTurn(linkKinds, n)
+        const way = inTurn(both, Math.floor(n / linkKinds.length))
+        const { name } = inTurn(scene.cluster.nodes, n)
+        const which = kind === "postgres" ? { from: name, kind } : { to: name, kind }
+        yield* scene.event(`nothing more comes ${way} on the ${kind} links of ${name}`, {
+          inject: Effect.sync(() => {
+            for (const { proxy } of scene.links.find(which)) proxy.halfClose(way)
+          })
+        })
       }
     })
 }

@@ -91,7 +91,7 @@ export const shortPauses: Scenario = {
       scene.load.longestGap()
       for (let n = 0; n < scene.times; n++) {
         const victim = scene.random.pick(scene.cluster.nodes)
-        const ms = scene.random.between(shortPauseMs.min, shortPauseMs.max)
+        const ms = scene.random.integer(shortPauseMs.min, shortPauseMs.max)
         yield* scene.fault(`SIGSTOP of ${victim.name} for ${ms} ms`)
         yield* victim.kill("SIGSTOP")
         yield* Effect.sleep(ms)

@@ -4,7 +4,7 @@
  */
 import { type FailpointName, names as failpointNames } from "@orrery/core/Failpoint"
 import type { RunId } from "@orrery/core/RunId"
-import { Random } from "./Random.js"
+import { Random } from "../Random.js"
 
 export interface PlannedTask {
   readonly task: string

@@ -6,7 +6,7 @@
  * it is, so the code under test is the code that ships. A simulation is one synchronous call: nothing else sees them.
  */
 import type { SimProcess } from "./SimProcess.js"
-import { Random } from "./Random.js"
+import { Random } from "../Random.js"
 
 /** When simulations begin, ms since 1970: times in a history look like times. */
 const epochMs = Date.UTC(2030, 0, 1)

@@ -3,7 +3,7 @@ import { Attempt } from "@orrery/core/Handlers"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import * as Task from "@orrery/core/Task"
 import { Effect, Layer, Schema } from "effect"
-import type { Random } from "./Random.js"
+import type { Random } from "../Random.js"
 import * as Simulation from "./Simulation.js"
 
 const Work = Schema.Struct({
