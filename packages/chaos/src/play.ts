@@ -16,11 +16,13 @@ export interface PlayOptions {
   /** As in `Stage`; only `play` looks at it. */
   readonly load?: number
   readonly isQuick: boolean
+  /** The stage has been played on before: it need not warm up. */
+  readonly isWarm?: boolean
   /** Told as it happens. */
   readonly onProgress: (line: string) => void
 }
 
-/** Before the first fault: caches are warm, connections made, every queue has an owner. */
+/** Before the first fault on a stage: caches are warm, connections made, every queue has an owner. */
 const warmUp = "3 seconds"
 /** Hand-overs that come after the first answers count too. */
 const afterEvent = "500 millis"
@@ -97,7 +99,7 @@ export const playOn = (
         options.onProgress(`${scenario.name}: ${what}`)
       })
     yield* stage.load.allServed.pipe(
-      Effect.zipRight(Effect.sleep(warmUp)),
+      Effect.zipRight(options.isWarm === true ? Effect.void : Effect.sleep(warmUp)),
       Effect.zipRight(scenario.play(scene)),
       Effect.scoped,
       Effect.catchAllCause((cause) => Cause.isInterruptedOnly(cause) ? Effect.interrupt : surprise(cause)),

@@ -44,11 +44,13 @@ const stage = Layer.scoped(
   })
 )
 
+let isWarm = false
 const play = (scenario: Scenario, times: number): Effect.Effect<Played, never, Stage> =>
-  Effect.flatMap(
-    Stage,
-    (stage) => Effect.scoped(playOn(stage, scenario, { seed, times, isQuick: true, onProgress: () => undefined }))
-  )
+  Effect.flatMap(Stage, (stage) => {
+    const options = { seed, times, isQuick: true, isWarm, onProgress: () => undefined }
+    isWarm = true
+    return Effect.scoped(playOn(stage, scenario, options))
+  })
 
 const assertServed = ({ recoveries, violations }: Played, withinMs = servedWithinMs) => {
   assert.deepStrictEqual(violations, [])
