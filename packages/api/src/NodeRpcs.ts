@@ -19,6 +19,7 @@ import { AttemptFrame, rowsMax, UnknownFrameVersion } from "./Frames.js"
 export const awaitMsMax = 20_000
 /** Most nodes in one answer. */
 export const nodesMax = 1_000
+const nodeIdLengthMax = 64
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
 export class NotOwner extends Schema.TaggedError<NotOwner>("@orrery/api/NotOwner")("NotOwner", {
@@ -130,6 +131,13 @@ const worker = [
 ] as const
 
 const node = [
+  /** Whether this node reaches that one now. A node of an earlier release does not know the call, nor the next one. */
+  Rpc.make("Reaches", {
+    payload: { nodeId: Schema.String.pipe(Schema.maxLength(nodeIdLengthMax)) },
+    success: Schema.Boolean
+  }),
+  /** A hint: the members have changed, look now. */
+  Rpc.make("MembersChanged"),
   Rpc.make("ForwardCancel", {
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,

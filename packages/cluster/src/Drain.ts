@@ -4,11 +4,12 @@
  * owner.
  *
  * First this node lets go of its shards, then the others learn that they are theirs; in this order they find the locks
- * free at their first try.
+ * free at their first try. They are told, so that they look at once.
  */
 import { Effect, Layer } from "effect"
 import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
+import { Reach } from "./Reach.js"
 import { Residents } from "./Residents.js"
 
 /** Actors flush for at most 5 s (`QueueActor.close`); what then is left ends with the node. */
@@ -19,6 +20,7 @@ const make = Effect.gen(function*() {
   const locks = yield* LockStorage
   const residents = yield* Residents
   const self = yield* NodeIdentity
+  const reach = yield* Reach
 
   const handOver = Effect.gen(function*() {
     residents.hub.close()
@@ -31,6 +33,7 @@ const make = Effect.gen(function*() {
       Effect.timeoutOption(handOverWithin)
     )
     yield* locks.setHealth(own.runner.address, false)
+    yield* reach.membersChanged
   })
   yield* Effect.addFinalizer(() => Effect.interruptible(handOver).pipe(Effect.annotateLogs({ module: "Drain" })))
 })

@@ -30,8 +30,8 @@ import { Residents } from "./Residents.js"
 
 /** How long an owner is looked for before a call fails with `ClusterUnavailable`. */
 const routeBudget = Duration.seconds(15)
-/** Between two tries: 20 ms doubling to 250 ms. */
-const routeRetry = Schedule.exponential("20 millis").pipe(Schedule.union(Schedule.spaced("250 millis")))
+/** Between two tries: 20 ms doubling to 100 ms. Most of the time a try waits for the members to change. */
+const routeRetry = Schedule.exponential("20 millis").pipe(Schedule.union(Schedule.spaced("100 millis")))
 /** Longest wait for the word of one runner; then the owner is looked for anew. */
 const locateTimeout = "1 second"
 const residentWaitMs = 2_000

@@ -17,6 +17,7 @@ import {
   SqlRunnerStorage
 } from "@effect/cluster"
 import { SqlClient } from "@effect/sql"
+import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { Context, Effect, Layer, Schedule } from "effect"
 import { lockSessionsOf } from "./LockPool.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -36,6 +37,11 @@ export class LockStorage extends Context.Tag("@orrery/cluster/LockStorage")<Lock
   /** Calls back when shards were acquired. Answers how to stop. */
   readonly onAcquired: (callback: () => void) => () => void
   readonly onRunners: (callback: () => void) => () => void
+  /** The members may have changed: this node looks now, and not at its next poll. */
+  readonly look: () => void
+  readonly isLeaving: () => boolean
+  /** Completes when it is told to leave. */
+  readonly leaving: Effect.Effect<void>
   readonly setHealth: (address: RunnerAddress.RunnerAddress, healthy: boolean) => Effect.Effect<void>
   /** Has the server end the lock sessions of a node, which frees its shards at once. */
   readonly endSessions: (nodeId: string) => Effect.Effect<void>
@@ -50,6 +56,19 @@ export class LockStorage extends Context.Tag("@orrery/cluster/LockStorage")<Lock
 const createRetry = Schedule.spaced("100 millis").pipe(Schedule.intersect(Schedule.recurs(50)))
 
 const peerTimeout = "2 seconds"
+/** The library gives `getRunners` 5 s. */
+const pollWaitMsMax = 2_000
+/**
+ * The library tries for locks once a second. Those that another node is just letting go of, or that the server has not yet freed
+ * of a session that broke, are tried for again within one try: in all so often, and so often without getting any where some were got.
+ */
+const acquirePause = "25 millis"
+const acquireTriesMax = 20
+const acquireIdleTriesMax = 4
+
+/** The part of the time between two polls of the members in which a hint brings the next one forward, ms. */
+export const pollWaitMs = ({ assignmentPollMs }: ClusterConfig["Type"]): number =>
+  Math.min(assignmentPollMs, pollWaitMsMax)
 
 const keyOf = (address: RunnerAddress.RunnerAddress) => `${address.host}:${address.port}`
 
@@ -57,14 +76,19 @@ const keyOf = (address: RunnerAddress.RunnerAddress) => `${address.host}:${addre
 export const layer: Layer.Layer<
   LockStorage | RunnerStorage.RunnerStorage,
   never,
-  SqlClient.SqlClient | ShardingConfig.ShardingConfig | NodeIdentity
+  SqlClient.SqlClient | ShardingConfig.ShardingConfig | ClusterConfig | NodeIdentity
 > = Layer.effectContext(
   Effect.gen(function*() {
     const storage = yield* RunnerStorage.RunnerStorage
     const sql = yield* SqlClient.SqlClient
     const self = yield* NodeIdentity
+    const waitMs = pollWaitMs(yield* ClusterConfig)
+    const leaving = yield* Effect.makeLatch(false)
+    const hint = yield* Effect.makeLatch(true)
+    const look = (): void => void hint.unsafeOpen()
     const held = new Set<string>()
     let isLeaving = false
+    let hasJoined = false
     let runners: ReadonlyArray<KnownRunner> = []
     let confirmedAt = performance.now()
     const acquiredCallbacks = new Set<() => void>()
@@ -77,10 +101,22 @@ export const layer: Layer.Layer<
           confirmedAt = Math.max(confirmedAt, askedAt)
         })
       })
+    const hinted = Effect.raceFirst(hint.await, Effect.sleep(waitMs)).pipe(Effect.zipRight(hint.close))
     const watched = RunnerStorage.RunnerStorage.of({
       ...storage,
+      register: (runner, healthy) =>
+        Effect.gen(function*() {
+          // Where there are others, one of them has to reach it first (`Admission`).
+          const known = hasJoined ? [] : yield* storage.getRunners
+          const hasOthers = known.some(([each, isHealthy]) => isHealthy && keyOf(each.address) !== self.runnerAddress)
+          const machineId = yield* storage.register(runner, healthy && !hasOthers)
+          hasJoined = true
+          look()
+          return machineId
+        }),
+      setRunnerHealth: (address, healthy) => Effect.tap(storage.setRunnerHealth(address, healthy), look),
       acquire: (address, shards) =>
-        Effect.tap(confirmedBy(storage.acquire(address, shards)), (acquired: ReadonlyArray<ShardId.ShardId>) => {
+        Effect.tap(confirmedBy(acquireAll(storage, address, shards)), (acquired: ReadonlyArray<ShardId.ShardId>) => {
           for (const shard of acquired) held.add(shard.toString())
           if (acquired.length > 0) { for (const callback of acquiredCallbacks) callback() }
         }),
@@ -92,7 +128,7 @@ export const layer: Layer.Layer<
       release: (address, shard) =>
         Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString())),
       releaseAll: (address) => Effect.tap(storage.releaseAll(address), () => held.clear()),
-      getRunners: Effect.map(storage.getRunners, (list) => {
+      getRunners: Effect.map(Effect.zipRight(hinted, storage.getRunners), (list) => {
         const next = list.map(([runner, healthy]) => ({ address: keyOf(runner.address), runner, healthy }))
         const changed = signature(next) !== signature(runners)
         runners = next
@@ -118,7 +154,7 @@ export const layer: Layer.Layer<
           onAcquired: subscribe(acquiredCallbacks),
           onRunners: subscribe(runnersCallbacks),
           setHealth: (address, healthy) =>
-            storage.setRunnerHealth(address, healthy).pipe(
+            watched.setRunnerHealth(address, healthy).pipe(
               Effect.timeout(peerTimeout),
               Effect.catchAllCause((cause) => Effect.logWarning("could not record the health of a peer", cause))
             ),
@@ -133,8 +169,13 @@ export const layer: Layer.Layer<
                 )
               )
             ),
+          look,
+          isLeaving: () => isLeaving,
+          leaving: leaving.await,
           leave: () => {
             isLeaving = true
+            leaving.unsafeOpen()
+            look()
           },
           heldCount: () => held.size,
           holds: (shard) => held.has(shard.toString())
@@ -143,6 +184,24 @@ export const layer: Layer.Layer<
     )
   })
 ).pipe(Layer.provide(Layer.orDie(Layer.retry(SqlRunnerStorage.layer, createRetry))))
+
+const acquireAll = (
+  storage: RunnerStorage.RunnerStorage["Type"],
+  address: RunnerAddress.RunnerAddress,
+  shards: Iterable<ShardId.ShardId>
+) => {
+  const wanted = [...shards]
+  const names = new Set(wanted.map(String))
+  const attempt = (tries: number, before: number, idle: number): ReturnType<typeof storage.acquire> =>
+    Effect.flatMap(storage.acquire(address, wanted), (acquired) => {
+      // Told are all that this node has, not only those it asked for.
+      const count = acquired.filter((shard) => names.has(shard.toString())).length
+      const idleTries = count > 0 && count === before ? idle + 1 : 0
+      const isOver = count >= names.size || idleTries >= acquireIdleTriesMax || tries >= acquireTriesMax
+      return isOver ? Effect.succeed(acquired) : Effect.delay(attempt(tries + 1, count, idleTries), acquirePause)
+    })
+  return attempt(1, 0, 0)
+}
 
 const signature = (runners: ReadonlyArray<KnownRunner>) =>
   runners.map((each) => `${each.address}${each.healthy ? "+" : "-"}`).sort().join(" ")

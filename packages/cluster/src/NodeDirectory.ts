@@ -14,6 +14,8 @@ export interface DirectoryEntry {
 export class NodeDirectory extends Context.Tag("@orrery/cluster/NodeDirectory")<NodeDirectory, {
   /** Live nodes, this one included. */
   readonly live: () => ReadonlyArray<DirectoryEntry>
+  /** Any node that was ever recorded, live or not; `undefined` also when the database does not answer. */
+  readonly find: (nodeId: string) => Effect.Effect<DirectoryEntry | undefined>
   /** Another node answers at this address than is known here: it died and came back before anybody noticed. */
   readonly replaced: (runnerAddress: string) => void
   /** Calls back after each change. Answers how to stop. */
@@ -22,6 +24,18 @@ export class NodeDirectory extends Context.Tag("@orrery/cluster/NodeDirectory")<
 
 /** After a failed read of the nodes: 100 ms doubling to 2 s, until it succeeds. */
 const rereads = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
+
+interface NodeRow {
+  readonly node_id: string
+  readonly runner_address: string
+  readonly data_address: string
+}
+
+const entryOf = (row: NodeRow): DirectoryEntry => ({
+  nodeId: row.node_id,
+  dataAddress: row.data_address,
+  runnerAddress: row.runner_address
+})
 
 const make = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -35,16 +49,10 @@ const make = Effect.gen(function*() {
   const refresh = Effect.gen(function*() {
     const addresses = locks.runners().filter((each) => each.healthy).map((each) => each.address)
     if (addresses.some((address) => !known.has(address))) {
-      const rows = yield* sql<{ node_id: string; runner_address: string; data_address: string }>`
+      const rows = yield* sql<NodeRow>`
         select distinct on (runner_address) node_id, runner_address, data_address
         from orrery.nodes where runner_address = any(${addresses}) order by runner_address, started_at desc`
-      for (const row of rows) {
-        known.set(row.runner_address, {
-          nodeId: row.node_id,
-          dataAddress: row.data_address,
-          runnerAddress: row.runner_address
-        })
-      }
+      for (const row of rows) known.set(row.runner_address, entryOf(row))
     }
     const next = new Map<string, DirectoryEntry>([[own.runnerAddress, own]])
     for (const address of addresses) {
@@ -67,6 +75,16 @@ const make = Effect.gen(function*() {
   yield* reread
   return NodeDirectory.of({
     live: () => live,
+    find: (nodeId) =>
+      Effect.suspend(() => {
+        const known = live.find((each) => each.nodeId === nodeId)
+        if (known !== undefined) return Effect.succeed(known)
+        return sql<NodeRow>`select node_id, runner_address, data_address from orrery.nodes where node_id = ${nodeId}`
+          .pipe(
+            Effect.map(([row]) => row === undefined ? undefined : entryOf(row)),
+            Effect.orElseSucceed(() => undefined)
+          )
+      }),
     replaced: (runnerAddress) => {
       // Once gone from here it is on its way; the database may take its time.
       if (runnerAddress !== own.runnerAddress && known.delete(runnerAddress)) runFork(reread)

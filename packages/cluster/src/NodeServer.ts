@@ -12,7 +12,9 @@ import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
 import { Gateway } from "./Gateway.js"
 import { NodeDirectory } from "./NodeDirectory.js"
+import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
+import { Reach } from "./Reach.js"
 import { Readiness } from "./Readiness.js"
 import { Residents } from "./Residents.js"
 import type { HubSession } from "./WorkerHub.js"
@@ -132,6 +134,8 @@ const rpcHandlers = (sessions: Sessions) =>
       const directory = yield* NodeDirectory
       const self = yield* NodeIdentity
       const readiness = yield* Readiness
+      const reach = yield* Reach
+      const locks = yield* LockStorage
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
@@ -141,6 +145,8 @@ const rpcHandlers = (sessions: Sessions) =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () => Effect.succeed(self.nodeId),
         Health: () => Effect.sync(readiness.health),
+        Reaches: ({ nodeId }) => reach.reaches(nodeId),
+        MembersChanged: () => Effect.sync(locks.look),
 
         Announce: ({ held, partitionId, sessionId }) =>
           sessions.use(sessionId, (session) =>

@@ -1,7 +1,7 @@
 /**
  * A member of a cluster, put together. Read it first: it names every part, in the order in which they start.
  *
- * database schema -> the right database -> identity and settings -> shard manager -> actors -> gateway -> data plane -> watches -> worker
+ * database schema -> the right database -> identity and settings -> shard manager -> actors -> gateway -> data plane -> admission -> watches -> worker
  */
 import type { SocketServer } from "@effect/platform"
 import type { ClusterConfig } from "@orrery/core/ClusterConfig"
@@ -15,6 +15,7 @@ import * as PgPools from "@orrery/store-pg/PgPools"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
 import * as PgRunTally from "@orrery/store-pg/PgRunTally"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import * as Admission from "./Admission.js"
 import * as DatabaseMemory from "./DatabaseMemory.js"
 import * as Drain from "./Drain.js"
 import * as Gateway from "./Gateway.js"
@@ -26,6 +27,7 @@ import * as NodeWorker from "./NodeWorker.js"
 import * as Peers from "./Peers.js"
 import * as PeerWatch from "./PeerWatch.js"
 import * as QueueEntity from "./QueueEntity.js"
+import * as Reach from "./Reach.js"
 import * as Readiness from "./Readiness.js"
 import * as Reconciler from "./Reconciler.js"
 import * as Remember from "./Remember.js"
@@ -160,6 +162,7 @@ export const layer: Layer.Layer<
 > = Layer.mergeAll(Node, PeerWatch.layer, Gateway.layerRuns).pipe(
   Layer.provideMerge(NodeWorker.layer),
   Layer.provideMerge(Drain.layer),
+  Layer.provideMerge(Admission.layer),
   Layer.provideMerge(NodeServer.layer),
   Layer.provideMerge(Ready),
   Layer.provideMerge(Reconciler.layer),
@@ -167,6 +170,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Gateway.layer),
   Layer.provideMerge(QueueEntity.layer),
   Layer.provideMerge(Residents.layer),
+  Layer.provideMerge(Reach.layer),
   Layer.provideMerge(Layer.mergeAll(NodeDirectory.layer, Peers.layer, SelfWatch.layer, HeapWatch.layer)),
   Layer.provideMerge(ShardManager.layer),
   Layer.provideMerge(Store),

@@ -26,6 +26,7 @@ const maxIdleTime = "5 seconds"
 /** Calls to one entity at once: lookups, and one `Stay`. */
 const callsMax = 1_024
 const idleCheck = "100 millis"
+const leavingCheck = "10 millis"
 
 const parse = (entityId: string): PartitionName => {
   const [namespace = "", queue = "", partition = "0"] = entityId.split("|")
@@ -61,7 +62,13 @@ export const layer = QueueEntity.toLayer(
     )
     return {
       Locate: () => Effect.succeed({ nodeId: self.nodeId, address: self.dataAddress }),
-      Stay: () => Effect.sleep(idleCheck).pipe(Effect.repeat({ while: isNeeded }), Effect.asVoid)
+      // The queues of a node that leaves go together: the first one waits for its heir as long as the last one stays.
+      Stay: () =>
+        Effect.raceFirst(Effect.sleep(idleCheck), locks.leaving).pipe(
+          Effect.zipRight(Effect.suspend(() => locks.isLeaving() ? Effect.sleep(leavingCheck) : Effect.void)),
+          Effect.repeat({ while: isNeeded }),
+          Effect.asVoid
+        )
     }
   }),
   { maxIdleTime, concurrency: callsMax, disableFatalDefects: true }

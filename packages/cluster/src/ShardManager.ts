@@ -27,6 +27,9 @@ const controlBytesMax = 1024 * 1024
 /** An entity flushes what it has decided before its shard goes; see `QueueActor.close`. */
 const entityTerminationTimeout = Duration.seconds(6)
 
+/** A request for a shard that is on its way from one node to another. */
+const sendRetryInterval = Duration.millis(50)
+
 const config = Layer.unwrapEffect(
   Effect.gen(function*() {
     const cluster = yield* ClusterConfig
@@ -39,7 +42,8 @@ const config = Layer.unwrapEffect(
       shardsPerGroup: cluster.shardsPerGroup,
       shardLockRefreshInterval: Duration.millis(cluster.lockRefreshMs),
       shardLockExpiration: Duration.millis(cluster.lockExpirationMs),
-      refreshAssignmentsInterval: Duration.millis(cluster.assignmentPollMs),
+      refreshAssignmentsInterval: Duration.millis(cluster.assignmentPollMs - LockStorage.pollWaitMs(cluster)),
+      sendRetryInterval,
       entityTerminationTimeout,
       simulateRemoteSerialization: false
     })

@@ -1,0 +1,80 @@
+/**
+ * What nodes tell each other about each other: whether one reaches another, and that the members have changed. All of it is
+ * a help: who is not told finds out by itself, later.
+ */
+import { NodeConfig } from "@orrery/core/NodeConfig"
+import { Context, Effect, Exit, Layer } from "effect"
+import { type DirectoryEntry, NodeDirectory } from "./NodeDirectory.js"
+import { NodeIdentity } from "./NodeIdentity.js"
+import { Peers } from "./Peers.js"
+
+/**
+ * What a node says of another. `gone`: it could not be asked, for nobody listens at its address. `silent`: it could not be
+ * asked, or did not answer.
+ */
+export type Word = "reaches" | "does not reach" | "gone" | "silent"
+
+export class Reach extends Context.Tag("@orrery/cluster/Reach")<Reach, {
+  /** Whether the data plane of that node answers this one, asked now: within twice `peerPingTimeoutMs`. */
+  readonly reaches: (nodeId: string) => Effect.Effect<boolean>
+  /** Asks at most `askedMax` of the nodes, at once, whether they reach that one: within three times `peerPingTimeoutMs`. */
+  readonly ask: (nodes: ReadonlyArray<DirectoryEntry>, nodeId: string) => Effect.Effect<ReadonlyArray<Word>>
+  /** Live nodes but this one. */
+  readonly others: () => ReadonlyArray<DirectoryEntry>
+  /** Has the others look at once who is a member, instead of at their next poll. */
+  readonly membersChanged: Effect.Effect<void>
+}>() {}
+
+const askedMax = 8
+const tellWithin = "500 millis"
+
+const make = Effect.gen(function*() {
+  const { peerPingTimeoutMs } = yield* NodeConfig
+  const directory = yield* NodeDirectory
+  const peers = yield* Peers
+  const self = yield* NodeIdentity
+  const others = () => directory.live().filter((each) => each.nodeId !== self.nodeId)
+
+  const reaches = (nodeId: string) =>
+    directory.find(nodeId).pipe(
+      Effect.flatMap((entry) =>
+        entry === undefined ? Effect.succeed(false) : Effect.scoped(
+          peers.connection(entry.dataAddress).pipe(
+            Effect.flatMap((connection) => connection.call("Ping", (client) => client.Ping(), peerPingTimeoutMs)),
+            Effect.map((answer) => answer === nodeId)
+          )
+        )
+      ),
+      Effect.timeout(2 * peerPingTimeoutMs),
+      Effect.orElseSucceed(() => false)
+    )
+
+  const askOne = (node: DirectoryEntry, nodeId: string) =>
+    Effect.gen(function*() {
+      const began = performance.now()
+      const opened = yield* peers.connection(node.dataAddress).pipe(Effect.timeout(peerPingTimeoutMs), Effect.exit)
+      if (Exit.isFailure(opened)) return performance.now() - began < peerPingTimeoutMs ? "gone" : "silent"
+      const answer = yield* opened.value.call("Reaches", (client) => client.Reaches({ nodeId }), 2 * peerPingTimeoutMs)
+      return answer ? "reaches" : "does not reach"
+    }).pipe(Effect.scoped, Effect.catchAllCause(() => Effect.succeed("silent" as const)))
+
+  return Reach.of({
+    reaches,
+    others,
+    ask: (nodes, nodeId) =>
+      Effect.forEach(nodes.slice(0, askedMax), (node) => askOne(node, nodeId), { concurrency: askedMax }),
+    membersChanged: Effect.suspend(() =>
+      Effect.forEach(others(), (node) =>
+        peers.connection(node.dataAddress).pipe(
+          Effect.flatMap((connection) =>
+            connection.call("MembersChanged", (client) => client.MembersChanged(), tellWithin)
+          ),
+          Effect.scoped,
+          Effect.timeout(tellWithin),
+          Effect.ignore
+        ), { concurrency: 16, discard: true })
+    )
+  })
+})
+
+export const layer = Layer.effect(Reach, make)
