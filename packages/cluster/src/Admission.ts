@@ -11,6 +11,9 @@ import { NodeIdentity } from "./NodeIdentity.js"
 import { Reach } from "./Reach.js"
 
 const askEvery = "250 millis"
+const lookEvery = "20 millis"
+/** A node that is ready has been admitted, unless that takes longer: then it is up, and has no queues. */
+const startWaitsFor = "2 seconds"
 /** Rounds after which it is worth a warning. */
 const patientRounds = 8
 
@@ -19,12 +22,17 @@ const make = Effect.gen(function*() {
   const reach = yield* Reach
   const self = yield* NodeIdentity
   const own = () => locks.runners().find(({ address }) => address === self.runnerAddress)
+  /** Whether this node has seen itself and all others: the directory learns their addresses a moment later. */
+  const hasLooked = (): boolean => {
+    const others = locks.runners().filter(({ address, healthy }) => healthy && address !== self.runnerAddress)
+    return own() !== undefined && reach.others().length >= others.length
+  }
+  const isOver = yield* Effect.makeLatch(false)
   let rounds = 0
 
   const admit = Effect.gen(function*() {
     const found = own()
-    // Not recorded yet, as far as this node has looked.
-    if (found === undefined) return false
+    if (found === undefined || !hasLooked()) return false
     if (found.healthy || locks.isLeaving()) return true
     const words = yield* reach.ask(reach.others(), self.nodeId)
     const isReached = words.includes("reaches") || words.every((word) => word === "gone")
@@ -37,11 +45,13 @@ const make = Effect.gen(function*() {
 
   yield* admit.pipe(
     Effect.catchAllCause((cause) => Effect.as(Effect.logWarning("admission", cause), false)),
-    Effect.tap((isIn) => isIn ? reach.membersChanged : Effect.sleep(own() === undefined ? "20 millis" : askEvery)),
+    Effect.tap((isIn) => isIn ? reach.membersChanged : Effect.sleep(hasLooked() ? askEvery : lookEvery)),
     Effect.repeat({ until: (isIn) => isIn }),
+    Effect.zipRight(isOver.open),
     Effect.annotateLogs({ module: "Admission" }),
     Effect.forkScoped
   )
+  yield* Effect.timeoutOption(isOver.await, startWaitsFor)
 })
 
 export const layer = Layer.scopedDiscard(make)

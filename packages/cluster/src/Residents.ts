@@ -65,6 +65,11 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const journal = yield* Journal
   const store = yield* PartitionStore
   const clock = new DatabaseClock()
+  /**
+   * The entity that came last, by partition. A shard that leaves and comes back at once has its old entity still ending when the
+   * new one begins: two that took the partition over from each other in turn would serve nobody.
+   */
+  const hosts = new Map<string, () => boolean>()
   const actors = new Map<string, QueueActor>()
   const waiting = new Map<string, Set<(actor: QueueActor) => void>>()
   const orphanCallbacks = new Set<() => void>()
@@ -168,7 +173,9 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
       }).pipe(Effect.timeoutOption(ms), Effect.map((found) => found._tag === "Some" ? found.value : undefined)),
     host: (name, mayOwn) =>
       Effect.suspend(() => {
-        const may = () => mayOwn() && options.mayTakeOver()
+        const key = partitionKey(name)
+        const isLatest = () => hosts.get(key) === mayOwn
+        const may = () => isLatest() && mayOwn() && options.mayTakeOver()
         return may() ? residency(name, may) : Effect.void
       }).pipe(
         // Told when it happened; a node that may no longer try has nothing to add.
@@ -178,6 +185,10 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
         Effect.forever,
         Effect.annotateLogs({ module: "Residents", partition: partitionKey(name) }),
         Effect.forkScoped,
+        Effect.zipLeft(Effect.acquireRelease(
+          Effect.sync(() => hosts.set(partitionKey(name), mayOwn)),
+          () => Effect.sync(() => hosts.get(partitionKey(name)) === mayOwn && hosts.delete(partitionKey(name)))
+        )),
         Effect.asVoid
       ),
     onOrphaned: (callback) => {

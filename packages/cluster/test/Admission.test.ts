@@ -39,7 +39,7 @@ const join = (words: () => ReadonlyArray<Word>) =>
         } as unknown as Reach["Type"]
       )
     )
-    yield* Layer.build(Admission.layer.pipe(Layer.provide(services)))
+    yield* Effect.forkScoped(Layer.build(Admission.layer.pipe(Layer.provide(services))))
     yield* TestClock.adjust("1 second")
     return { isAdmitted: () => isAdmitted, told: () => told }
   })

@@ -59,8 +59,8 @@ const watch = (witness: string, suspect: string, word: () => Word) =>
       NodeConfig.layer({
         databaseUrl: Redacted.make("postgres://nobody@localhost/none"),
         peerPingIntervalMs: 50,
-        peerPingTimeoutMs: 100,
-        eventLoopLagMaxMs: 500
+        peerPingTimeoutMs: 300,
+        eventLoopLagMaxMs: 800
       })
     )
     yield* Layer.build(PeerWatch.layer.pipe(Layer.provide(services)))
@@ -122,7 +122,7 @@ describe("PeerWatch", { timeout: 30_000 }, () => {
 
       witness.freeze()
       suspect.freeze()
-      yield* Effect.sleep("1200 millis")
+      yield* Effect.sleep("1800 millis")
 
       assert.deepStrictEqual(leftOut, [])
       assert.notInclude(asked, "suspect about witness")
