@@ -11,6 +11,7 @@ import { failpoint } from "@orrery/core/Failpoint"
 import { Journal } from "@orrery/core/Journal"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
 import { makeAlarm } from "./Alarm.js"
 import * as EpochCheck from "./EpochCheck.js"
@@ -64,6 +65,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const cluster = yield* ClusterConfig
   const journal = yield* Journal
   const store = yield* PartitionStore
+  const signals = yield* Signals
   const clock = new DatabaseClock()
   const actors = new Map<string, QueueActor>()
   const waiting = new Map<string, Set<(actor: QueueActor) => void>>()
@@ -87,6 +89,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
       freed: (workers) => hub.freed(workers),
       wanting: (actor, mayStart) => hub.wanting(actor, mayStart)
     },
+    signals,
     mayAct: options.mayAct ?? options.mayTakeOver,
     overload: options.overload ?? (() => undefined),
     fork,
