@@ -8,6 +8,7 @@ import * as ClusterConfig from "../packages/core/src/ClusterConfig.js"
 import * as NodeConfig from "../packages/core/src/NodeConfig.js"
 import { prefix, type Setting, type Settings } from "../packages/core/src/Setting.js"
 import * as WorkerConfig from "../packages/core/src/WorkerConfig.js"
+import * as RedisConfig from "../packages/signals-redis/src/RedisConfig.js"
 
 export const page = fileURLToPath(new URL("../docs/configuration.md", import.meta.url))
 
@@ -65,6 +66,12 @@ Table: [WorkerConfig.ts](../packages/core/src/WorkerConfig.ts). For \`orrery wor
 \`${prefix}_WORKER_SLOTS\` instead.
 
 ${table(WorkerConfig.settings)}
+
+## Redis, where there is one
+
+Table: [RedisConfig.ts](../packages/signals-redis/src/RedisConfig.ts). For nodes and workers; see [redis.md](redis.md).
+
+${table(RedisConfig.settings)}
 `
 
 const run = (check: boolean): void => {

@@ -29,16 +29,20 @@ const longer: ReadonlyMap<string, number> = new Map([
 const testLinesMax = 800
 const bannedNames = /(?:^|\/)(?:utils?|helpers?|common|misc)(?:\.[a-z]+|\/)/
 const bannedFolders = /(?:^|\/)(?:services|layers|errors|types)\//
-const anything = ["core", "store-pg", "api", "worker", "cluster", "orrery", "cli", "testing", "bench", "examples"]
+const anything = [
+  ...["core", "store-pg", "signals-redis", "api", "worker", "cluster", "orrery", "cli"],
+  ...["testing", "bench", "examples"]
+]
 
 /** Which packages a package may import. Dependencies point to core. */
 const mayImport: Readonly<Record<string, ReadonlyArray<string>>> = {
   core: [],
   "store-pg": ["core"],
+  "signals-redis": ["core"],
   api: ["core"],
   worker: ["core", "api"],
   cluster: ["core", "api", "worker", "store-pg"],
-  orrery: ["core", "api", "worker", "store-pg", "cluster"],
+  orrery: ["core", "api", "worker", "store-pg", "signals-redis", "cluster"],
   testing: anything,
   cli: anything,
   examples: anything,

@@ -68,7 +68,12 @@ export const NodeHealth = Schema.Struct({
   /** Runs that nothing brings on. More than 0 is a bug. */
   unaccounted: Count,
   /** What it remembers of its database. */
-  database: Schema.NullOr(Schema.Struct({ incarnation: Schema.String, epochs: Schema.Number }))
+  database: Schema.NullOr(Schema.Struct({ incarnation: Schema.String, epochs: Schema.Number })),
+  /** How hints travel between nodes. Not needed for its work. `null`: there is nothing, or a node of an earlier release. */
+  signals: Schema.optionalWith(
+    Schema.NullOr(Schema.Struct({ kind: Schema.String, isUp: Schema.Boolean, detail: Schema.String })),
+    { default: () => null }
+  )
 })
 export type NodeHealth = typeof NodeHealth.Type
 

@@ -5,7 +5,8 @@
 import * as RunsClient from "@orrery/api/RunsClient"
 import type { Supervised } from "@orrery/cli/Supervisor"
 import type { Runs } from "@orrery/core/Runs"
-import { type Context, Effect, Layer, type Scope } from "effect"
+import type { RedisServerFailed } from "@orrery/testing/RedisServer"
+import { type Context, Effect, Layer, Redacted, type Scope } from "effect"
 import { createWriteStream, mkdirSync } from "node:fs"
 import { join } from "node:path"
 import * as Audit from "./Audit.js"
@@ -17,6 +18,7 @@ import * as Load from "./Load.js"
 import { eventually } from "./patience.js"
 import type * as Postgres from "./Postgres.js"
 import { freePorts } from "./ports.js"
+import * as RedisStage from "./RedisStage.js"
 import { Random } from "@orrery/testing/Random"
 import * as ResourceWatch from "./ResourceWatch.js"
 import type { ProxyFailed } from "./TcpProxy.js"
@@ -37,6 +39,8 @@ export interface Setting {
   /** Pause of each producer between two requests, ms. Default 40. */
   readonly pauseMs?: number
   readonly client?: Partial<RunsClient.RunsClientOptions>
+  /** A Redis for the nodes and workers. Default: none. */
+  readonly redis?: boolean
 }
 
 export interface StageOptions extends Setting {
@@ -60,6 +64,7 @@ export interface Stage {
   readonly clockOffset: number
   readonly cluster: Cluster.Cluster
   readonly links: Links.Links
+  readonly redis: RedisStage.RedisStage | undefined
   readonly load: Load.Load
   readonly client: Context.Context<Runs>
   readonly history: HistoryFile.Writer
@@ -83,7 +88,7 @@ const clientDefaults = { callTimeout: "5 seconds", budget: "10 seconds" } as con
 
 export const start = (
   options: StageOptions
-): Effect.Effect<Stage, Database.HarnessFailed | ProxyFailed | Cluster.NotReady, Scope.Scope> =>
+): Effect.Effect<Stage, Database.HarnessFailed | ProxyFailed | RedisServerFailed | Cluster.NotReady, Scope.Scope> =>
   Effect.gen(function*() {
     const { folder, postgres, seed } = options
     mkdirSync(folder, { recursive: true })
@@ -109,6 +114,10 @@ export const start = (
       random: () => chance.next()
     })
     yield* installRoutes(links)
+    const redis = options.redis === true ? yield* RedisStage.start(() => chance.next()) : undefined
+    const redisEnv: Readonly<Record<string, string>> = redis === undefined
+      ? {}
+      : { ORRERY_REDIS_URL: Redacted.value(redis.url) }
     const log = yield* processLog(folder)
     const cluster = yield* Cluster.start({
       databaseUrl: database.nodes,
@@ -117,7 +126,7 @@ export const start = (
       workerSlots: options.workerSlots ?? workerSlotsDefault,
       slots: options.slots ?? slotsDefault,
       links,
-      env: options.env ?? {},
+      env: { ...redisEnv, ...options.env },
       envOf: (name) => options.envOf?.(name, folder) ?? {},
       folder,
       clockOffset,
@@ -150,6 +159,7 @@ export const start = (
       clockOffset,
       cluster,
       links,
+      redis,
       load,
       client,
       history,

@@ -4,6 +4,7 @@ import * as OrreryNode from "@orrery/cluster/OrreryNode"
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
 import * as NodeConfig from "@orrery/core/NodeConfig"
 import * as Setting from "@orrery/core/Setting"
+import * as Redis from "@orrery/signals-redis/Redis"
 import { Effect, Layer } from "effect"
 import * as HandlersModule from "./handlersModule.js"
 import * as options from "./options.js"
@@ -35,7 +36,9 @@ export const command = Command.make("node", { handlers: options.handlers }, ({ h
     yield* supervised.armFailpoint
     const config = yield* NodeConfig.NodeConfig
     yield* supervised.hardEndAfter(config.shutdownTimeoutMs)
-    return yield* Effect.provide(serve, Layer.provide(OrreryNode.layer, HandlersModule.layer(handlers)))
+    const node = Layer.provide(OrreryNode.layer, HandlersModule.layer(handlers))
+    // For the handlers too: they may use limits.
+    return yield* Effect.provide(serve, Layer.provide(node, Redis.layerConfig))
   }).pipe(Effect.provide(NodeConfig.layerAllConfig))).pipe(
     Command.withDescription(
       "Run one node of a cluster in this process, configured by the environment (docs/configuration.md). "

@@ -42,8 +42,11 @@ const lineOf = ({ address, health, nodeId }: Asked): string => {
     ? `${health.partitions} partitions  ${health.workers} workers  ${health.heapPercent} % heap  `
       + `locks ${health.locksConfirmedMsAgo} ms ago  ${health.unaccounted} unaccounted`
     : ""
+  const signals = "signals" in health && health.signals !== null
+    ? `${health.signals.kind} ${health.signals.isUp ? "connected" : `away: ${health.signals.detail}`}`
+    : ""
   const state = health.notReady.length === 0 ? "ready" : `not ready: ${health.notReady.join("; ")}`
-  return [nodeId, address, state, work].filter((part) => part !== "").join("  ")
+  return [nodeId, address, state, work, signals].filter((part) => part !== "").join("  ")
 }
 
 export const command = Command.make(

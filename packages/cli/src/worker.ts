@@ -2,6 +2,7 @@
 import { Command, Options } from "@effect/cli"
 import * as Setting from "@orrery/core/Setting"
 import * as WorkerConfig from "@orrery/core/WorkerConfig"
+import * as Redis from "@orrery/signals-redis/Redis"
 import * as RemoteLinks from "@orrery/worker/RemoteLinks"
 import * as Worker from "@orrery/worker/Worker"
 import { Effect, Layer, Option } from "effect"
@@ -41,7 +42,8 @@ const serve = (file: string) =>
     yield* Layer.build(
       Worker.layer({ workerId, slots: config.slots, shutdownGrace: config.shutdownGraceMs, cancelGrace }).pipe(
         Layer.provide(RemoteLinks.layer({ nodes: config.nodes })),
-        Layer.provide(HandlersModule.layer(Option.some(file)))
+        Layer.provide(HandlersModule.layer(Option.some(file))),
+        Layer.provide(Redis.layerConfig)
       )
     )
     yield* Effect.logInfo("worker started").pipe(

@@ -3,6 +3,7 @@ import type { InvalidRequest, Overloaded, PayloadTooLarge } from "@orrery/core/E
 import type { WorkerPool } from "@orrery/core/Entry"
 import type { Journal } from "@orrery/core/Journal"
 import type { PartitionStore } from "@orrery/core/PartitionStore"
+import type { SignalsService } from "@orrery/core/Signals"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
 import type { Effect, Fiber } from "effect"
 import type { DatabaseClock } from "./DatabaseClock.js"
@@ -30,6 +31,7 @@ export interface ActorHost {
     /** After each dispatch. `mayStart`: it would start more if it had slots. */
     readonly wanting: (actor: QueueActor, mayStart: boolean) => void
   }
+  readonly signals: SignalsService
   /** False: others may act in the place of this node. Nothing new is started; what is written meets the fence. */
   readonly mayAct: () => boolean
   /** Why new runs are not taken now, however few wait. */

@@ -18,6 +18,7 @@ import { QueueMachine } from "@orrery/core/QueueMachine"
 import type { Writing } from "@orrery/core/Reconciliation"
 import type { RunId } from "@orrery/core/RunId"
 import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
+import type { QueueSignal } from "@orrery/core/Signals"
 import type { CancelAnswer } from "@orrery/core/Runs"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
@@ -56,6 +57,8 @@ export class QueueActor {
   private readonly watchers = new Map<RunId, Set<() => void>>()
   private readonly alarm: { readonly set: (at: number) => void; readonly stop: () => void }
   private readonly pool: WorkerPool
+  /** For those who watch the queue from elsewhere. */
+  private readonly signal: QueueSignal
   private stopReason: StopReason | undefined
   private readonly stoppedSignal = Deferred.unsafeMake<StopReason>(FiberId.none)
   /** Database time of the last command, for passivation. */
@@ -80,6 +83,7 @@ export class QueueActor {
     )
     this.alarm = host.makeAlarm(() => this.pump())
     this.pool = host.workers.poolFor(this)
+    this.signal = host.signals.queue(name)
   }
 
   /** The partition has an owner of a later epoch: what this one remembers is of the past. */
@@ -337,6 +341,7 @@ export class QueueActor {
       { inserts: batch, updates: [], finishes: [] },
       ({ duplicates }) => {
         for (const { run } of batch) if (!duplicates.has(run.id)) this.machine.admitNew(run)
+        this.signal.publish(() => batch.flatMap(({ run }) => duplicates.has(run.id) ? [] : [run]))
         this.arrivals.settle(batch, "stored")
       },
       // Nothing was written: callers are told.
@@ -367,7 +372,10 @@ export class QueueActor {
       entry.sentWaiters = entry.waiters
       entry.waiters = undefined
     }
-    this.commit({ inserts: [], updates, finishes }, () => this.written(), () => this.notWritten())
+    this.commit({ inserts: [], updates, finishes }, () => {
+      this.signal.publish(() => [...updates, ...finishes])
+      this.written()
+    }, () => this.notWritten())
   }
 
   private commit(

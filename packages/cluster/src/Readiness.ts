@@ -3,6 +3,7 @@
  * unable to commit. Answered from memory, so that asking costs nothing and cannot hang.
  */
 import type { NodeHealth } from "@orrery/api/NodeRpcs"
+import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, Layer } from "effect"
 import { DatabaseMemory } from "./DatabaseMemory.js"
 import { HeapWatch } from "./HeapWatch.js"
@@ -35,6 +36,7 @@ const make = (options: ReadinessOptions) =>
     const residents = yield* Residents
     const reconciler = yield* Reconciler
     const memory = yield* DatabaseMemory
+    const signals = yield* Signals
 
     const reasons = (): ReadonlyArray<string> => {
       const found: Array<string> = []
@@ -64,7 +66,8 @@ const make = (options: ReadinessOptions) =>
         partitions: residents.list().length,
         workers: residents.hub.workerCount,
         unaccounted: reconciler.unaccounted(),
-        database: memory.told()
+        database: memory.told(),
+        signals: signals.health() ?? null
       })
     })
   })

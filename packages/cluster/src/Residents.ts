@@ -11,6 +11,7 @@ import { failpoint } from "@orrery/core/Failpoint"
 import { Journal } from "@orrery/core/Journal"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
 import { makeAlarm } from "./Alarm.js"
 import * as EpochCheck from "./EpochCheck.js"
@@ -64,6 +65,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const cluster = yield* ClusterConfig
   const journal = yield* Journal
   const store = yield* PartitionStore
+  const signals = yield* Signals
   const clock = new DatabaseClock()
   /**
    * The entity that came last, by partition. A shard that leaves and comes back at once has its old entity still ending when the
@@ -92,6 +94,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
       freed: (workers) => hub.freed(workers),
       wanting: (actor, mayStart) => hub.wanting(actor, mayStart)
     },
+    signals,
     mayAct: options.mayAct ?? options.mayTakeOver,
     overload: options.overload ?? (() => undefined),
     fork,

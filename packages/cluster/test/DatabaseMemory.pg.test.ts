@@ -143,6 +143,7 @@ describe("a node that starts", () => {
             partitions: 0,
             workers: 0,
             unaccounted: 0,
+            signals: null,
             database: told
           }))
       })

@@ -97,6 +97,30 @@ export class ClusterUnavailable
   }
 }
 
+/** A limiter did not let through what was asked, in time. It was not done; asking again may help. */
+export class LimitNotGranted
+  extends Schema.TaggedError<LimitNotGranted>("@orrery/core/LimitNotGranted")("LimitNotGranted", {
+    limiter: Schema.String,
+    /** The limit is used up; the store of limits cannot be asked; as many wait here already as may. */
+    reason: Schema.Literal("limit", "unavailable", "waiters"),
+    detail: Schema.String
+  })
+{
+  override get message() {
+    return `limiter ${this.limiter} granted nothing (${this.reason}): ${this.detail}`
+  }
+}
+
+/** The lease of a permit ended while it was used: what was done with it was interrupted, as another may hold it now. */
+export class PermitLost extends Schema.TaggedError<PermitLost>("@orrery/core/PermitLost")("PermitLost", {
+  limiter: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `a permit of ${this.limiter} was lost: ${this.reason}`
+  }
+}
+
 /** What may go wrong with an enqueue. Only `ClusterUnavailable` leaves open whether it happened. */
 export const EnqueueError = Schema.Union(
   PayloadInvalid,

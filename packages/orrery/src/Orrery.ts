@@ -7,6 +7,12 @@
  *   layerClient     no member: calls a cluster, executes nothing
  *
  * All provide `Runs`, which `task.enqueue`, `task.execute` and the others need, and those that execute also `Schedules`.
+ *
+ * What is shared beside the runs is provided to them, `Layer.provide(Orrery.layerRedisConfig)`: limits for handlers that use a
+ * `RateLimiter` or a `ConcurrencyLimiter`, and hints for those who watch queues.
+ *
+ *   layerRedis, layerRedisConfig   between all processes on a Redis
+ *   layerOneProcess                in this process, for what is no cluster
  */
 import * as RunsClient from "@orrery/api/RunsClient"
 import * as OrreryNode from "@orrery/cluster/OrreryNode"
@@ -14,9 +20,12 @@ import * as SoloNode from "@orrery/cluster/SoloNode"
 import * as SoloSchedules from "@orrery/cluster/SoloSchedules"
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
 import * as Handlers from "@orrery/core/Handlers"
+import * as Limits from "@orrery/core/Limits"
+import * as MemorySignals from "@orrery/core/MemorySignals"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import * as NodeConfig from "@orrery/core/NodeConfig"
 import * as MemoryScheduleStore from "@orrery/core/schedule/MemoryScheduleStore"
+import * as Redis from "@orrery/signals-redis/Redis"
 import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
 import { Effect, Layer } from "effect"
 
@@ -64,6 +73,17 @@ export const layerEmbedded = <E = never, R = never>({ dataDir, ...options }: Emb
   Layer.unwrapScoped(
     Effect.map(EmbeddedPostgres.start({ dataDir }), ({ url }) => layerNode({ ...options, databaseUrl: url }))
   )
+
+/** On a given Redis. Never waits for it. */
+export const layerRedis = Redis.layer
+
+/**
+ * On the Redis of `ORRERY_REDIS_URL`. Without one: each process keeps limits by itself, and watchers of queues poll.
+ */
+export const layerRedisConfig = Redis.layerConfig
+
+/** Limits and hints within this process, for `layerMemory` and `layerEmbedded`. */
+export const layerOneProcess = Layer.merge(Limits.layerMemory, MemorySignals.layer)
 
 /** Calls a cluster through any of its nodes. */
 export const layerClient = RunsClient.layer

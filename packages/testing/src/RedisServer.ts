@@ -24,6 +24,12 @@ export interface RedisServerOptions {
    * the last second of one of the machine. Absent: nothing is written, and nothing survives.
    */
   readonly appendfsync?: "everysec" | "always" | undefined
+  /** More lines of its configuration, as `maxmemory 5mb`. */
+  readonly settings?: ReadonlyArray<string>
+  /** A port that was free a moment ago, so that a server can come back where it was. Default: a free one. */
+  readonly port?: number
+  /** Instead of a new one, for servers that know each other. */
+  readonly password?: Redacted.Redacted<string>
 }
 
 export interface RedisServer {
@@ -53,7 +59,9 @@ export const start: (
     }),
     (made) => Effect.promise(() => fs.rm(made, { recursive: true, force: true }))
   )
-  const password = randomBytes(24).toString("base64url")
+  const password = options.password === undefined
+    ? randomBytes(24).toString("base64url")
+    : Redacted.value(options.password)
   const launched = yield* launch(program, folder, password, options).pipe(Effect.retry({ times: portTries - 1 }))
   return {
     url: urlOf(password, launched.port),
@@ -110,7 +118,7 @@ interface Launched {
 
 const launch = Effect.fnUntraced(
   function*(program: RedisProgram, folder: string, password: string, options: RedisServerOptions) {
-    const port = yield* freePort
+    const port = options.port ?? (yield* freePort)
     const logFile = path.join(folder, "redis.log")
     const launched = yield* Effect.acquireRelease(
       spawnServer(program, folder, logFile, port, configOf(folder, port, password, options)),
@@ -139,7 +147,7 @@ const launch = Effect.fnUntraced(
   }
 )
 
-const configOf = (folder: string, port: number, password: string, { appendfsync }: RedisServerOptions) =>
+const configOf = (folder: string, port: number, password: string, { appendfsync, settings = [] }: RedisServerOptions) =>
   [
     `bind ${host}`,
     `port ${port}`,
@@ -148,7 +156,8 @@ const configOf = (folder: string, port: number, password: string, { appendfsync 
     `pidfile "${path.join(folder, "redis.pid")}"`,
     "daemonize no",
     "save \"\"",
-    appendfsync === undefined ? "appendonly no" : `appendonly yes\nappendfsync ${appendfsync}`
+    appendfsync === undefined ? "appendonly no" : `appendonly yes\nappendfsync ${appendfsync}`,
+    ...settings
   ].join("\n")
 
 /**

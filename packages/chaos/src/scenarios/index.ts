@@ -8,6 +8,7 @@ import * as deployments from "./deployments.js"
 import * as frames from "./frames.js"
 import * as network from "./network.js"
 import * as nodes from "./nodes.js"
+import * as redis from "./redis.js"
 import * as workers from "./workers.js"
 
 export const scenarios: ReadonlyArray<Scenario> = [
@@ -24,7 +25,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   network.blackholePostgres,
   database.postgresErrors,
   network.lostCommitAnswer,
-  network.redisGone,
+  redis.redisGone,
   network.partitionNode,
   network.corruptByte,
   network.halfClose,

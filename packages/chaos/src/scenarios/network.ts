@@ -230,13 +230,3 @@ export const halfClose: Scenario = {
       }
     })
 }
-
-export const redisGone: Scenario = {
-  name: "redis-gone",
-  catalogue: "T14",
-  what: "Redis goes away",
-  skipped: "no Redis part exists yet",
-  times: 1,
-  quickTimes: 1,
-  play: () => Effect.void
-}

@@ -1,0 +1,93 @@
+/** A limit on how often, shared by every queue and every process that names it. */
+import { Duration, Effect, Option } from "effect"
+import { InvalidRequest, type LimitNotGranted } from "./Errors.js"
+import { Limits, type WhenGone } from "./Limits.js"
+import type { RateRule } from "./LimitStore.js"
+import { isName } from "./Name.js"
+import type { RateLine } from "./RateLine.js"
+
+export interface RateLimiterOptions<I> {
+  /** Tokens per `per`, 1 to 1,000,000. */
+  readonly limit: number
+  /** 100 ms to 1 min where strict, to 31 days where relaxed. */
+  readonly per: Duration.DurationInput
+  /** Tokens of one use, a whole number of at least 1; default 1. */
+  readonly cost?: number | ((input: I) => number)
+  /**
+   * `strict` (default): never more than `limit` in any window of `per`, wherever it begins. Costs up to 5 % of the limit; a
+   * store that has lost its memory (a new one, a restart, a fail-over) lets nothing through for one `per`.
+   *
+   * `relaxed`: a token bucket; in any window of `per` at most `burst + 1.1 * limit`, and once more `burst` after the store
+   * has lost its memory. Tokens are fetched ahead, so most uses wait for nobody.
+   */
+  readonly exactness?: "strict" | "relaxed"
+  /** Relaxed: tokens that may be used at once after a rest, 1 to `limit`. Default: a tenth of `limit`, at least one `cost`. */
+  readonly burst?: number
+  /**
+   * When limits cannot be asked for: `closed` (default) lets nothing through, `open` lets each process have the whole
+   * limit for itself.
+   */
+  readonly whenGone?: WhenGone
+  /** Longest wait of a use; default 1 min. */
+  readonly waitMax?: Duration.DurationInput
+}
+
+export interface RateLimiter<I = void> {
+  readonly rule: RateRule
+  /** Waits until it may be done; then it must be done at once. Fails with `LimitNotGranted` after `waitMax`. */
+  readonly take: (input: I) => Effect.Effect<void, LimitNotGranted | InvalidRequest, Limits>
+  /** Whether it may be done at once. Waits for one answer at most. */
+  readonly tryTake: (input: I) => Effect.Effect<boolean, InvalidRequest, Limits>
+}
+
+const limitMax = 1_000_000
+const perMsMin = 100
+const strictPerMsMax = 60_000
+const relaxedPerMsMax = 31 * 24 * 3_600_000
+const waitMaxDefault = "1 minute"
+/** Of the limit. */
+const burstShare = 0.1
+
+/** The same name names the same limit everywhere. Throws `InvalidRequest` on a wrong definition: a mistake in the program. */
+export const make = <I = void>(name: string, options: RateLimiterOptions<I>): RateLimiter<I> => {
+  const { cost = 1, exactness = "strict", limit, whenGone = "closed" } = options
+  if (!isName(name)) throw invalid("name", "1 to 200 of A-Z a-z 0-9 _ . : / -", name)
+  if (!isWhole(limit, 1, limitMax)) throw invalid("limit", `a whole number, 1 to ${limitMax}`, limit)
+  const perMs = millis("per", options.per, perMsMin, exactness === "strict" ? strictPerMsMax : relaxedPerMsMax)
+  const waitMaxMs = millis("waitMax", options.waitMax ?? waitMaxDefault, 0, relaxedPerMsMax)
+  const least = typeof cost === "number" ? cost : 1
+  const burst = options.burst ?? Math.min(limit, Math.max(Math.ceil(limit * burstShare), least))
+  if (!isWhole(burst, 1, limit)) throw invalid("burst", `a whole number, 1 to limit (${limit})`, burst)
+  const rule: RateRule = { name, limit, perMs, exactness, burst: exactness === "strict" ? limit : burst }
+  if (typeof cost === "number" && !isWhole(cost, 1, rule.burst)) throw costInvalid(rule, cost)
+
+  const use = <A, E>(input: I, run: (line: RateLine, cost: number) => Effect.Effect<A, E>) =>
+    Effect.gen(function*() {
+      const tokens = typeof cost === "number" ? cost : cost(input)
+      if (!isWhole(tokens, 1, rule.burst)) return yield* costInvalid(rule, tokens)
+      const limits = yield* Limits
+      return yield* run(yield* limits.rate(rule, whenGone), tokens)
+    })
+
+  return {
+    rule,
+    take: (input) => use(input, (line, tokens) => line.take(tokens, waitMaxMs)),
+    tryTake: (input) => use(input, (line, tokens) => line.tryTake(tokens))
+  }
+}
+
+const isWhole = (value: unknown, min: number, max: number): value is number =>
+  Number.isInteger(value) && (value as number) >= min && (value as number) <= max
+
+const invalid = (field: string, limit: string, actual: unknown) =>
+  new InvalidRequest({ field, limit, actual: String(actual).slice(0, 200) })
+
+const costInvalid = ({ burst, exactness }: RateRule, cost: number) =>
+  invalid("cost", `a whole number, 1 to ${exactness === "strict" ? "limit" : "burst"} (${burst})`, cost)
+
+/** Throws when it is none, or out of bounds. */
+export const millis = (field: string, input: Duration.DurationInput, min: number, max: number): number => {
+  const ms = Option.match(Duration.decodeUnknown(input), { onNone: () => NaN, onSome: Duration.toMillis })
+  if (!(ms >= min && ms <= max)) throw invalid(field, `a duration of ${min} to ${max} ms`, JSON.stringify(input))
+  return ms
+}

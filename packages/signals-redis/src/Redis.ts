@@ -1,0 +1,35 @@
+/**
+ * Signals and limits on Redis, put together. Each layer owns its connections and closes them with its scope.
+ *
+ *   layer         on given settings
+ *   layerConfig   on those of the environment (`ORRERY_REDIS_...`); without a URL: none, and limits of this process alone
+ */
+import * as Limits from "@orrery/core/Limits"
+import type { ConfigInvalid } from "@orrery/core/Setting"
+import * as Signals from "@orrery/core/Signals"
+import { Effect, Layer } from "effect"
+import * as RedisClients from "./RedisClients.js"
+import * as RedisConfig from "./RedisConfig.js"
+import * as RedisLimitStore from "./RedisLimitStore.js"
+import * as RedisSignals from "./RedisSignals.js"
+
+export type Services = Signals.Signals | Limits.Limits
+
+const onClients = Layer.merge(RedisSignals.layer, Layer.provide(Limits.layer, RedisLimitStore.layer)).pipe(
+  Layer.provide(RedisClients.layer)
+)
+
+/** Never waits for Redis: it connects in the background. */
+export const layer = (options: RedisConfig.Options): Layer.Layer<Services, ConfigInvalid> =>
+  Layer.provide(onClients, RedisConfig.layer(options))
+
+/** What there is without Redis: no hints from other processes, and limits within this one. */
+export const layerNone: Layer.Layer<Services> = Layer.merge(Limits.layerMemory, Layer.succeed(Signals.Signals, Signals.none))
+
+export const layerConfig: Layer.Layer<Services, ConfigInvalid> = Layer.unwrapEffect(
+  Effect.map(
+    RedisConfig.isConfigured,
+    (isConfigured): Layer.Layer<Services, ConfigInvalid> =>
+      isConfigured ? Layer.provide(onClients, RedisConfig.layerConfig) : layerNone
+  )
+)

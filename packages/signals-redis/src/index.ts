@@ -1,0 +1,6 @@
+export * as Redis from "./Redis.js"
+export * as RedisAcl from "./RedisAcl.js"
+export * as RedisClients from "./RedisClients.js"
+export * as RedisConfig from "./RedisConfig.js"
+export * as RedisLimitStore from "./RedisLimitStore.js"
+export * as RedisSignals from "./RedisSignals.js"
