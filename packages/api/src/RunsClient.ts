@@ -120,34 +120,6 @@ const poll = (
     return Effect.retry(once("awaitFinal", use), { schedule: retrySchedule, while: mayRetry })
   })
 
-/** One long poll, again while nodes are lost. The budget counts the time in which there was none to wait at. */
-const poll = (
-  once: ReturnType<typeof attempt>,
-  id: RunId,
-  wait: Duration.Duration,
-  budget: Duration.Duration
-): Effect.Effect<Run | null, RunNotFound | ClusterUnavailable> =>
-  Effect.suspend(() => {
-    const timeout = Duration.sum(wait, pollGrace)
-    let failingSince: number | undefined
-    const use = (connection: NodeConnection) => {
-      const began = performance.now()
-      const ask = (client: Client) => client.AwaitFinal({ id, waitMs: Duration.toMillis(wait) })
-      return connection.call("awaitFinal", ask, timeout).pipe(
-        Effect.tapError(() =>
-          Effect.sync(() => {
-            if (!connection.isOpen() && performance.now() - began > pollAliveMs) failingSince = undefined
-          })
-        )
-      )
-    }
-    const mayRetry = (error: unknown): boolean => {
-      failingSince ??= performance.now()
-      return isUnavailable(error) && performance.now() - failingSince < Duration.toMillis(budget)
-    }
-    return Effect.retry(once("awaitFinal", use), { schedule: retrySchedule, while: mayRetry })
-  })
-
 /** One call on the node of the moment. */
 const attempt = (live: LiveNode.LiveNode, connectTimeout: Duration.Duration) =>
 <A, E>(
