@@ -139,7 +139,8 @@ export const settings = {
     unit: "ms",
     min: 50,
     max: 60_000,
-    doc: "How often a node looks which nodes are alive and which shards it should hold; a node alone does so with each refresh. "
+    doc:
+      "How often a node looks which nodes are alive and which shards it should hold; a node alone does so with each refresh. "
       + "Part of the time until a dead node's queues are served again; each look is one small query."
   })
 }
