@@ -139,8 +139,10 @@ export const settings = {
     unit: "ms",
     min: 50,
     max: 60_000,
-    doc: "How often a node looks which nodes are alive and which shards it should hold. It looks at once when it finds a "
-      + "peer dead, or is told by another; this is for what nobody tells it, and a node alone does with each refresh. Each look is one small query."
+    doc:
+      "How often a node looks which nodes are alive and which shards it should hold; a node alone does so with each refresh. "
+      + "It looks at once when it finds a peer dead, or is told by another; this is for what nobody tells it. Each look is one "
+      + "small query."
   })
 }
 
