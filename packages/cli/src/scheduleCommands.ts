@@ -123,7 +123,9 @@ const definitionOf = (flags: Defining) =>
           task: flags.task,
           payload: flags.payload,
           priority: flags.priority,
-          policy: ScheduleDefinition.defaultRunPolicy
+          policy: ScheduleDefinition.defaultRunPolicy,
+          keys: null,
+          options: null
         },
         version: null
       }),

@@ -24,7 +24,15 @@ export const sampleDefinition = (name: string): ScheduleDefinition => ({
   name,
   spec: { sources: [{ _tag: "cron", expression: "0 * * * *" }] },
   policy: SchedulePolicy.standard,
-  run: { queue: "reports", task: "report", payload: "{}", priority: 5, policy: defaultRunPolicy },
+  run: {
+    queue: "reports",
+    task: "report",
+    payload: "{}",
+    priority: 5,
+    policy: defaultRunPolicy,
+    keys: null,
+    options: null
+  },
   version: null
 })
 

@@ -68,7 +68,10 @@ export const make = <P>(name: string, options: RecurringScheduleOptions<P>): Rec
   const { namespace, queue } = options.task
   const base = { namespace, name, spec, policy, version: options.version }
   const run = { queue, task: options.task.name, priority: options.priority ?? defaultPriority }
-  const placeholder = { ...run, payload: "null", policy: ScheduleDefinition.defaultRunPolicy }
+  const placeholder = {
+    ...run,
+    ...{ payload: "null", policy: ScheduleDefinition.defaultRunPolicy, keys: null, options: null }
+  }
   const checked = orThrow(
     Either.mapLeft(
       Schema.decodeUnknownEither(ScheduleDefinition.ScheduleDefinition)({ ...base, run: placeholder }),
@@ -82,7 +85,10 @@ export const make = <P>(name: string, options: RecurringScheduleOptions<P>): Rec
     id: ScheduleDefinition.idOf(base),
     definition: Effect.map(
       options.task.request(options.payload),
-      ({ payload, policy: runPolicy }) => ({ ...base, run: { ...run, payload, policy: runPolicy } })
+      ({ keys, options, payload, policy: runPolicy }) => ({
+        ...base,
+        run: { ...run, payload, policy: runPolicy, keys, options }
+      })
     )
   }
 }

@@ -23,7 +23,11 @@ export const RunTemplate = Schema.Struct({
   payload: Schema.String,
   priority: Schema.Int.pipe(Schema.between(0, priorityMax)),
   /** JSON text of a `RunPolicy`. Successful runs are kept whatever it says: they prove that a tick was made. */
-  policy: Schema.String
+  policy: Schema.String,
+  /** JSON text of `RunKeys`; `null`: none. */
+  keys: Schema.NullOr(Schema.String),
+  /** JSON text of `RunOptions`; `null`: none. */
+  options: Schema.NullOr(Schema.String)
 })
 export type RunTemplate = typeof RunTemplate.Type
 
@@ -79,6 +83,8 @@ export const requestOf = (
   priority: definition.run.priority,
   when: { _tag: "at", ms: start.at },
   policy: keptPolicy(definition.run.policy),
+  keys: definition.run.keys,
+  options: definition.run.options,
   resend
 })
 
