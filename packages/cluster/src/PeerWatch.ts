@@ -80,13 +80,16 @@ const make = Effect.gen(function*() {
     return nodes === 2 || heard * 2 > nodes
   }
 
-  /** Whether any of the nodes that this one hears reaches that peer. */
-  const isReachedByOthers = (entry: DirectoryEntry): Effect.Effect<boolean> => {
+  /** Whether any of the nodes that this one hears reaches that peer; `undefined`: there is none to ask just now. */
+  const isReachedByOthers = (entry: DirectoryEntry): Effect.Effect<boolean | undefined> => {
     const heard = reach.others().filter((each) => {
       const peer = peers.get(each.runnerAddress)
       return each.nodeId !== entry.nodeId && peer !== undefined && isHeard(peer)
     })
-    return Effect.map(reach.ask(heard, entry.nodeId), (words) => words.includes("reaches"))
+    return Effect.map(
+      reach.ask(heard, entry.nodeId),
+      (words) => words.length === 0 ? undefined : words.includes("reaches")
+    )
   }
   const silenceMs = (peer: Peer): number => performance.now() - Math.max(peer.answeredAt, peer.vouchedAt)
   /** From then on the others are asked beside the ping, so that asking does not make it later. */
