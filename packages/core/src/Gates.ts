@@ -9,7 +9,7 @@
  */
 import type { Entry } from "./Entry.js"
 import { Heap } from "./Heap.js"
-import type { Line } from "./Lines.js"
+import type { Line } from "./Line.js"
 import type { ConcurrencyKey, RateKey } from "./RunKeys.js"
 
 export abstract class Gate {

@@ -11,8 +11,9 @@
 import type { Entry } from "./Entry.js"
 import { type Gate, Permit, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
+import { isBefore, Line, noGates, TaskTurns, Tenant, Turn } from "./Line.js"
 import type { QueueSettings } from "./QueueSettings.js"
-import { isOrdered, type RunKeys } from "./RunKeys.js"
+import type { RunKeys } from "./RunKeys.js"
 import { Window, type WindowLimits } from "./Window.js"
 
 /** Lines with keys in one partition, above which `hasRoomFor` refuses runs with yet other keys. */
@@ -21,65 +22,6 @@ export const linesMax = 20_000
 const keyedRuns = { min: 4, max: 64 }
 /** Forgotten keys are looked for after this many have been met. */
 const sweepEvery = 1_024
-
-const noGates: ReadonlyArray<Gate> = []
-
-/** Who takes turns with others. */
-class Tenant {
-  weight = 1
-  /** Grows by 1 / weight with each start. */
-  pass = 0
-  readonly turns = new Map<string, Turn>()
-  /** Of all its lines, up or not. */
-  lines = 0
-  constructor(readonly key: string) {}
-}
-
-/** The lines of one tenant and task that are up. */
-class Turn {
-  at = -1
-  readonly lines = new Heap<Line>(isAhead)
-  constructor(readonly tenant: Tenant) {}
-}
-
-/** What is up of one task. */
-class TaskTurns {
-  readonly turns = new Heap<Turn>(isBefore)
-  isBlocked = false
-}
-
-const isAhead = (a: Line, b: Line): boolean => a.rank !== b.rank ? a.rank < b.rank : a.seq < b.seq
-
-const isBefore = (a: Turn, b: Turn): boolean =>
-  a.tenant.pass !== b.tenant.pass ? a.tenant.pass < b.tenant.pass : isAhead(a.lines.peek()!, b.lines.peek()!)
-
-export class Line {
-  /** Place in the heap it is in. */
-  at = -1
-  readonly isOrdered: boolean
-  /** Of the first run, as of when it was placed. */
-  task = ""
-  rank = 0
-  seq = 0
-  tenant: Tenant | undefined
-  gates: ReadonlyArray<Gate> = noGates
-  /** For which these gates were found. */
-  keysText: string | null | undefined
-  turn: Turn | undefined
-  parkedAt: Gate | undefined
-  /** Pass of the tenant at that moment. */
-  parkedPass = 0
-  /** When the first run's time comes, where it waits for that. */
-  wakesAt = Infinity
-  isAsleep = false
-  isPaused = false
-  /** Of an ordered line: the run that must end before the next may start. */
-  busy: Entry | undefined
-
-  constructor(readonly name: string, readonly isKeyed: boolean, readonly window: Window<Entry>) {
-    this.isOrdered = isOrdered(name)
-  }
-}
 
 export interface LinesOptions {
   readonly agingStepMs: number

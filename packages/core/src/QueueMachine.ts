@@ -34,7 +34,9 @@ import * as RetryPolicy from "./RetryPolicy.js"
 import type { Outcome } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
-import { type Line, Lines, type Started } from "./Lines.js"
+import { Leases } from "./Leases.js"
+import type { Line } from "./Line.js"
+import { Lines, type Started } from "./Lines.js"
 import type { QueueSettings } from "./QueueSettings.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
 import { type Seat, seatOf, Window, type WindowLimits } from "./Window.js"
@@ -56,16 +58,6 @@ export interface MachineOptions {
   readonly window: WindowLimits
 }
 
-/**
- * A worker's attempts under this owner. Those with a lease below `doubtBelow` are in doubt until the worker announces
- * them, and lost at `expiresAt`; later ones were assigned over its present session.
- */
-interface Held {
-  readonly runs: Set<Entry>
-  expiresAt: number
-  doubtBelow: number
-}
-
 interface Deadline {
   readonly kind: "timeout" | "cancel"
   readonly lease: number
@@ -80,7 +72,7 @@ export class QueueMachine {
     runsMax: Infinity,
     bytesMax: Infinity
   }, true)
-  private readonly held = new Map<string, Held>()
+  private readonly leases = new Leases()
   /** Whether the lines found at the take-over have been asked for. */
   private isBegun = false
   /** Per page being read: the runs that left memory since it was asked for. The page may still show them. */
@@ -114,7 +106,7 @@ export class QueueMachine {
       this.entries.set(entry.id, entry)
       this.lines.claim(entry, false)
       entry.permits = this.lines.adopt(entry, taken.now)
-      this.hold(entry, run.worker ?? "")
+      this.leases.add(entry, run.worker ?? "")
       this.doubt(run.worker ?? "", taken.adoptUntil)
     }
   }
@@ -155,14 +147,12 @@ export class QueueMachine {
   }
 
   get runningCount(): number {
-    let count = 0
-    for (const held of this.held.values()) count += held.runs.size
-    return count
+    return this.leases.count
   }
 
   /** Attempts that this worker has out under this owner. */
   heldBy(worker: string): number {
-    return this.held.get(worker)?.runs.size ?? 0
+    return this.leases.countOf(worker)
   }
 
   get entryCount(): number {
@@ -297,9 +287,7 @@ export class QueueMachine {
       this.deadlines.remove(head)
       this.deadlinePassed(head.item, now)
     }
-    for (const [worker, held] of this.held) {
-      if (held.expiresAt <= now) this.giveUp(worker, held)
-    }
+    for (const { entry, lostAt, worker } of this.leases.expired(now)) this.giveUp(entry, worker, lostAt)
     this.lines.tick(now)
     if (!this.timers.needsLoad()) this.heldBackUntil = Infinity
     else if (!this.isHeldBack(now)) this.load(undefined)
@@ -331,8 +319,7 @@ export class QueueMachine {
   /** When `tick` has something to do by the clock, ms; `Infinity` when never. */
   nextTick(): number {
     const lines = Math.min(this.timers.peek()?.key ?? Infinity, this.deadlines.peek()?.key ?? Infinity)
-    let at = Math.min(lines, this.heldBackUntil)
-    for (const held of this.held.values()) at = Math.min(at, held.expiresAt)
+    const at = Math.min(lines, this.heldBackUntil, this.leases.nextExpiry())
     return Math.min(at, this.lines.nextTick(this.now))
   }
 
@@ -388,17 +375,12 @@ export class QueueMachine {
    * been given until now count as crashed.
    */
   doubt(worker: string, expiresAt: number): void {
-    const held = this.held.get(worker)
-    if (held === undefined) return
-    held.expiresAt = Math.min(held.expiresAt, expiresAt)
-    held.doubtBelow = this.options.epoch * numbersPerEpoch + this.numbers
+    this.leases.doubt(worker, expiresAt, this.options.epoch * numbersPerEpoch + this.numbers)
   }
 
   /** The worker said goodbye: what it still holds goes back, uncounted. */
   workerGone(worker: string): void {
-    const held = this.held.get(worker)
-    if (held === undefined) return
-    for (const entry of [...held.runs]) {
+    for (const entry of this.leases.of(worker)) {
       this.release(entry)
       this.interrupted(entry)
     }
@@ -434,7 +416,7 @@ export class QueueMachine {
         entry.attempt = ref.attempt
         entry.lease = ref.lease
         entry.state = "running"
-        this.hold(entry, worker)
+        this.leases.add(entry, worker)
         this.write(entry)
         kept.add(entry)
         adopted += 1
@@ -442,18 +424,13 @@ export class QueueMachine {
         stale.push(ref)
       }
     }
-    const held = this.held.get(worker)
-    if (held !== undefined) {
-      held.expiresAt = Infinity
-      for (const entry of [...held.runs]) {
-        if (entry.lease >= held.doubtBelow) continue
-        if (kept.has(entry)) {
-          if (entry.cancelRequested) this.out.cancels.push({ worker, attempt: this.refOf(entry) })
-          continue
-        }
-        this.release(entry)
-        this.interrupted(entry)
+    for (const entry of this.leases.settle(worker)) {
+      if (kept.has(entry)) {
+        if (entry.cancelRequested) this.out.cancels.push({ worker, attempt: this.refOf(entry) })
+        continue
       }
+      this.release(entry)
+      this.interrupted(entry)
     }
     return { stale, adopted }
   }
@@ -601,7 +578,7 @@ export class QueueMachine {
     entry.lease = this.nextNumber()
     entry.state = "running"
     entry.startedAt = now
-    this.hold(entry, worker)
+    this.leases.add(entry, worker)
     entry.permits = permits
     entry.rates = rates
     entry.isGated = isGated
@@ -628,29 +605,12 @@ export class QueueMachine {
     })
   }
 
-  private hold(entry: Entry, worker: string): void {
-    entry.worker = worker
-    entry.place = "running"
-    entry.seat = undefined
-    let held = this.held.get(worker)
-    if (held === undefined) {
-      held = { runs: new Set(), expiresAt: Infinity, doubtBelow: 0 }
-      this.held.set(worker, held)
-    }
-    held.runs.add(entry)
-  }
-
   private release(entry: Entry): void {
     this.lines.ended(entry.permits, this.now)
     entry.permits = noPermits
     this.settleRates(entry, false)
-    const worker = entry.worker!
-    const held = this.held.get(worker)
-    if (held !== undefined) {
-      held.runs.delete(entry)
-      if (held.runs.size === 0) this.held.delete(worker)
-    }
-    this.out.freed.push(worker)
+    this.leases.delete(entry)
+    this.out.freed.push(entry.worker!)
   }
 
   private settleRates(entry: Entry, isMade: boolean): void {
@@ -660,17 +620,12 @@ export class QueueMachine {
     entry.rates = noRates
   }
 
-  private giveUp(worker: string, held: Held): void {
-    const lostAt = held.expiresAt
-    held.expiresAt = Infinity
-    for (const entry of [...held.runs]) {
-      if (entry.lease >= held.doubtBelow) continue
-      this.release(entry)
-      const end = lose(entry, worker, lostAt, this.options.maxCrashes)
-      if (end === "uncounted") this.interrupted(entry)
-      else if (end === "again") this.backInLine(entry)
-      else this.finish(entry, end, null, entry.failure)
-    }
+  private giveUp(entry: Entry, worker: string, lostAt: number): void {
+    this.release(entry)
+    const end = lose(entry, worker, lostAt, this.options.maxCrashes)
+    if (end === "uncounted") this.interrupted(entry)
+    else if (end === "again") this.backInLine(entry)
+    else this.finish(entry, end, null, entry.failure)
   }
 
   private failed(entry: Entry, failure: string, retryable: boolean, now: number): void {

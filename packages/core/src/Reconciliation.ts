@@ -39,7 +39,7 @@ export const reconcile = (machine: QueueMachine, writing: Writing): Findings => 
   const entries = machine["entries"]
   const lines = machine["lines"]
   const timers = machine["timers"]
-  const held = machine["held"]
+  const leases = machine["leases"]
   const waiting = new Set(writing.waiting)
   const sent = new Set(writing.sent)
 
@@ -75,7 +75,7 @@ export const reconcile = (machine: QueueMachine, writing: Writing): Findings => 
       case "running":
         running += 1
         expect(
-          held.get(entry.worker ?? "")?.runs.has(entry) === true,
+          leases.has(entry.worker ?? "", entry),
           () => `${entry.id} is running and held by nobody`
         )
         break

@@ -77,7 +77,7 @@ describe("reconcile", () => {
     const worker = makeMachine()
     worker.add()
     const running = worker.start()
-    worker.machine["held"].clear()
+    worker.machine["leases"]["held"].clear()
     assert.include(reconcile(worker.machine, nothing).examples.join(), `${running.id} is running and held by nobody`)
 
     const writer = makeMachine()

@@ -13,10 +13,10 @@ import { Effect, Layer, Option, Schedule } from "effect"
 import { unavailable } from "./internal/pgErrors.js"
 import runs from "./migrations/0001_runs.js"
 import runKeys from "./migrations/0002_run_keys.js"
-import schedules from "./migrations/0020_schedules.js"
+import schedules from "./migrations/0003_schedules.js"
 
 /** In order. Released ones are never edited. */
-const migrations = { "0001_runs": runs, "0002_run_keys": runKeys, "0020_schedules": schedules }
+const migrations = { "0001_runs": runs, "0002_run_keys": runKeys, "0003_schedules": schedules }
 
 /** In the schema `orrery`, like everything else. */
 export const table = "orrery_migrations"

@@ -1,0 +1,88 @@
+/** Which attempts are out, at which workers, and until when they are those workers' own. */
+import type { Entry } from "./Entry.js"
+
+/**
+ * A worker's attempts under this owner. Those with a lease below `doubtBelow` are in doubt until the worker announces
+ * them, and lost at `expiresAt`; later ones were assigned over its present session.
+ */
+interface Held {
+  readonly runs: Set<Entry>
+  expiresAt: number
+  doubtBelow: number
+}
+
+export class Leases {
+  private readonly held = new Map<string, Held>()
+
+  get count(): number {
+    let count = 0
+    for (const { runs } of this.held.values()) count += runs.size
+    return count
+  }
+
+  countOf(worker: string): number {
+    return this.held.get(worker)?.runs.size ?? 0
+  }
+
+  /** A copy: what is done to them may end them. */
+  of(worker: string): ReadonlyArray<Entry> {
+    return [...this.held.get(worker)?.runs ?? []]
+  }
+
+  has(worker: string, entry: Entry): boolean {
+    return this.held.get(worker)?.runs.has(entry) === true
+  }
+
+  add(entry: Entry, worker: string): void {
+    entry.worker = worker
+    entry.place = "running"
+    entry.seat = undefined
+    let held = this.held.get(worker)
+    if (held === undefined) {
+      held = { runs: new Set(), expiresAt: Infinity, doubtBelow: 0 }
+      this.held.set(worker, held)
+    }
+    held.runs.add(entry)
+  }
+
+  delete(entry: Entry): void {
+    const worker = entry.worker!
+    const held = this.held.get(worker)
+    if (held === undefined) return
+    held.runs.delete(entry)
+    if (held.runs.size === 0) this.held.delete(worker)
+  }
+
+  /** Unless the worker announces them by `expiresAt`, attempts with leases below `lease` are lost. */
+  doubt(worker: string, expiresAt: number, lease: number): void {
+    const held = this.held.get(worker)
+    if (held === undefined) return
+    held.expiresAt = Math.min(held.expiresAt, expiresAt)
+    held.doubtBelow = lease
+  }
+
+  /** The worker has announced what it holds: answers what was in doubt, and is not any more. */
+  settle(worker: string): ReadonlyArray<Entry> {
+    const held = this.held.get(worker)
+    if (held === undefined) return []
+    held.expiresAt = Infinity
+    return this.of(worker).filter((entry) => entry.lease < held.doubtBelow)
+  }
+
+  /** Attempts whose workers have not come back in time, each once, and when that time was over. */
+  expired(now: number): ReadonlyArray<{ readonly worker: string; readonly lostAt: number; readonly entry: Entry }> {
+    const lost: Array<{ readonly worker: string; readonly lostAt: number; readonly entry: Entry }> = []
+    for (const [worker, held] of this.held) {
+      const lostAt = held.expiresAt
+      if (lostAt > now) continue
+      for (const entry of this.settle(worker)) lost.push({ worker, lostAt, entry })
+    }
+    return lost
+  }
+
+  nextExpiry(): number {
+    let at = Infinity
+    for (const { expiresAt } of this.held.values()) at = Math.min(at, expiresAt)
+    return at
+  }
+}

@@ -1,0 +1,65 @@
+/** Lines of ready runs, and the turns of those that are up: by task, and within it by tenant. */
+import type { Entry } from "./Entry.js"
+import type { Gate } from "./Gates.js"
+import { Heap } from "./Heap.js"
+import { isOrdered } from "./RunKeys.js"
+import type { Window } from "./Window.js"
+
+export const noGates: ReadonlyArray<Gate> = []
+
+/** Who takes turns with others. */
+export class Tenant {
+  weight = 1
+  /** Grows by 1 / weight with each start. */
+  pass = 0
+  readonly turns = new Map<string, Turn>()
+  /** Of all its lines, up or not. */
+  lines = 0
+  constructor(readonly key: string) {}
+}
+
+/** The lines of one tenant and task that are up. */
+export class Turn {
+  at = -1
+  readonly lines = new Heap<Line>(isAhead)
+  constructor(readonly tenant: Tenant) {}
+}
+
+/** What is up of one task. */
+export class TaskTurns {
+  readonly turns = new Heap<Turn>(isBefore)
+  isBlocked = false
+}
+
+const isAhead = (a: Line, b: Line): boolean => a.rank !== b.rank ? a.rank < b.rank : a.seq < b.seq
+
+export const isBefore = (a: Turn, b: Turn): boolean =>
+  a.tenant.pass !== b.tenant.pass ? a.tenant.pass < b.tenant.pass : isAhead(a.lines.peek()!, b.lines.peek()!)
+
+export class Line {
+  /** Place in the heap it is in. */
+  at = -1
+  readonly isOrdered: boolean
+  /** Of the first run, as of when it was placed. */
+  task = ""
+  rank = 0
+  seq = 0
+  tenant: Tenant | undefined
+  gates: ReadonlyArray<Gate> = noGates
+  /** For which these gates were found. */
+  keysText: string | null | undefined
+  turn: Turn | undefined
+  parkedAt: Gate | undefined
+  /** Pass of the tenant at that moment. */
+  parkedPass = 0
+  /** When the first run's time comes, where it waits for that. */
+  wakesAt = Infinity
+  isAsleep = false
+  isPaused = false
+  /** Of an ordered line: the run that must end before the next may start. */
+  busy: Entry | undefined
+
+  constructor(readonly name: string, readonly isKeyed: boolean, readonly window: Window<Entry>) {
+    this.isOrdered = isOrdered(name)
+  }
+}
