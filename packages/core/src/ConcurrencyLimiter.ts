@@ -55,6 +55,9 @@ export const make = (name: string, options: ConcurrencyLimiterOptions): Concurre
   return {
     rule,
     withPermit: (effect) =>
-      Effect.flatMap(Limits, (limits) => Effect.flatMap(limits.permits(rule, whenGone), (line) => line.hold(effect, waitMaxMs)))
+      Effect.flatMap(
+        Limits,
+        (limits) => Effect.flatMap(limits.permits(rule, whenGone), (line) => line.hold(effect, waitMaxMs))
+      )
   }
 }

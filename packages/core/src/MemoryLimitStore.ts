@@ -4,7 +4,7 @@
  * Bounded: `limitsMax` names; one more fails.
  */
 import { Clock, Effect, Layer } from "effect"
-import { LimitsUnavailable, LimitStore, type PermitRule, type RateRule } from "./LimitStore.js"
+import { LimitStore, LimitsUnavailable, type PermitRule, type RateRule } from "./LimitStore.js"
 import { SlidingWindow } from "./SlidingWindow.js"
 import { TokenBucket } from "./TokenBucket.js"
 

@@ -4,7 +4,15 @@
  * Bounded: `framesKept` commits for each queue that is watched, or was in the last minute, and `queuesMax` of those.
  */
 import { Clock, Effect, Layer } from "effect"
-import { eventsMax, framesKept, queueKey, type RunEvent, Signals, type SignalsService, type Watched } from "./Signals.js"
+import {
+  eventsMax,
+  framesKept,
+  queueKey,
+  type RunEvent,
+  Signals,
+  type SignalsService,
+  type Watched
+} from "./Signals.js"
 import { WatchBuffer } from "./WatchBuffer.js"
 
 /** A watch may be resumed within this after it ended, ms. */

@@ -223,4 +223,3 @@ export class RateLine {
     return new LimitNotGranted({ limiter: this.options.rule.name, reason, detail })
   }
 }
-

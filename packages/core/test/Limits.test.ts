@@ -102,7 +102,7 @@ describe("Limits", () => {
 
       assert.isTrue(before.every(Option.isNone))
       assert.isTrue(Option.isNone(open!))
-      const lost = yield* Option.getOrThrow(closed!)
+      const lost = yield* Option.getOrThrow(closed)
       assert.strictEqual(lost._tag === "Left" ? lost.left._tag : "", "PermitLost")
       yield* Fiber.interruptAll(holding)
     }).pipe(Effect.provide(limitsOn(() => ({ renew: () => gone })))))

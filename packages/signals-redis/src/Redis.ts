@@ -24,7 +24,10 @@ export const layer = (options: RedisConfig.Options): Layer.Layer<Services, Confi
   Layer.provide(onClients, RedisConfig.layer(options))
 
 /** What there is without Redis: no hints from other processes, and limits within this one. */
-export const layerNone: Layer.Layer<Services> = Layer.merge(Limits.layerMemory, Layer.succeed(Signals.Signals, Signals.none))
+export const layerNone: Layer.Layer<Services> = Layer.merge(
+  Limits.layerMemory,
+  Layer.succeed(Signals.Signals, Signals.none)
+)
 
 export const layerConfig: Layer.Layer<Services, ConfigInvalid> = Layer.unwrapEffect(
   Effect.map(

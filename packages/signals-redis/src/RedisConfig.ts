@@ -22,7 +22,8 @@ export const settings = {
     fallbackEnv: "REDIS_URL",
     unit: "URL",
     accepts: "a URL like redis://user:password@host:6379/0, or rediss:// for TLS",
-    doc: "The Redis server. Secret: give it by the environment, not on a command line. Without it there is no Redis, and "
+    doc:
+      "The Redis server. Secret: give it by the environment, not on a command line. Without it there is no Redis, and "
       + "everything works as on one machine. With Sentinel or Cluster it tells user, password, TLS and database only.",
     check: isUrl
   }),

@@ -46,8 +46,7 @@ const make = Effect.gen(function*() {
       return Effect.mapError(asked, unavailable)
     },
     acquire: (rule, holder) => permit(RedisScripts.acquirePermit, rule, holder),
-    renew: (rule, holder) =>
-      Effect.map(permit(RedisScripts.renewPermit, rule, holder), ({ isHeld }) => isHeld),
+    renew: (rule, holder) => Effect.map(permit(RedisScripts.renewPermit, rule, holder), ({ isHeld }) => isHeld),
     release: (rule, holder) =>
       RedisScripts.run(commands, RedisScripts.releasePermit, [permitKey(rule)], [holder]).pipe(
         Effect.mapError(unavailable),

@@ -116,7 +116,9 @@ const make = Effect.gen(function*() {
     if (isAnswering || watches.size === 0) return
     isAnswering = true
     background(
-      Effect.zipRight(announce, Effect.sleep(answerPauseMs)).pipe(Effect.ensuring(Effect.sync(() => isAnswering = false)))
+      Effect.zipRight(announce, Effect.sleep(answerPauseMs)).pipe(
+        Effect.ensuring(Effect.sync(() => isAnswering = false))
+      )
     )
   }
   const learn = (key: string): void => {

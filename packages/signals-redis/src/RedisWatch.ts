@@ -99,7 +99,7 @@ export class RedisWatch {
     if (missed === 0) return
     const messages = missed > framesKept ? undefined : yield* this.read(from, missed)
     if (messages === undefined) this.begin(there)
-    else { for (const message of messages) this.tell(message) }
+    else for (const message of messages) this.tell(message)
   }).pipe(
     Effect.catchAll(() =>
       Effect.sync(() => {

@@ -125,7 +125,9 @@ const assertUnharmed = (name: string, { latencies, missed, owed, unanswered, use
   // For docs/redis.md.
   if (process.env["REDIS_FAULT_FIGURES"] !== undefined) {
     const gap = Math.max(...uses.map((at, index) => index === 0 ? 0 : at - uses[index - 1]!))
-    console.log(`${name}: seen after ${Math.round(longest)} ms at most, longest pause of the limit ${Math.round(gap)} ms`)
+    console.log(
+      `${name}: seen after ${Math.round(longest)} ms at most, longest pause of the limit ${Math.round(gap)} ms`
+    )
   }
   assert.strictEqual(missed, 0)
   assert.isBelow(longest, seenWithinMs)
@@ -160,11 +162,14 @@ describe.concurrent("faults of Redis", () => {
 
   unharmed("FLUSHALL", ({ rig: redis }) => Effect.zipRight(redis.admin("FLUSHALL"), during))
 
-  unharmed("a black hole", ({ proxy }) =>
-    Effect.sync(() => proxy.set({ _tag: "blackhole", ways: ["toServer", "toClient"] })).pipe(
-      Effect.zipRight(during),
-      Effect.zipRight(Effect.sync(() => proxy.set({ _tag: "pass" })))
-    ))
+  unharmed(
+    "a black hole",
+    ({ proxy }) =>
+      Effect.sync(() => proxy.set({ _tag: "blackhole", ways: ["toServer", "toClient"] })).pipe(
+        Effect.zipRight(during),
+        Effect.zipRight(Effect.sync(() => proxy.set({ _tag: "pass" })))
+      )
+  )
 
   unharmed("being slow, then too slow", ({ proxy }) =>
     Effect.gen(function*() {
@@ -200,8 +205,11 @@ describe.concurrent("faults of Redis", () => {
       Effect.zipRight(redis.admin("CONFIG", "SET", "maxmemory", "0"))
     ))
 
-  unharmed("SCRIPT FLUSH", ({ rig: redis }) =>
-    Effect.forEach([1, 2, 3], () => Effect.zipRight(redis.admin("SCRIPT", "FLUSH"), Effect.sleep(faultMs / 3))))
+  unharmed(
+    "SCRIPT FLUSH",
+    ({ rig: redis }) =>
+      Effect.forEach([1, 2, 3], () => Effect.zipRight(redis.admin("SCRIPT", "FLUSH"), Effect.sleep(faultMs / 3)))
+  )
 
   unharmed("a fail-over to a replica that was behind", ({ proxy, rig: redis, target }) =>
     Effect.gen(function*() {
@@ -216,7 +224,10 @@ describe.concurrent("faults of Redis", () => {
       })
       yield* rig.restrict(replica, secretOf(redis.url))
       yield* RedisServer.execute(replica.url, "INFO", "replication").pipe(
-        Effect.repeat({ until: (info) => info.includes("master_link_status:up"), schedule: Schedule.spaced("20 millis") }),
+        Effect.repeat({
+          until: (info) => info.includes("master_link_status:up"),
+          schedule: Schedule.spaced("20 millis")
+        }),
         Effect.timeout("10 seconds")
       )
       yield* redis.server.stop("SIGKILL")

@@ -16,7 +16,11 @@ const url = "rediss://node:canary@redis.example:6380/2"
 describe("RedisConfig", () => {
   it.effect("reads the environment, with and without the prefix", () =>
     Effect.gen(function*() {
-      const own = yield* read({ ORRERY_REDIS_URL: url, ORRERY_REDIS_PREFIX: "blue", ORRERY_REDIS_COMMAND_TIMEOUT_MS: "90" })
+      const own = yield* read({
+        ORRERY_REDIS_URL: url,
+        ORRERY_REDIS_PREFIX: "blue",
+        ORRERY_REDIS_COMMAND_TIMEOUT_MS: "90"
+      })
       const shared = yield* read({ REDIS_URL: "redis://127.0.0.1" })
 
       assert.strictEqual(Redacted.value(own.url), url)

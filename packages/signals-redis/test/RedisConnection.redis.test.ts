@@ -85,7 +85,8 @@ describe("RedisConnection", () => {
         process
       )
       yield* grant
-      const scripts = () => Effect.map(admin("INFO", "memory"), (info) => /number_of_cached_scripts:(\d+)/.exec(info)?.[1])
+      const scripts = () =>
+        Effect.map(admin("INFO", "memory"), (info) => /number_of_cached_scripts:(\d+)/.exec(info)?.[1])
       const before = yield* scripts()
 
       yield* admin("SCRIPT", "FLUSH")
@@ -146,7 +147,8 @@ describe("RedisConnection", () => {
       const scope = yield* Scope.make()
       const process = yield* Scope.extend(rig.open({ url }), scope)
       yield* isUp(process)
-      const names = () => Effect.map(admin("CLIENT", "LIST"), (list) => [...list.matchAll(/name=(orrery-\w+)/g)].map(([, name]) => name))
+      const names = () =>
+        Effect.map(admin("CLIENT", "LIST"), (list) => [...list.matchAll(/name=(orrery-\w+)/g)].map(([, name]) => name))
       const open = yield* names()
       const { commands } = Context.get(process, RedisClients)
       const answer = yield* Effect.fork(commands.use("ping", (client) => client.ping()))

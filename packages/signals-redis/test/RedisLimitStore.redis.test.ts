@@ -99,7 +99,10 @@ describe("RedisLimitStore", () => {
       const store = Context.get(yield* rig.open({ url, commandTimeoutMs: 3_000 }), LimitStore)
       const rule = { name: limitName(), limit: 1, leaseMs: 400, exactness: "strict" } as const
       const acquired = Effect.repeat(
-        Effect.tap(store.acquire(rule, "holder"), ({ isHeld, waitMs }) => isHeld ? Effect.void : Effect.sleep(waitMs + 2)),
+        Effect.tap(
+          store.acquire(rule, "holder"),
+          ({ isHeld, waitMs }) => isHeld ? Effect.void : Effect.sleep(waitMs + 2)
+        ),
         { until: ({ isHeld }) => isHeld }
       )
       yield* acquired
@@ -141,7 +144,9 @@ describe("RedisLimitStore", () => {
 describe("on a Redis Cluster", () => {
   it.scopedLive("works the same: keys of one call are in one slot", () =>
     Effect.gen(function*() {
-      const { admin, server, url } = yield* rig.start({ settings: ["cluster-enabled yes", "cluster-announce-ip 127.0.0.1"] })
+      const { admin, server, url } = yield* rig.start({
+        settings: ["cluster-enabled yes", "cluster-announce-ip 127.0.0.1"]
+      })
       yield* admin("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
       yield* admin("CLUSTER", "INFO").pipe(
         Effect.repeat({ until: (info) => info.includes("cluster_state:ok"), schedule: Schedule.spaced("50 millis") }),

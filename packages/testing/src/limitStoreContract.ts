@@ -179,35 +179,39 @@ export const limitStoreContract = (name: string, store: Layer.Layer<LimitStore, 
           assert.include(error.message, "limit")
         }))
 
-      it.effect("holds at most so many at a time, gives a permit on, and takes one back however it was used", () =>
-        Effect.gen(function*() {
-          const limiter = ConcurrencyLimiter.make(limitName(), { limit: 3, exactness: "relaxed" })
-          let [inside, most, done] = [0, 0, 0]
-          const work = Effect.gen(function*() {
-            most = Math.max(most, ++inside)
-            yield* Effect.sleep("10 millis")
-            done += 1
-            if (done % 3 === 0) return yield* Effect.fail("refused")
-          }).pipe(Effect.ensuring(Effect.sync(() => inside -= 1)))
-          const begun = yield* Deferred.make<void>()
-          const stuck = yield* Effect.fork(
-            limiter.withPermit(Effect.zipRight(Deferred.succeed(begun, undefined), Effect.never))
-          )
-          yield* Deferred.await(begun)
+      it.effect(
+        "holds at most so many at a time, gives a permit on, and takes one back however it was used",
+        () =>
+          Effect.gen(function*() {
+            const limiter = ConcurrencyLimiter.make(limitName(), { limit: 3, exactness: "relaxed" })
+            let [inside, most, done] = [0, 0, 0]
+            const work = Effect.gen(function*() {
+              most = Math.max(most, ++inside)
+              yield* Effect.sleep("10 millis")
+              done += 1
+              if (done % 3 === 0) return yield* Effect.fail("refused")
+            }).pipe(Effect.ensuring(Effect.sync(() => inside -= 1)))
+            const begun = yield* Deferred.make<void>()
+            const stuck = yield* Effect.fork(
+              limiter.withPermit(Effect.zipRight(Deferred.succeed(begun, undefined), Effect.never))
+            )
+            yield* Deferred.await(begun)
 
-          const results = yield* Effect.forEach(
-            Array.from({ length: 20 }),
-            () => Effect.either(limiter.withPermit(work)),
-            { concurrency: 20 }
-          )
-          yield* Fiber.interrupt(stuck)
-          yield* Effect.forEach(Array.from({ length: 3 }), () => limiter.withPermit(Effect.sleep("50 millis")), {
-            concurrency: 3
-          }).pipe(Effect.timeout("3 seconds"))
+            const results = yield* Effect.forEach(
+              Array.from({ length: 20 }),
+              () => Effect.either(limiter.withPermit(work)),
+              { concurrency: 20 }
+            )
+            yield* Fiber.interrupt(stuck)
+            yield* Effect.forEach(Array.from({ length: 3 }), () => limiter.withPermit(Effect.sleep("50 millis")), {
+              concurrency: 3
+            }).pipe(Effect.timeout("3 seconds"))
 
-          assert.strictEqual(most, 2)
-          assert.strictEqual(results.filter((each) => each._tag === "Left").length, 6)
-        }), 20_000)
+            assert.strictEqual(most, 2)
+            assert.strictEqual(results.filter((each) => each._tag === "Left").length, 6)
+          }),
+        20_000
+      )
 
       it.effect("forgets those that do not wait any more", () =>
         Effect.gen(function*() {

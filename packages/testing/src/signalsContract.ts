@@ -1,5 +1,13 @@
 import { assert, layer } from "@effect/vitest"
-import { cursorLengthMax, eventsMax, type QueueName, type RunEvent, Signals, unreadMax, type Watched } from "@orrery/core/Signals"
+import {
+  cursorLengthMax,
+  eventsMax,
+  type QueueName,
+  type RunEvent,
+  Signals,
+  unreadMax,
+  type Watched
+} from "@orrery/core/Signals"
 import { Effect, type Layer } from "effect"
 import { event, openWatch, sampleQueue } from "./signalSamples.js"
 
@@ -100,29 +108,33 @@ export const signalsContract = (name: string, signals: Layer.Layer<Signals, unkn
         assert.strictEqual((yield* wrong.next)._tag, "gap")
       }))
 
-    it.scoped("gives a watcher that does not read one gap for all it left, and then goes on", () =>
-      Effect.gen(function*() {
-        const queue = sampleQueue()
-        const [slow, quick] = [yield* openWatch(queue), yield* openWatch(queue)]
-        yield* slow.next
-        yield* quick.next
+    it.scoped(
+      "gives a watcher that does not read one gap for all it left, and then goes on",
+      () =>
+        Effect.gen(function*() {
+          const queue = sampleQueue()
+          const [slow, quick] = [yield* openWatch(queue), yield* openWatch(queue)]
+          yield* slow.next
+          yield* quick.next
 
-        // The reader of `slow` has taken one more than it was asked for, at most.
-        for (let n = 0; n < unreadMax + 20; n++) {
-          const each = event()
-          yield* publish(queue, each)
-          yield* quick.events(1)
-        }
-        const items: Array<Watched> = []
-        while (!items.some((item) => item._tag === "gap")) items.push(yield* slow.next)
-        const last = event()
-        yield* publish(queue, last)
-        const rest: Array<RunEvent> = []
-        while (!rest.some(({ id }) => id === last.id)) rest.push(...(yield* slow.events(1)).events)
+          // The reader of `slow` has taken one more than it was asked for, at most.
+          for (let n = 0; n < unreadMax + 20; n++) {
+            const each = event()
+            yield* publish(queue, each)
+            yield* quick.events(1)
+          }
+          const items: Array<Watched> = []
+          while (!items.some((item) => item._tag === "gap")) items.push(yield* slow.next)
+          const last = event()
+          yield* publish(queue, last)
+          const rest: Array<RunEvent> = []
+          while (!rest.some(({ id }) => id === last.id)) rest.push(...(yield* slow.events(1)).events)
 
-        assert.isBelow(items.length, 5)
-        assert.isBelow(rest.length, 30)
-      }), 30_000)
+          assert.isBelow(items.length, 5)
+          assert.isBelow(rest.length, 30)
+        }),
+      30_000
+    )
 
     it.scoped("tells only that there was a commit when it is too large to tell", () =>
       Effect.gen(function*() {
