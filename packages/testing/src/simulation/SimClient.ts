@@ -70,6 +70,7 @@ export class SimClient {
         this.unanswered -= 1
         return this.recorder.tell({ _tag: "refused", by: "client", run: run.id, reason: answer.refused })
       }
+      this.recorder.count("resent")
       this.process.later(
         this.random.between(againMsMin, againMsMax),
         () => this.send(run, { ...request, resend: true })

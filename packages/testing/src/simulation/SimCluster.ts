@@ -1,5 +1,6 @@
 /** The machines of a simulation: what stands in each place now, and what comes after it when it is gone. */
 import type { FailpointName } from "@orrery/core/Failpoint"
+import type { Recorder } from "./Recorder.js"
 import type { SimNetwork } from "./SimNetwork.js"
 import type { SimNode } from "./SimNode.js"
 import type { SimShards } from "./SimShards.js"
@@ -44,6 +45,7 @@ export class SimCluster {
     readonly world: World,
     readonly network: SimNetwork,
     readonly store: SimStore,
+    private readonly recorder: Recorder,
     private readonly options: ClusterOptions
   ) {
     this.nodeSeats = Array.from({ length: options.nodes }, (_, n) => ({
@@ -65,6 +67,7 @@ export class SimCluster {
 
   crashNode(seat: Place<SimNode>, { downMs, isSilent }: { readonly isSilent: boolean; readonly downMs: number }): void {
     if (seat.isEmpty) return
+    this.recorder.count("nodeCrashes")
     const gone = seat.now
     seat.isEmpty = true
     this.network.hangUp(gone.process, isSilent)
@@ -95,6 +98,7 @@ export class SimCluster {
     { downMs, isSilent }: { readonly isSilent: boolean; readonly downMs: number }
   ): void {
     if (seat.isEmpty) return
+    this.recorder.count("workerCrashes")
     const gone = seat.now
     seat.isEmpty = true
     this.network.hangUp(gone.process, isSilent)
@@ -132,6 +136,7 @@ export class SimCluster {
     const strike = this.strikes.find((each) => each.name === name)
     if (strike === undefined || current === undefined || !current.isAlive || strike.skip-- > 0) return
     this.strikes.splice(this.strikes.indexOf(strike), 1)
+    this.recorder.count("failpoints")
     const crash = { isSilent: false, downMs: strike.downMs }
     const node = this.nodeSeats.find(({ isEmpty, now }) => !isEmpty && now.process === current)
     if (node !== undefined) return this.crashNode(node, crash)

@@ -32,8 +32,12 @@ const attach = (
     if (!node.process.isAlive) return yield* refused("attach")
     const connection = network.connect(worker, node.process)
     const closed = yield* Deferred.make<void>()
-    connection.onBroken.near = () => Deferred.unsafeDone(closed, Exit.void)
-    const ask = asking(connection, worker, closed)
+    const open = new Set<() => void>()
+    connection.onBroken.near = () => {
+      for (const giveUp of open) giveUp()
+      Deferred.unsafeDone(closed, Exit.void)
+    }
+    const ask = asking(connection, worker, open)
     // The far side's; empty until the node has been told.
     const far: { session: HubSession | undefined } = { session: undefined }
     connection.onBroken.far = () => far.session?.lost()
@@ -66,10 +70,23 @@ type Ask = <A>(
   question: (answer: (found: { readonly value: A } | undefined) => void) => void
 ) => Effect.Effect<A, ClusterUnavailable>
 
-const refused = (operation: string) => new ClusterUnavailable({ operation, reason: "simulated" })
+/** By operation. Made once: its fields are checked each time, and it is made for each try to reach a node that is away. */
+const refusals = new Map<string, ClusterUnavailable>()
 
-/** A question is put in a turn of the node, and its answer comes back in a turn of the worker. `undefined`: refused. */
-const asking = (connection: Connection, worker: SimProcess, closed: Deferred.Deferred<void>): Ask =>
+const refused = (operation: string): ClusterUnavailable => {
+  let refusal = refusals.get(operation)
+  if (refusal === undefined) {
+    refusal = new ClusterUnavailable({ operation, reason: "simulated" })
+    refusals.set(operation, refusal)
+  }
+  return refusal
+}
+
+/**
+ * A question is put in a turn of the node, and its answer comes back in a turn of the worker. `undefined`: refused. What is
+ * in `open` is given up when the connection breaks.
+ */
+const asking = (connection: Connection, worker: SimProcess, open: Set<() => void>): Ask =>
 <A>(
   operation: string,
   question: (answer: (found: { readonly value: A } | undefined) => void) => void
@@ -80,16 +97,19 @@ const asking = (connection: Connection, worker: SimProcess, closed: Deferred.Def
       if (!isOpen) return
       isOpen = false
       timer.isCancelled = true
+      open.delete(giveUp)
       resume(result)
     }
-    const timer = worker.later(callMs, () => end(refused(operation)))
-    if (!connection.isOpen) return end(refused(operation))
+    const giveUp = (): void => end(refused(operation))
+    open.add(giveUp)
+    const timer = worker.later(callMs, giveUp)
+    if (!connection.isOpen) return giveUp()
     connection.send("far", () =>
       question((found) =>
         connection.send("near", () =>
           end(found === undefined ? refused(operation) : Effect.succeed(found.value)))
       ))
-  }).pipe(Effect.raceFirst(Effect.zipRight(Deferred.await(closed), refused(operation))))
+  })
 
 const sessionOf = (
   node: SimNode,

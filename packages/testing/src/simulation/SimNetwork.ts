@@ -5,6 +5,7 @@
  * meanwhile arrives when it is healed. A `send` is a message of its own: lost while the link is cut, sometimes lost or
  * doubled when it is not, and overtaken by others.
  */
+import type { Recorder } from "./Recorder.js"
 import { instantMs, type SimProcess } from "./SimProcess.js"
 import type { World } from "./World.js"
 
@@ -28,7 +29,7 @@ export class SimNetwork {
   private readonly cuts = new Map<string, number>()
   readonly connections = new Set<Connection>()
 
-  constructor(readonly world: World, private readonly options: NetworkOptions) {}
+  constructor(readonly world: World, readonly recorder: Recorder, private readonly options: NetworkOptions) {}
 
   /** How long a message takes. */
   delayMs(): number {
@@ -123,6 +124,7 @@ export class Connection {
     if (!this.isOpen) return
     this.isOpen = false
     this.held = []
+    this.network.recorder.count("brokenConnections")
     const { world } = this.network
     this.network.connections.delete(this)
     for (const side of ["near", "far"] as const) {

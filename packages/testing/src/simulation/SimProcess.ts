@@ -2,7 +2,16 @@
  * One simulated operating system process: its fibers, timers and clocks. It can be killed between any two steps, or stand
  * still; what is dead does nothing any more, what stands still does it later.
  */
-import { Effect, type Exit, Logger, LogLevel, Random as EffectRandom, Runtime, type Scheduler } from "effect"
+import {
+  Effect,
+  type Exit,
+  Logger,
+  LogLevel,
+  Random as EffectRandom,
+  Runtime,
+  RuntimeFlags,
+  type Scheduler
+} from "effect"
 import type { SimEvent, World } from "./World.js"
 
 /** Thrown through the code of a process that has been killed in the middle of a step. */
@@ -37,7 +46,9 @@ export class SimProcess {
       Effect.runtime<never>().pipe(
         Effect.withScheduler(this.scheduler),
         Effect.withRandom(EffectRandom.make(seed)),
-        Logger.withMinimumLogLevel(LogLevel.None)
+        Logger.withMinimumLogLevel(LogLevel.None),
+        // Counts and times of fibers that nobody reads.
+        Effect.map(Runtime.disableRuntimeFlag(RuntimeFlags.RuntimeMetrics))
       )
     )
   }
@@ -85,7 +96,7 @@ export class SimProcess {
 
   /** Runs an effect as a fiber of this process. Call it in a turn of the process. */
   run<A, E>(effect: Effect.Effect<A, E>, done: (exit: Exit.Exit<A, E>) => void = () => undefined): void {
-    const fiber = Runtime.runFork(this.runtime, effect, { scheduler: this.scheduler })
+    const fiber = Runtime.runFork(this.runtime, effect)
     fiber.addObserver((exit) => {
       if (this.isAlive) done(exit)
     })

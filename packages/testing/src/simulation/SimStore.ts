@@ -50,7 +50,7 @@ export class SimStore {
       }
       const operation = "commit"
       this.call(process, () => this.commit(batch), (answer) => {
-        if (answer === unavailable) return done(Exit.fail(new StoreUnavailable({ operation, cause: "simulated" })))
+        if (answer === unavailable) return done(Exit.fail(silence(operation)))
         if (answer === undefined) {
           return done(Exit.fail(new Fenced({ partitionId: batch.partitionId, epoch: batch.epoch })))
         }
@@ -65,13 +65,14 @@ export class SimStore {
         this.call(process, look, (answer) =>
           resume(
             answer === unavailable
-              ? Effect.fail(new StoreUnavailable({ operation, cause: "simulated" }))
+              ? Effect.fail(silence(operation))
               : Effect.succeed(answer)
           ))
       )
     return {
       takeOver: (name) =>
         ask("takeOver", () => {
+          this.recorder.count("takeOvers")
           const taken = this.tables.takeOver(name, this.now)
           const running = this.mutation === "forgetRunning" ? [] : taken.running
           const hasTimers = this.mutation === "dropTimers" ? false : taken.hasTimers
@@ -121,7 +122,10 @@ export class SimStore {
   /** One question and one answer. */
   private once<A>(process: SimProcess, look: () => A, done: (answer: A | Unavailable) => void): void {
     const { network, world } = this
-    const fail = (): void => void process.later(network.delayMs(), () => done(unavailable))
+    const fail = (): void => {
+      this.recorder.count("unanswered")
+      process.later(network.delayMs(), () => done(unavailable))
+    }
     if (!process.isAlive) return
     if (this.isDown || network.isCut(process.name, storeName)) return fail()
     world.after(network.delayMs(), () => {
@@ -129,7 +133,10 @@ export class SimStore {
       if (this.isDown) return fail()
       const answer = look()
       const isLost = world.random.chance(this.lostAnswersPart) || network.isCut(process.name, storeName)
-      if (isLost) return fail()
+      if (isLost) {
+        this.recorder.count("lostAnswers")
+        return fail()
+      }
       world.after(network.delayMs(), () => process.enter(() => done(answer)))
     })
   }
@@ -144,7 +151,10 @@ export class SimStore {
       ? this.tables.epochs([batch.partitionId]).get(batch.partitionId)!
       : batch.epoch
     const committed = this.tables.commit({ ...batch, epoch }, this.now)
-    if (committed === undefined) return undefined
+    if (committed === undefined) {
+      this.recorder.count("fencedCommits")
+      return undefined
+    }
     for (const id of ids) {
       const [was, is] = [before.get(id), this.look(batch.partitionId, id)]
       if (was?.text === is?.text || is === undefined) continue
@@ -180,6 +190,8 @@ export class SimStore {
     return { state, attempt, scheduledAt, lease, text: `${state} ${attempt} ${scheduledAt} ${lease}` }
   }
 }
+
+const silence = (operation: string) => new StoreUnavailable({ operation, cause: "simulated" })
 
 const unavailable = Symbol("unavailable")
 type Unavailable = typeof unavailable

@@ -17,6 +17,7 @@ import { isFinal } from "@orrery/core/RunState"
 import { Effect, type Layer } from "effect"
 import { checkAll, type Violation } from "../history/checkers.js"
 import type { HistoryEvent } from "../history/HistoryEvent.js"
+import type * as Coverage from "./Coverage.js"
 import type { Mutation } from "./Mutation.js"
 import * as Plan from "./Plan.js"
 import { Random } from "./Random.js"
@@ -48,6 +49,7 @@ export interface Outcome {
   readonly plan: Plan.Plan
   readonly history: ReadonlyArray<HistoryEvent>
   readonly violations: ReadonlyArray<Violation>
+  readonly coverage: Coverage.Coverage
   /** Events worked off, and how long the cluster believes it took, ms. */
   readonly steps: number
   readonly simulatedMs: number
@@ -78,7 +80,7 @@ export const planOf = (seed: number, options: Options): Plan.Plan => Plan.make(s
 export const run = (plan: Plan.Plan, options: Options): Outcome => {
   const world = new World(plan.seed)
   const recorder = new Recorder(world)
-  const network = new SimNetwork(world, plan)
+  const network = new SimNetwork(world, recorder, plan)
   const store = new SimStore(world, network, recorder, options.mutation)
   const cluster = makeCluster(plan, options, { world, recorder, network, store })
   const queues = [...new Set(options.tasks.map(({ queue }) => queue))]
@@ -107,18 +109,20 @@ export const run = (plan: Plan.Plan, options: Options): Outcome => {
     while (world.now < end && !isOver()) world.run(Math.min(end, world.now + lookMs))
   }
   try {
-    runTo(Plan.activeMs)
-    cluster.disarm()
-    runTo(healedAt)
-    recorder.tell({ _tag: "healed", by: "simulation", what: "everything" })
-    runTo(healedAt + quiesceMs)
+    world.inside(() => {
+      runTo(Plan.activeMs)
+      cluster.disarm()
+      runTo(healedAt)
+      recorder.tell({ _tag: "healed", by: "simulation", what: "everything" })
+      runTo(healedAt + quiesceMs)
+    })
   } finally {
     disarm()
   }
   const simulatedMs = world.now
   for (const { id } of plan.runs) tellFinal(store, recorder, world, id)
   const { history } = recorder
-  return { plan, history, violations: checkAll(history), steps: world.steps, simulatedMs }
+  return { plan, history, violations: checkAll(history), coverage: recorder.coverage, steps: world.steps, simulatedMs }
 }
 
 const isEnded = (store: SimStore, id: RunId): boolean => {
@@ -145,7 +149,7 @@ const makeCluster = (
   const { slots, windowRunsMax } = plan
   const { values: cluster } = ClusterConfig.gather()
   const { leaseMs } = cluster
-  return new SimCluster(world, network, store, {
+  return new SimCluster(world, network, store, recorder, {
     nodes: plan.nodes,
     workers: plan.workers,
     makeNode: (name, id, drift) =>

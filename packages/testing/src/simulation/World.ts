@@ -5,6 +5,7 @@
  * While a simulation runs, the clocks and timers of this JavaScript process are those of the simulated process whose turn
  * it is, so the code under test is the code that ships. A simulation is one synchronous call: nothing else sees them.
  */
+import { GlobalValue } from "effect"
 import type { SimProcess } from "./SimProcess.js"
 import { Random } from "./Random.js"
 
@@ -46,30 +47,44 @@ export class World {
     return event
   }
 
-  /** Works off events until `isDone` or the time `until`. False: there was nothing left to do. */
-  run(until: number, isDone: () => boolean = () => false): boolean {
+  /** Runs `body` among the clocks and timers of the simulated processes. */
+  inside<A>(body: () => A): A {
     const restore = substitute(this)
     try {
-      while (!isDone()) {
-        const first = this.heap[0]
-        if (first === undefined) return false
-        if (first.at > until) {
-          this.now = until
-          return true
-        }
-        pop(this.heap)
-        if (first.isCancelled) continue
-        this.now = first.at
-        this.steps += 1
-        if (this.steps > stepsMax) throw new Error(`the simulation does not end: ${stepsMax} steps, ${this.now} ms`)
-        first.run()
-      }
-      return true
+      return body()
     } finally {
       restore()
     }
   }
+
+  /** Works off events until the time `until`. Only `inside`. */
+  run(until: number): void {
+    for (;;) {
+      const first = this.heap[0]
+      if (first === undefined || first.at > until) {
+        this.now = until
+        return
+      }
+      pop(this.heap)
+      if (first.isCancelled) continue
+      this.now = first.at
+      this.steps += 1
+      if (this.steps > stepsMax) throw new Error(`the simulation does not end: ${stepsMax} steps, ${this.now} ms`)
+      first.run()
+    }
+  }
 }
+
+/**
+ * Where Effect keeps root fibers until they end. Those of killed processes, and of a history that is over, never do: kept,
+ * they would hold every history in memory.
+ */
+const rootFibers: { add: (...child: ReadonlyArray<unknown>) => void } = GlobalValue.globalValue(
+  Symbol.for("effect/FiberScope/Global"),
+  () => {
+    throw new Error("this version of effect keeps its root fibers elsewhere")
+  }
+)
 
 const before = (a: SimEvent, b: SimEvent): boolean => a.at < b.at || (a.at === b.at && a.tie < b.tie)
 
@@ -117,6 +132,8 @@ const substitute = (world: World): () => void => {
   const cancel = (event: unknown): void => {
     if (typeof event === "object" && event !== null) (event as SimEvent).isCancelled = true
   }
+  const { add } = rootFibers
+  rootFibers.add = () => undefined
   const { stackTraceLimit } = Error
   // A node that cannot be reached is an error each time it is tried; nobody reads where.
   Error.stackTraceLimit = 0
@@ -132,6 +149,7 @@ const substitute = (world: World): () => void => {
     queueMicrotask: (run: () => void) => running().soon(run)
   })
   return () => {
+    rootFibers.add = add
     Error.stackTraceLimit = stackTraceLimit
     performance.now = clocks.now
     Date.now = clocks.dateNow

@@ -1,5 +1,6 @@
 /** Runs one history after the other; the first that breaks a promise is made small and told. */
 import type { Violation } from "../history/checkers.js"
+import * as Coverage from "./Coverage.js"
 import type { Plan } from "./Plan.js"
 import { shrink } from "./shrink.js"
 import * as Simulation from "./Simulation.js"
@@ -18,6 +19,7 @@ export interface Explored {
   readonly steps: number
   /** What the clusters believe to have taken, ms. */
   readonly simulatedMs: number
+  readonly coverage: Coverage.Coverage
   readonly failure: Failure | undefined
 }
 
@@ -30,14 +32,15 @@ export const explore = (
   },
   options: Simulation.Options
 ): Explored => {
-  const sum = { histories: 0, runs: 0, faults: 0, steps: 0, simulatedMs: 0 }
+  const sum = { histories: 0, runs: 0, faults: 0, steps: 0, simulatedMs: 0, coverage: Coverage.none() }
   for (let seed = from; seed < from + count && !isLate(); seed++) {
-    const { plan, simulatedMs, steps, violations } = Simulation.run(Simulation.planOf(seed, options), options)
+    const { coverage, plan, simulatedMs, steps, violations } = Simulation.run(Simulation.planOf(seed, options), options)
     sum.histories += 1
     sum.runs += plan.runs.length
     sum.faults += plan.faults.length
     sum.steps += steps
     sum.simulatedMs += simulatedMs
+    Coverage.add(sum.coverage, coverage)
     const [first] = violations
     if (first === undefined) continue
     const breaksIt = (smaller: Plan): boolean =>
