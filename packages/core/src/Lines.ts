@@ -9,6 +9,7 @@
  * Bounds: `linesMax` lines with keys; `windowsOf` says how many runs of each are in memory.
  */
 import type { Entry } from "./Entry.js"
+import { GateBook } from "./GateBook.js"
 import { type Gate, Permit, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
 import { isBefore, Line, noGates, TaskTurns, Tenant, Turn } from "./Line.js"
@@ -51,7 +52,7 @@ export class Lines {
   readonly plain = new Set<Line>()
   private readonly up = new Map<string, TaskTurns>()
   private readonly tenants = new Map<string, Tenant>()
-  private readonly gates = new Map<string, Gate>()
+  private readonly gates: GateBook
   private readonly asleep = new Heap<Line>((a, b) => a.wakesAt < b.wakesAt)
   /** Rates at which lines wait. */
   private readonly rates = new Heap<Rate & { opens?: number }>((a, b) => a.opens! < b.opens!)
@@ -66,6 +67,9 @@ export class Lines {
   running = 0
 
   constructor(private readonly options: LinesOptions) {
+    this.gates = new GateBook(options.takenOverAt, (gate) => {
+      if (gate instanceof Rate && gate.at >= 0) this.rates.remove(gate)
+    })
     this.keyed = { runsMax: keyedRuns.max, bytesMax: options.window.bytesMax }
   }
 
@@ -220,7 +224,7 @@ export class Lines {
   adopt(entry: Entry, now: number): ReadonlyArray<Permit> {
     const line = this.open(entry.line, true)
     if (line.isOrdered) line.busy = entry
-    const permits = this.gatesOf(entry, now).filter((gate) => gate instanceof Permit)
+    const permits = this.gates.of(entry, now).filter((gate) => gate instanceof Permit)
     this.hold(permits)
     return permits
   }
@@ -236,7 +240,7 @@ export class Lines {
     for (const permit of permits) {
       permit.running -= 1
       this.wake(permit, now)
-      this.forgetIfIdle(permit, now)
+      this.gates.forgetIfIdle(permit, now)
     }
   }
 
@@ -248,8 +252,7 @@ export class Lines {
     const ended: Array<Entry> = []
     for (const key of entry.told?.limits ?? []) {
       if (key.onFull === undefined || key.onFull === "wait") continue
-      const permit = this.gate(`${key.name}|${key.key}`, (id) => new Permit(id))
-      permit.declare(key, entry.seq)
+      const permit = this.gates.permit(key, entry.seq)
       const isFull = permit.claims.size >= permit.effective
       if (isNew && isFull && key.onFull === "cancelNewest") return [entry]
       if (isNew && isFull) {
@@ -267,7 +270,7 @@ export class Lines {
   unclaim(entry: Entry, now: number): void {
     for (const permit of entry.claims ?? []) {
       permit.claims.delete(entry)
-      this.forgetIfIdle(permit, now)
+      this.gates.forgetIfIdle(permit, now)
     }
     entry.claims = undefined
   }
@@ -301,10 +304,6 @@ export class Lines {
     return at <= now ? Infinity : at
   }
 
-  hasUp(task: string): boolean {
-    return this.up.has(task)
-  }
-
   /** Tasks of runs that may start. */
   upTasks(): Iterable<string> {
     return this.up.keys()
@@ -318,17 +317,13 @@ export class Lines {
       this.queueRate.declare({ name: "queue", key: "queue", ...rate }, 0)
     }
     this.settings = settings
-    for (const gate of this.gates.values()) this.override(gate)
+    this.gates.override(settings.limits ?? {})
     for (const line of this.byName.values()) {
       this.pull(line)
       line.keysText = undefined
       this.place(line, now)
     }
-    for (const gate of [...this.gates.values()]) this.forgetIfIdle(gate, now)
-  }
-
-  private override(gate: Gate): void {
-    if (gate instanceof Permit) gate.override = this.settings.limits?.[gate.id.slice(0, gate.id.indexOf("|"))]
+    this.gates.sweep(now)
   }
 
   private put(line: Line, entry: Entry, now: number): void {
@@ -435,7 +430,7 @@ export class Lines {
     line.keysText = entry.keys
     const keys = entry.told
     const tenant = this.tenantOf(keys?.tenant ?? "", keys?.weight ?? 1)
-    this.bind(line, tenant, keys === undefined ? noGates : this.gatesOf(entry, entry.createdAt))
+    this.bind(line, tenant, keys === undefined ? noGates : this.gates.of(entry, entry.createdAt))
   }
 
   private bind(line: Line, tenant: Tenant | undefined, gates: ReadonlyArray<Gate>): void {
@@ -447,7 +442,7 @@ export class Lines {
     line.gates = gates.length === 0 ? noGates : gates
     for (const gate of before) {
       gate.lines -= 1
-      this.forgetIfIdle(gate, -Infinity)
+      this.gates.forgetIfIdle(gate, -Infinity)
     }
   }
 
@@ -460,40 +455,6 @@ export class Lines {
     }
     tenant.weight = weight
     return tenant
-  }
-
-  private gatesOf(entry: Entry, now: number): ReadonlyArray<Gate> {
-    const keys: RunKeys | undefined = entry.told
-    if (keys?.limits === undefined && keys?.rates === undefined) return noGates
-    const gates: Array<Gate> = []
-    for (const key of keys.limits ?? []) {
-      const permit = this.gate(`${key.name}|${key.key}`, (id) => new Permit(id))
-      permit.declare(key, entry.seq)
-      gates.push(permit)
-    }
-    for (const key of keys.rates ?? []) {
-      const rate = this.gate(`${key.name}|${key.key}|rate`, (id) => new Rate(id, this.options.takenOverAt, now))
-      rate.declare(key, entry.seq)
-      gates.push(rate)
-    }
-    return gates
-  }
-
-  private gate<G extends Gate>(id: string, make: (id: string) => G): G {
-    const known = this.gates.get(id)
-    if (known !== undefined) return known as G
-    this.sweep()
-    const gate = make(id)
-    this.gates.set(id, gate)
-    this.override(gate)
-    return gate
-  }
-
-  private forgetIfIdle(gate: Gate, now: number): void {
-    if (gate.waiting.size === 0 && gate.isIdle(now)) {
-      this.gates.delete(gate.id)
-      if (gate instanceof Rate && gate.at >= 0) this.rates.remove(gate)
-    }
   }
 
   /** Rates are idle some time after their last start, tenants when the others have caught up: nobody tells. */

@@ -34,8 +34,10 @@ import * as RetryPolicy from "./RetryPolicy.js"
 import type { Outcome } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
+import { type Deadline, Deadlines } from "./Deadlines.js"
 import { Leases } from "./Leases.js"
 import type { Line } from "./Line.js"
+import type { MachineOptions, Taken } from "./MachineOptions.js"
 import { Lines, type Started } from "./Lines.js"
 import type { QueueSettings } from "./QueueSettings.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
@@ -50,28 +52,12 @@ export const cancelGraceMs = 10_000
 /** How long due runs stay unread while the line of ready ones is full. */
 const holdBackMs = 200
 
-export interface MachineOptions {
-  readonly partitionId: number
-  readonly epoch: number
-  readonly agingStepMs: number
-  readonly maxCrashes: number
-  readonly window: WindowLimits
-}
-
-interface Deadline {
-  readonly kind: "timeout" | "cancel"
-  readonly lease: number
-}
-
 export class QueueMachine {
   out: Out = { writes: [], assignments: [], cancels: [], loads: [], freed: [] }
   private readonly entries = new Map<RunId, Entry>()
   private readonly lines: Lines
   private readonly timers: Window<Entry>
-  private readonly deadlines = new Window<{ readonly entry: Entry } & Deadline>({
-    runsMax: Infinity,
-    bytesMax: Infinity
-  }, true)
+  private readonly deadlines = new Deadlines()
   private readonly leases = new Leases()
   /** Whether the lines found at the take-over have been asked for. */
   private isBegun = false
@@ -84,18 +70,10 @@ export class QueueMachine {
   /** The latest time that came with a command. */
   private now: number
   private numbers = 0
-  private deadlineSeq = 0
 
   constructor(
     private readonly options: MachineOptions,
-    taken: {
-      readonly now: number
-      readonly lines: ReadonlyArray<string>
-      readonly hasTimers: boolean
-      readonly running: ReadonlyArray<StoredRun>
-      /** Running attempts that no worker has announced by then are lost. */
-      readonly adoptUntil: number
-    }
+    taken: Taken
   ) {
     this.now = taken.now
     this.lines = new Lines({ ...options, takenOverAt: options.epoch === 1 ? undefined : taken.now })
@@ -165,12 +143,6 @@ export class QueueMachine {
 
   find(id: RunId): Entry | undefined {
     return this.entries.get(id)
-  }
-
-  /** Whether runs of the task wait for a worker. */
-  hasReady(task: string): boolean {
-    const line = this.lines.get(task)
-    return this.lines.hasUp(task) || (line !== undefined && !line.window.complete)
   }
 
   /** Whether a run is in memory that may start and whose task is among `tasks`. */
@@ -281,12 +253,7 @@ export class QueueMachine {
       entry.state = "ready"
       if (!this.enterReady(entry)) this.settle(entry)
     }
-    for (;;) {
-      const head = this.deadlines.peek()
-      if (head === undefined || head.key > now) break
-      this.deadlines.remove(head)
-      this.deadlinePassed(head.item, now)
-    }
+    for (let due = this.deadlines.take(now); due !== undefined; due = this.deadlines.take(now)) this.deadlinePassed(due)
     for (const { entry, lostAt, worker } of this.leases.expired(now)) this.giveUp(entry, worker, lostAt)
     this.lines.tick(now)
     if (!this.timers.needsLoad()) this.heldBackUntil = Infinity
@@ -318,7 +285,7 @@ export class QueueMachine {
 
   /** When `tick` has something to do by the clock, ms; `Infinity` when never. */
   nextTick(): number {
-    const lines = Math.min(this.timers.peek()?.key ?? Infinity, this.deadlines.peek()?.key ?? Infinity)
+    const lines = Math.min(this.timers.peek()?.key ?? Infinity, this.deadlines.next)
     const at = Math.min(lines, this.heldBackUntil, this.leases.nextExpiry())
     return Math.min(at, this.lines.nextTick(this.now))
   }
@@ -445,7 +412,7 @@ export class QueueMachine {
         if (!entry.cancelRequested) {
           entry.cancelRequested = true
           this.out.cancels.push({ worker: entry.worker!, attempt: this.refOf(entry) })
-          this.setDeadline(entry, "cancel", now + cancelGraceMs)
+          this.deadlines.set(entry, "cancel", now + cancelGraceMs)
         }
         return { answer: "requested", entry }
       case "finishing":
@@ -583,7 +550,7 @@ export class QueueMachine {
     entry.rates = rates
     entry.isGated = isGated
     const timeoutMs = policyOf(entry).timeoutMs
-    if (timeoutMs > 0) this.setDeadline(entry, "timeout", now + timeoutMs + timeoutGraceMs)
+    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", now + timeoutMs + timeoutGraceMs)
     if (!isGated) this.assign(entry)
     this.write(entry)
   }
@@ -660,18 +627,13 @@ export class QueueMachine {
     entry.startedAt = null
   }
 
-  private deadlinePassed(deadline: { readonly entry: Entry } & Deadline, now: number): void {
-    const { entry, kind, lease } = deadline
+  private deadlinePassed({ entry, kind, lease }: Deadline): void {
     if (entry.place !== "running" || entry.lease !== lease) return
     this.out.cancels.push({ worker: entry.worker!, attempt: this.refOf(entry) })
     this.release(entry)
     if (kind === "cancel") return this.finish(entry, "cancelled", null, entry.failure)
     const { timeoutMs } = policyOf(entry)
-    this.failed(entry, failureText("timeout", "Timeout", `no outcome after ${timeoutMs} ms`), true, now)
-  }
-
-  private setDeadline(entry: Entry, kind: Deadline["kind"], at: number): void {
-    this.deadlines.offer({ entry, kind, lease: entry.lease }, at, this.deadlineSeq++, 0)
+    this.failed(entry, failureText("timeout", "Timeout", `no outcome after ${timeoutMs} ms`), true, this.now)
   }
 
   private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {

@@ -3,21 +3,27 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { type CheckerName, checkerNames } from "../src/history/checkers.js"
-import { explore, told } from "../src/simulation/explore.js"
+import { execFile } from "node:child_process"
+import { promisify } from "node:util"
+import { explore, nothing, plus, told } from "../src/simulation/explore.js"
 import { type Mutation, mutations } from "../src/simulation/Mutation.js"
 import { options } from "../src/simulation/sampleTasks.js"
 import { shrink } from "../src/simulation/shrink.js"
 import * as Simulation from "../src/simulation/Simulation.js"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 
 const from = Number(process.env["SEED"] ?? 1)
 const histories = 200
 /** Between two of these nothing else of this process happens. */
 const atOnce = 20
+/** So many are made once more in another process. */
+const elsewhere = 5
 /** Each mutation must be noticed in so many histories. */
 const mutatedMax = 120
 /** Some hundred times what one takes on a quiet machine, ms. */
 const patienceMs = 120_000
+
+const failureOf = (seed: number) => ({ seed, violations: [], plan: Simulation.planOf(seed, options) })
 
 /** Checkers whose feature does not exist yet: only histories made by hand can break what they promise. */
 const withoutFeature: ReadonlyArray<CheckerName> = ["order"]
@@ -45,6 +51,38 @@ describe("simulation", () => {
     assert.deepStrictEqual(one.history, other.history)
     assert.strictEqual(one.steps, other.steps)
     assert.notDeepEqual(one.history, Simulation.run(Simulation.planOf(from + 1, options), options).history)
+  }, patienceMs)
+
+  it("makes them in other threads of another process too", async () => {
+    const program = new URL("../../../scripts/run.mjs", import.meta.url).pathname
+    const given = ["simulate", "--from", String(from), "--count", String(elsewhere), "--threads", "2"]
+    const { stdout } = await promisify(execFile)(process.execPath, [program, ...given], { timeout: patienceMs })
+    const told: unknown = JSON.parse(stdout.trim().split("\n").at(-1)!)
+
+    const { failure, simulatedMs, ...here } = explore({ from, count: elsewhere }, options)
+
+    assert.isUndefined(failure)
+    assert.deepInclude(told, { ...here, simulatedMs: Math.round(simulatedMs) })
+  }, patienceMs)
+
+  it("adds up, and keeps the failure of the lowest seed", () => {
+    const one = { ...explore({ from, count: 1 }, options), failure: failureOf(7) }
+    const other = { ...explore({ from: from + 1, count: 1 }, options), failure: failureOf(5) }
+    const both = explore({ from, count: 2 }, options)
+
+    assert.strictEqual(plus(one, other).failure?.seed, 5)
+    assert.strictEqual(plus(other, one).failure?.seed, 5)
+    assert.strictEqual(plus(nothing(), one).failure?.seed, 7)
+    assert.deepStrictEqual({ ...plus(one, other), failure: undefined }, both)
+  })
+
+  it("keeps no history in memory", () => {
+    const plan = Simulation.planOf(from, options)
+    const { length } = Effect.runSync(Fiber.roots)
+
+    Simulation.run(plan, options)
+
+    assert.strictEqual(Effect.runSync(Fiber.roots).length, length)
   }, patienceMs)
 
   it("leaves the clocks and timers of this process as they were", () => {

@@ -23,6 +23,33 @@ export interface Explored {
   readonly failure: Failure | undefined
 }
 
+export const nothing = (): Explored => ({
+  histories: 0,
+  runs: 0,
+  faults: 0,
+  steps: 0,
+  simulatedMs: 0,
+  coverage: Coverage.none(),
+  failure: undefined
+})
+
+/** Both together. Of two failures that of the lower seed. */
+export const plus = (a: Explored, b: Explored): Explored => {
+  const coverage = Coverage.none()
+  Coverage.add(coverage, a.coverage)
+  Coverage.add(coverage, b.coverage)
+  const isLower = b.failure !== undefined && (a.failure === undefined || b.failure.seed < a.failure.seed)
+  return {
+    histories: a.histories + b.histories,
+    runs: a.runs + b.runs,
+    faults: a.faults + b.faults,
+    steps: a.steps + b.steps,
+    simulatedMs: a.simulatedMs + b.simulatedMs,
+    coverage,
+    failure: isLower ? b.failure : a.failure
+  }
+}
+
 /** Seeds `from` to `from + count - 1`. Ends with the first failure, or when `isLate` says so. */
 export const explore = (
   { count, from, isLate = () => false }: {

@@ -1,0 +1,20 @@
+/** What a `QueueMachine` is made of: settings, and what the store held when its partition was taken over. */
+import type { StoredRun } from "./Journal.js"
+import type { WindowLimits } from "./Window.js"
+
+export interface MachineOptions {
+  readonly partitionId: number
+  readonly epoch: number
+  readonly agingStepMs: number
+  readonly maxCrashes: number
+  readonly window: WindowLimits
+}
+
+export interface Taken {
+  readonly now: number
+  readonly lines: ReadonlyArray<string>
+  readonly hasTimers: boolean
+  readonly running: ReadonlyArray<StoredRun>
+  /** Running attempts that no worker has announced by then are lost. */
+  readonly adoptUntil: number
+}
