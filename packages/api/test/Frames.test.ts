@@ -39,7 +39,16 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
     _tag: fc.constant("failure" as const),
     failure: fc.record(
       {
-        kind: fc.constantFrom("failure", "defect", "timeout", "crashed", "interrupted", "undecodable", "unencodable", "cancelled"),
+        kind: fc.constantFrom(
+          "failure",
+          "defect",
+          "timeout",
+          "crashed",
+          "interrupted",
+          "undecodable",
+          "unencodable",
+          "cancelled"
+        ),
         tag: text,
         message: text,
         error: text

@@ -36,6 +36,8 @@ describe("an owner at rest", () => {
         createdAt: now,
         payload: "1",
         policy: JSON.stringify(defaultPolicy),
+        keys: null,
+        options: null,
         state: "ready" as const,
         scheduledAt: now,
         orderKey: now,

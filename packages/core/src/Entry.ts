@@ -215,3 +215,20 @@ export const finishOf = (entry: Entry): RunFinish => ({
   failure: entry.failure,
   ...entry.end!
 })
+
+export const refOf = (entry: Entry, partitionId: number): AttemptRef => ({
+  partitionId,
+  runId: entry.id,
+  attempt: entry.attempt,
+  lease: entry.lease
+})
+
+export const assignmentOf = (entry: Entry, partitionId: number): Assignment => ({
+  partitionId,
+  runId: entry.id,
+  task: entry.task,
+  payload: entry.payload,
+  attempt: entry.attempt,
+  lease: entry.lease,
+  timeoutMs: policyOf(entry).timeoutMs
+})

@@ -14,7 +14,6 @@ import { type Gate, Permit, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
 import { isBefore, Line, noGates, TaskTurns, Tenant, Turn } from "./Line.js"
 import type { QueueSettings } from "./QueueSettings.js"
-import type { RunKeys } from "./RunKeys.js"
 import { Window, type WindowLimits } from "./Window.js"
 
 /** Lines with keys in one partition, above which `hasRoomFor` refuses runs with yet other keys. */

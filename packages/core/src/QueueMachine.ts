@@ -15,6 +15,7 @@
  * refused as stale: an outcome counts only for the lease under which the run is running now.
  */
 import {
+  assignmentOf,
   type Entry,
   entryOf,
   failureText,
@@ -26,6 +27,7 @@ import {
   numbersPerEpoch,
   type Out,
   policyOf,
+  refOf,
   updateOf,
   type WorkerPool
 } from "./Entry.js"
@@ -41,7 +43,7 @@ import type { MachineOptions, Taken } from "./MachineOptions.js"
 import { Lines, type Started } from "./Lines.js"
 import type { QueueSettings } from "./QueueSettings.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
-import { type Seat, seatOf, Window, type WindowLimits } from "./Window.js"
+import { type Seat, seatOf, Window } from "./Window.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
 
 /** The owner gives a worker this long to notice its own timeout before it decides by itself. */
@@ -370,13 +372,14 @@ export class QueueMachine {
   } {
     const stale: Array<AttemptRef> = []
     const kept = new Set<Entry>()
+    const firstOwn = this.options.epoch * numbersPerEpoch
     let adopted = 0
     for (const ref of attempts) {
       const entry = this.entries.get(ref.runId)
       if (entry !== undefined && entry.place === "running" && entry.lease === ref.lease) {
         kept.add(entry)
         adopted += 1
-      } else if (entry !== undefined && entry.place === "ready" && this.isUnrecorded(entry, ref)) {
+      } else if (entry !== undefined && entry.place === "ready" && ref.lease > entry.lease && ref.lease < firstOwn) {
         // Started under the owner before, which died before it could note it.
         this.leaveReady(entry)
         entry.permits = this.lines.adopt(entry, this.now)
@@ -393,7 +396,7 @@ export class QueueMachine {
     }
     for (const entry of this.leases.settle(worker)) {
       if (kept.has(entry)) {
-        if (entry.cancelRequested) this.out.cancels.push({ worker, attempt: this.refOf(entry) })
+        if (entry.cancelRequested) this.out.cancels.push({ worker, attempt: refOf(entry, this.options.partitionId) })
         continue
       }
       this.release(entry)
@@ -411,7 +414,7 @@ export class QueueMachine {
       case "running":
         if (!entry.cancelRequested) {
           entry.cancelRequested = true
-          this.out.cancels.push({ worker: entry.worker!, attempt: this.refOf(entry) })
+          this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
           this.deadlines.set(entry, "cancel", now + cancelGraceMs)
         }
         return { answer: "requested", entry }
@@ -558,18 +561,7 @@ export class QueueMachine {
   /** The worker may hear of it. */
   private assign(entry: Entry): void {
     this.settleRates(entry, true)
-    this.out.assignments.push({
-      worker: entry.worker!,
-      assignment: {
-        partitionId: this.options.partitionId,
-        runId: entry.id,
-        task: entry.task,
-        payload: entry.payload,
-        attempt: entry.attempt,
-        lease: entry.lease,
-        timeoutMs: policyOf(entry).timeoutMs
-      }
-    })
+    this.out.assignments.push({ worker: entry.worker!, assignment: assignmentOf(entry, this.options.partitionId) })
   }
 
   private release(entry: Entry): void {
@@ -629,7 +621,7 @@ export class QueueMachine {
 
   private deadlinePassed({ entry, kind, lease }: Deadline): void {
     if (entry.place !== "running" || entry.lease !== lease) return
-    this.out.cancels.push({ worker: entry.worker!, attempt: this.refOf(entry) })
+    this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
     this.release(entry)
     if (kind === "cancel") return this.finish(entry, "cancelled", null, entry.failure)
     const { timeoutMs } = policyOf(entry)
@@ -653,19 +645,5 @@ export class QueueMachine {
     entry.place = "out"
     this.entries.delete(entry.id)
     for (const departed of this.departed.values()) departed.add(entry.id)
-  }
-
-  /** A lease newer than the last one noted, but not of this owner. */
-  private isUnrecorded(entry: Entry, ref: AttemptRef): boolean {
-    return ref.lease > entry.lease && ref.lease < this.options.epoch * numbersPerEpoch
-  }
-
-  private refOf(entry: Entry): AttemptRef {
-    return {
-      partitionId: this.options.partitionId,
-      runId: entry.id,
-      attempt: entry.attempt,
-      lease: entry.lease
-    }
   }
 }

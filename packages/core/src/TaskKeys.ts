@@ -68,7 +68,11 @@ export interface KeyOverrides {
 }
 
 const invalid = (field: string, limit: string, actual: unknown) =>
-  new InvalidRequest({ field, limit, actual: typeof actual === "string" ? JSON.stringify(actual.slice(0, 250)) : String(actual) })
+  new InvalidRequest({
+    field,
+    limit,
+    actual: typeof actual === "string" ? JSON.stringify(actual.slice(0, 250)) : String(actual)
+  })
 
 const listOf = <A>(one: A | ReadonlyArray<A> | undefined): ReadonlyArray<A> =>
   one === undefined ? [] : Array.isArray(one) ? one as ReadonlyArray<A> : [one as A]
