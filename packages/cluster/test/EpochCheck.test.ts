@@ -1,10 +1,10 @@
 /** An owner at rest whose shard was lost and won back unnoticed. Over the memory store and the test clock. */
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
+import { numbersPerEpoch } from "@orrery/core/Entry"
 import { Journal } from "@orrery/core/Journal"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import { PartitionStore } from "@orrery/core/PartitionStore"
-import { unsafeMakeRunId } from "@orrery/core/RunId"
-import { defaultPolicy } from "@orrery/core/RunRequest"
+import { batchOf, sampleRun } from "@orrery/testing/storeSamples"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, TestClock } from "effect"
 import * as Residents from "../src/Residents.js"
@@ -27,33 +27,14 @@ describe("an owner at rest", () => {
       const before = residents.find(name)
       assert.isDefined(before)
 
-      const { epoch, now, partitionId } = yield* store.takeOver(name, "other")
-      const run = {
-        id: unsafeMakeRunId(1_700_000_000_000),
-        seq: epoch * 2 ** 30 + 1,
-        task: "t",
-        priority: 5,
-        createdAt: now,
-        payload: "1",
-        policy: JSON.stringify(defaultPolicy),
-        keys: null,
-        options: null,
-        state: "ready" as const,
-        scheduledAt: now,
-        orderKey: now,
-        attempt: 0,
-        crashes: 0,
-        lease: 0,
-        worker: null,
-        failure: null,
-        startedAt: null
-      }
-      yield* journal.commit({ partitionId, epoch, inserts: [{ run, resend: false }], updates: [], finishes: [] })
+      const other = yield* store.takeOver(name, "other")
+      const run = yield* sampleRun({ seq: other.epoch * numbersPerEpoch + 1 })
+      yield* journal.commit(batchOf(other, { inserts: [run] }))
       yield* TestClock.adjust("31 seconds")
 
       const after = residents.find(name)
-      assert.isAbove(after?.epoch ?? 0, epoch)
-      assert.isTrue(after!.machine.hasReadyAmong(new Set(["t"])))
+      assert.isAbove(after?.epoch ?? 0, other.epoch)
+      assert.isTrue(after!.machine.hasReadyAmong(new Set([run.task])))
       assert.isFalse(before.isOpen)
     }).pipe(Effect.provide(Layer.mergeAll(MemoryStore.layer, ClusterConfig.layer()))))
 })
