@@ -1,7 +1,20 @@
 /** Handlers module of the cluster tests (`--handlers`). */
 import { Effect, Layer } from "effect"
-import { nap, ticks } from "./rigTasks.js"
+import { inOrder, limited, nap, ticks } from "./rigTasks.js"
 
 const [first, ...rest] = ticks.map((tick) => tick.toLayer(({ n }) => Effect.succeed(n + 1)))
 
-export default Layer.mergeAll(nap.toLayer(({ ms }) => Effect.sleep(ms)), first!, ...rest)
+/** On the same clock in all processes of the machine; `tell` is a line of the log. */
+const told = (task: string) => ({ key, ms, n }: { readonly n: number; readonly key: string; readonly ms: number }) => {
+  const tell = (what: string) =>
+    Effect.log(`${task} ${what} ${key} ${n} ${performance.timeOrigin + performance.now()};`)
+  return Effect.acquireUseRelease(tell("begins"), () => Effect.sleep(ms), () => tell("ends"))
+}
+
+export default Layer.mergeAll(
+  limited.toLayer(told("limited")),
+  inOrder.toLayer(told("in-order")),
+  nap.toLayer(({ ms }) => Effect.sleep(ms)),
+  first!,
+  ...rest
+)

@@ -18,3 +18,19 @@ export const nap = Task.make("nap", {
   queue: "rig-naps",
   retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
 })
+
+/** Tells the log when it begins and ends. At most two of a key at once. */
+export const limited = Task.make("limited", {
+  payload: Schema.Struct({ n: Schema.Number, key: Schema.String, ms: Schema.Number }),
+  queue: "rig-limited",
+  concurrency: { key: ({ key }) => key, limit: 2 },
+  retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
+})
+
+/** As `limited`; those of a key one after the other. */
+export const inOrder = Task.make("in-order", {
+  payload: Schema.Struct({ n: Schema.Number, key: Schema.String, ms: Schema.Number }),
+  queue: "rig-limited",
+  orderingKey: ({ key }) => key,
+  retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
+})

@@ -28,16 +28,18 @@ const Payload = Schema.Struct({
   index: Schema.Number,
   submittedUs: Schema.Number,
   dueMs: Schema.Number,
-  filler: Schema.String
+  filler: Schema.String,
+  key: Schema.optionalWith(Schema.String, { exact: true })
 })
 
 /** The task of a queue. Producer and worker must make it alike: what stays of a run travels with its request. */
-const taskFor = (queue: number, keepHistory: boolean) =>
+const taskFor = (queue: number, keepHistory: boolean, isKeyed = false) =>
   Task.make(`bench-${queue}`, {
     payload: Payload,
     success: Schema.Void,
     queue: `bench-${queue}`,
-    retention: keepHistory ? "keep" : "none"
+    retention: keepHistory ? "keep" : "none",
+    ...(isKeyed ? { concurrency: { key: ({ key = "none" }: typeof Payload.Type) => key, limit: 1 } } : {})
   })
 
 type BenchTask = ReturnType<typeof taskFor>
@@ -95,15 +97,20 @@ const produce: System["produce"] = async (place, { keepHistory }) => {
   const runtime = ManagedRuntime.make(Layer.provide(Orrery.layerClient({ nodes: place.addresses }), quietly))
   const runs = await runtime.runPromise(Runs)
   const tasks: Array<BenchTask> = []
-  const taskOf = (queue: number) => tasks[queue] ??= taskFor(queue, keepHistory)
-  const payloadOf = ({ dueMs, filler, index, submittedUs }: Job) => ({ index, submittedUs, dueMs, filler })
-  const request = (job: Job) =>
-    taskOf(job.queue).request(payloadOf(job), job.dueMs > 0 ? { at: new Date(job.dueMs) } : {})
+  const keyedTasks: Array<BenchTask> = []
+  const taskOf = ({ key, queue }: Job) =>
+    key === undefined
+      ? tasks[queue] ??= taskFor(queue, keepHistory)
+      : keyedTasks[queue] ??= taskFor(queue, keepHistory, true)
+  const payloadOf = ({ dueMs, filler, index, key, submittedUs }: Job) => (
+    { index, submittedUs, dueMs, filler, ...(key === undefined ? {} : { key }) }
+  )
+  const request = (job: Job) => taskOf(job).request(payloadOf(job), job.dueMs > 0 ? { at: new Date(job.dueMs) } : {})
   const send = (jobs: ReadonlyArray<Job>): Effect.Effect<void, EnqueueError> => {
     const [first] = jobs
     const isPlain = (job: Job) => job.dueMs === 0 && job.queue === first?.queue
     return first !== undefined && jobs.every(isPlain)
-      ? Effect.asVoid(Effect.provideService(taskOf(first.queue).enqueueMany(jobs.map(payloadOf)), Runs, runs))
+      ? Effect.asVoid(Effect.provideService(taskOf(first).enqueueMany(jobs.map(payloadOf)), Runs, runs))
       : Effect.flatMap(Effect.forEach(jobs, request), runs.enqueueMany)
   }
   return {
@@ -133,6 +140,7 @@ export const systems: ReadonlyArray<System> = [{
   needs: "postgres",
   durability: "commit",
   keepsHistory: "choice",
+  supports: ["keys"],
   workloads: [
     ...["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11", "W12", "W13", "W14", "scale"]
   ],
