@@ -63,9 +63,9 @@ const program = Effect.gen(function*() {
   const renders = yield* render.enqueueMany(many(60))
   const bills = yield* bill.enqueueMany(many(20))
   const mails = yield* mail.enqueueMany(many(25))
-  yield* Effect.forEach(renders, render.result, { concurrency: "unbounded" })
-  yield* Effect.forEach(bills, bill.result, { concurrency: "unbounded" })
-  yield* Effect.forEach(mails, mail.result, { concurrency: "unbounded" })
+  yield* Effect.forEach(renders, render.result, { concurrency: 10 })
+  yield* Effect.forEach(bills, bill.result, { concurrency: 10 })
+  yield* Effect.forEach(mails, mail.result, { concurrency: 10 })
 
   yield* Console.log(`rendered at once: ${[...most].map(([key, count]) => `${key} ${count}`).join(", ")}`)
   yield* Console.log(`billed: ${billed.filter((each) => each.startsWith("big")).join(" ")}`)
