@@ -31,10 +31,9 @@ export default defineWorkspace([
       name: "cluster",
       include: filesOf("cluster"),
       testTimeout: 120_000,
-      // Node processes and kills: two files at once would disturb each other's timing. But mostly they wait: another pool than
-      // that of the other projects runs beside it, so one file of these is under way together with one of those.
-      pool: "threads",
-      poolOptions: { threads: { singleThread: true } }
+      // Node processes and kills: two files at once would disturb each other's timing. `npm test` runs them in a vitest of their
+      // own, beside the others.
+      poolOptions: { forks: { singleFork: true } }
     }
   }
 ])

@@ -14,7 +14,7 @@ import { isOrdered, lineOf, type RunKeys } from "@orrery/core/RunKeys"
 import type { Assignment } from "@orrery/core/WorkerProtocol"
 import { Effect } from "effect"
 
-const histories = 300
+const histories = 200
 const stepsPerHistory = 250
 const workers = ["w1", "w2", "w3"]
 const tasks = ["a", "b"]
