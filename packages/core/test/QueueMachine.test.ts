@@ -246,8 +246,7 @@ class History {
     assert.isAtMost(run.scheduledAt, this.now, `seed ${this.seed}: early`)
     this.checkKeys(run, lineOf(run.task, run.keys))
     // With limits it was decided before, and has waited for its mark to be durable.
-    const told = run.keys === null ? {} : JSON.parse(run.keys) as RunKeys
-    if (told.limits === undefined && told.rates === undefined && told.order === undefined) this.checkOrder(run)
+    if (!isExact(run)) this.checkOrder(run)
     this.executing.set(id, { worker, assignment })
   }
 
@@ -423,11 +422,7 @@ class History {
     const areAlive = this.random() < 0.5
     this.silent = new Set(areAlive ? workers : [])
     this.adoptUntil = this.now + 30
-    for (const id of this.executing.keys()) {
-      if (!areAlive || (this.stored.get(id)?.keys ?? null) === null || this.stored.get(id)?.state !== "running") {
-        this.executing.delete(id)
-      }
-    }
+    for (const id of this.executing.keys()) if (!areAlive || !isExact(this.stored.get(id))) this.executing.delete(id)
     this.free = new Map(workers.map((worker) => [worker, areAlive ? 0 : 3]))
     const all = [...this.stored.values()]
     return new QueueMachine(
@@ -443,6 +438,11 @@ class History {
   }
 }
 
+/** What the owner promises of it holds across take-overs too. */
+const isExact = (run: StoredRun | undefined): boolean => {
+  const told = (run?.keys ?? null) === null ? {} : JSON.parse(run!.keys!) as RunKeys
+  return told.limits !== undefined || told.rates !== undefined || told.order !== undefined
+}
 const isWaiting = (run: StoredRun) => run.state === "scheduled" || run.state === "retrying"
 const isInLine = (run: StoredRun) => run.state === "ready" || (isWaiting(run) && isOrdered(lineOf(run.task, run.keys)))
 const waitsForTime = (run: StoredRun) => isWaiting(run) && !isInLine(run)

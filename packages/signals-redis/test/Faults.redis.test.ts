@@ -137,7 +137,7 @@ const assertUnharmed = (name: string, { latencies, missed, owed, unanswered, use
 }
 
 const during = Effect.sleep(faultMs)
-const timeout = 40_000
+const timeout = 90_000
 
 describe.concurrent("faults of Redis", () => {
   const unharmed = (

@@ -30,6 +30,26 @@ const permits = (limit: number, leaseMs: number): PermitRule => ({
 /** Monotonic, ms. */
 const now = () => performance.now()
 
+const beatMs = 2
+
+/** How long the event loop of the process was held up at most, from now on, ms. */
+const longestStandStill = Effect.gen(function*() {
+  let longest = 0
+  let last = now()
+  const beat = () => {
+    longest = Math.max(longest, now() - last - beatMs)
+    last = now()
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => setInterval(beat, beatMs)),
+    (timer) => Effect.sync(() => clearInterval(timer))
+  )
+  return () => {
+    beat()
+    return longest
+  }
+})
+
 /** What every `LimitStore` must do, and what `Limits` makes of it. */
 export const limitStoreContract = (name: string, store: Layer.Layer<LimitStore, unknown>): void =>
   layer(Layer.provideMerge(Limits.layer, store), { excludeTestServices: true, timeout: 60_000 })(
@@ -126,12 +146,13 @@ export const limitStoreContract = (name: string, store: Layer.Layer<LimitStore, 
           assert.isFalse(refused.isHeld)
         }))
 
-      it.effect("never lets more than a strict limit through in any window, and hardly less", () =>
+      it.scoped("never lets more than a strict limit through in any window, and hardly less", () =>
         Effect.gen(function*() {
           const limiter = RateLimiter.make(limitName(), { limit: 50, per: "250 millis" })
           yield* limiter.take()
           const until = now() + 1_500
           const times: Array<number> = []
+          const stoodStill = yield* longestStandStill
 
           yield* Effect.forEach(Array.from({ length: 40 }), () =>
             Effect.gen(function*() {
@@ -139,7 +160,8 @@ export const limitStoreContract = (name: string, store: Layer.Layer<LimitStore, 
               times.push(now())
             }).pipe(Effect.repeat({ while: () => now() < until })), { concurrency: 40, discard: true })
 
-          assert.isAtMost(mostInWindow(times, 250), 50)
+          // What was let through while this process stood still was noted that much later.
+          assert.isAtMost(mostInWindow(times, 250 - stoodStill()), 50)
           // Of 300; the machine of a test may be busy. Figures are in docs/redis.md.
           assert.isAbove(times.length, 75)
         }))
