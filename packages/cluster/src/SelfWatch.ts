@@ -13,10 +13,11 @@
 import { SqlClient } from "@effect/sql"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { NodeConfig } from "@orrery/core/NodeConfig"
-import { Context, Data, Deferred, Effect, Layer } from "effect"
+import { Context, Data, Deferred, Effect, Exit, Layer } from "effect"
 import { DatabaseMemory } from "./DatabaseMemory.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
+import { makeWedged } from "./wedged.js"
 
 /** The node must not go on. */
 export class NodeFenced extends Data.TaggedError("NodeFenced")<{ readonly reason: string }> {
@@ -40,9 +41,6 @@ export class SelfWatch extends Context.Tag("@orrery/cluster/SelfWatch")<SelfWatc
 const beatMs = 250
 /** Part of the largest lag that the next beat keeps. */
 const lagKept = 0.75
-/** Locks unconfirmed for this long while the database answers: the lock connection is wedged. */
-const wedgedMs = 30_000
-
 /**
  * When the locks have been unconfirmed for so long, ms, nothing is started any more: before the server gives them away, and
  * late enough for a refresh that is slow.
@@ -95,14 +93,17 @@ const make = Effect.gen(function*() {
   })
   yield* beat.pipe(Effect.delay(beatMs), Effect.forever, Effect.forkScoped)
 
+  const isWedged = makeWedged()
   yield* Effect.gen(function*() {
     yield* Effect.sleep("5 seconds")
-    if (locks.confirmedMsAgo() < wedgedMs) return
-    yield* sql`select 1`.pipe(Effect.timeout("3 seconds"))
-    leave(
-      `shard locks unconfirmed for ${Math.round(locks.confirmedMsAgo() / 1000)} s although the database answers`
-    )
-  }).pipe(Effect.catchAllCause(() => Effect.void), Effect.forever, Effect.forkScoped)
+    // Nobody is asked as long as the locks are confirmed: an idle node makes no query for this.
+    const isLate = locks.confirmedMsAgo() > actWithinMs
+    const answers = isLate && Exit.isSuccess(yield* Effect.exit(Effect.timeout(sql`select 1`, "3 seconds")))
+    const unconfirmedMs = locks.confirmedMsAgo()
+    if (isWedged(performance.now(), unconfirmedMs, answers)) {
+      leave(`shard locks unconfirmed for ${Math.round(unconfirmedMs / 1000)} s although the database answers`)
+    }
+  }).pipe(Effect.forever, Effect.forkScoped)
 
   return SelfWatch.of({
     fatal: Deferred.await(fenced),
