@@ -2,7 +2,7 @@
  * Simulated histories. `SEED=n` begins with another seed (it is printed); `npm run simulate` runs as many as one likes.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { type CheckerName, checkerNames } from "../src/history/checkers.js"
+import { checkerNames } from "../src/history/checkers.js"
 import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import { explore, nothing, plus, told } from "../src/simulation/explore.js"
@@ -24,9 +24,6 @@ const mutatedMax = 120
 const patienceMs = 120_000
 
 const failureOf = (seed: number) => ({ seed, violations: [], plan: Simulation.planOf(seed, options) })
-
-/** Checkers whose feature does not exist yet: only histories made by hand can break what they promise. */
-const withoutFeature: ReadonlyArray<CheckerName> = ["order"]
 
 describe("simulation", () => {
   it.live(`keeps every promise in ${histories} histories from seed ${from} on`, () =>
@@ -107,10 +104,10 @@ describe("a bug put in on purpose", () => {
     }, patienceMs)
   }
 
-  it("exists for every checker whose feature exists", () => {
+  it("exists for every checker", () => {
     const caught = new Set(Object.values(mutations).map(({ checker }) => checker))
 
-    assert.sameMembers([...caught, ...withoutFeature], [...checkerNames])
+    assert.sameMembers([...caught], [...checkerNames])
   })
 
   it("is told with a smaller plan that breaks the same promise", () => {

@@ -22,6 +22,8 @@ export interface Asked extends At {
   readonly dueAt: number
   /** Runs of one key run one after the other, in the order in which they were acknowledged. */
   readonly orderingKey?: string
+  /** At most so many runs with this key at once. */
+  readonly limits?: ReadonlyArray<{ readonly key: string; readonly limit: number }>
 }
 
 /** The client has been told that the run is durable. */

@@ -5,7 +5,7 @@
  * All read the history once, front to back: linear in its length.
  */
 import { isFinal, moves, type RunState } from "@orrery/core/RunState"
-import type { Committed, HistoryEvent, Started } from "./HistoryEvent.js"
+import type { Asked, Committed, HistoryEvent, Started } from "./HistoryEvent.js"
 
 export interface Violation {
   readonly checker: CheckerName
@@ -171,9 +171,28 @@ const early: Look = (history, found, { toleranceMs = 0 }) => {
   }
 }
 
-/** A worker runs no more handlers than it has slots. */
+/**
+ * A worker runs no more handlers than it has slots, and no more runs of a key are under way than its limit says. An attempt is until it
+ * ends, or its run is stored as anything but running: what a frozen worker still holds by then is nobody's.
+ */
 const overLimit: Look = (history, found) => {
+  const limits = new Map<string, NonNullable<Asked["limits"]>>()
+  const running = new Map<string, Set<string>>()
+  const over = (run: string): void => {
+    for (const { key } of limits.get(run) ?? []) running.get(key)?.delete(run)
+  }
   for (const event of history) {
+    if (event._tag === "asked" && event.limits !== undefined) limits.set(event.run, event.limits)
+    else if (event._tag === "ended" || (event._tag === "committed" && event.to !== "running")) over(event.run)
+    else if (event._tag === "started") {
+      for (const { key, limit } of limits.get(event.run) ?? []) {
+        const those = running.get(key) ?? new Set()
+        running.set(key, those.add(event.run))
+        if (those.size > limit) {
+          found({ run: event.run, what: `${those.size} of ${key} at once, the limit is ${limit}` })
+        }
+      }
+    }
     if (event._tag === "started" && event.running > event.slots) {
       found({
         run: event.run,
@@ -188,6 +207,7 @@ const order: Look = (history, found) => {
   const keys = new Map<string, string>()
   const waiting = new Map<string, Set<string>>()
   const ahead = new Map<string, ReadonlyArray<string>>()
+  const ended = new Set<string>()
   for (const event of history) {
     if (event._tag === "asked" && event.orderingKey !== undefined && !keys.has(event.run)) {
       keys.set(event.run, event.orderingKey)
@@ -195,9 +215,14 @@ const order: Look = (history, found) => {
     }
     const key = "run" in event ? keys.get(event.run) : undefined
     if (key === undefined) continue
-    if (event._tag === "acknowledged") waiting.set(key, (waiting.get(key) ?? new Set()).add(event.run))
-    else if (event._tag === "committed" && isFinal(event.to)) waiting.get(key)?.delete(event.run)
-    else if (event._tag === "started") {
+    // The acknowledgement may be late: sent again, after the first was lost.
+    if (event._tag === "acknowledged" && !ended.has(event.run)) {
+      waiting.set(key, (waiting.get(key) ?? new Set()).add(event.run))
+    } else if (event._tag === "committed" && isFinal(event.to)) {
+      ended.add(event.run)
+      waiting.get(key)?.delete(event.run)
+    }
+    if (event._tag === "started") {
       const first = ahead.get(event.run)?.find((one) => waiting.get(key)?.has(one))
       if (first !== undefined) found({ run: event.run, what: `began before ${first} of the same key was final` })
     }

@@ -16,6 +16,9 @@ export interface Mutated {
 /** What parts an owner from its partition without its knowledge. */
 const partings: ReadonlyArray<FaultKind> = ["pauseNode", "stealShard", "cutNodeFromStore"]
 
+/** What has partitions taken over while attempts are out. */
+const takings: ReadonlyArray<FaultKind> = ["crashNode", "loseNode", "moveShard", "stealShard"]
+
 export type Mutation =
   | "skipFence"
   | "acknowledgeEarly"
@@ -24,6 +27,8 @@ export type Mutation =
   | "clockAhead"
   | "leakSlot"
   | "forgetRunning"
+  | "forgetPermits"
+  | "forgetOrder"
   | "dropTimers"
   | "unboundedWindow"
   | "staleReads"
@@ -43,6 +48,9 @@ export const mutations: { readonly [Name in Mutation]: Mutated } = {
   leakSlot: { checker: "overLimit" },
   /** A new owner does not see what was running under the one before. */
   forgetRunning: { checker: "liveness" },
+  /** A new owner does not see which keys the runs have that it finds running. */
+  forgetPermits: { checker: "overLimit", kinds: takings },
+  forgetOrder: { checker: "order", kinds: takings },
   /** Runs that wait for their time are not read after a take-over. */
   dropTimers: { checker: "liveness" },
   /** A window takes in whatever comes. */

@@ -12,7 +12,7 @@ export interface PlannedTask {
   /** JSON text of a `RunPolicy`. */
   readonly policy: string
   /** JSON text; `n` counts the runs of the plan. */
-  readonly payload: (random: Random, n: number) => string
+  readonly make: (random: Random, n: number) => { readonly payload: string; readonly keys: string | null }
 }
 
 export interface PlannedRun {
@@ -21,6 +21,7 @@ export interface PlannedRun {
   readonly queue: string
   readonly policy: string
   readonly payload: string
+  readonly keys: string | null
   readonly priority: number
   /** When the client asks for it, ms. */
   readonly at: number
@@ -113,13 +114,13 @@ const plannedRuns = (random: Random, { runsMax, tasks }: PlanOptions): ReadonlyA
   // All in one burst, or spread.
   const spanMs = random.pick([50, 2_000, activeMs])
   return Array.from({ length: random.integer(1, runsMax) }, (_, n) => {
-    const { payload, policy, queue, task } = random.pick(tasks)
+    const { make, policy, queue, task } = random.pick(tasks)
     return {
       id: idOf(random, n),
       task,
       queue,
       policy,
-      payload: payload(random, n),
+      ...make(random, n),
       priority: random.integer(0, 9),
       at: random.between(0, spanMs),
       delayMs: random.chance(0.3) ? random.integer(1, 6_000) : 0,

@@ -1,4 +1,6 @@
 /** A client of a simulation: asks for each run until it is told that it is durable, as `RunsClient` does. */
+import type { RunKeys } from "@orrery/core/RunKeys"
+import type { Asked } from "../history/HistoryEvent.js"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import type { Recorder } from "./Recorder.js"
 import type { SimNetwork } from "./SimNetwork.js"
@@ -15,6 +17,17 @@ const againMsMax = 400
 const astrayPart = 0.1
 
 export const namespace = "default"
+
+/** What the keys of a run promise about others. */
+const promised = ({ keys, queue }: PlannedRun): Pick<Asked, "orderingKey" | "limits"> => {
+  const { limits, order } = keys === null ? {} : JSON.parse(keys) as RunKeys
+  return {
+    ...order === undefined ? {} : { orderingKey: `${queue} ${order}` },
+    ...limits === undefined
+      ? {}
+      : { limits: limits.map(({ key, limit, name }) => ({ key: `${queue} ${name} ${key}`, limit })) }
+  }
+}
 
 export class SimClient {
   private readonly process: SimProcess
@@ -49,12 +62,12 @@ export class SimClient {
         priority: run.priority,
         when: isInstant ? { _tag: "at", ms: databaseTime + run.delayMs } : { _tag: "delay", ms: run.delayMs },
         policy: run.policy,
-        keys: null,
+        keys: run.keys,
         options: null,
         resend: false
       }
       const dueAt = isInstant ? databaseTime + run.delayMs : 0
-      this.recorder.tell({ _tag: "asked", by: "client", run: run.id, queue: run.queue, dueAt })
+      this.recorder.tell({ _tag: "asked", by: "client", run: run.id, queue: run.queue, dueAt, ...promised(run) })
       this.send(run, request)
     })
   }

@@ -74,7 +74,12 @@ export class SimStore {
         ask("takeOver", () => {
           this.recorder.count("takeOvers")
           const taken = this.tables.takeOver(name, this.now)
-          const running = this.mutation === "forgetRunning" ? [] : taken.running
+          const withoutKeys = this.mutation === "forgetPermits" || this.mutation === "forgetOrder"
+          const running = this.mutation === "forgetRunning"
+            ? []
+            : withoutKeys
+            ? taken.running.map((run) => ({ ...run, keys: null }))
+            : taken.running
           const hasTimers = this.mutation === "dropTimers" ? false : taken.hasTimers
           return { ...taken, now: this.shownNow(taken.now), running, hasTimers }
         }),

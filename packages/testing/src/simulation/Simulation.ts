@@ -67,7 +67,15 @@ export const task = <Payload>(
 ): Plan.PlannedTask => {
   const requestOf = (of: Payload) => Effect.runSync(definition.request(of))
   const { policy, queue, task } = requestOf(payload(new Random(0), 0))
-  return { task, queue, policy, payload: (random, n) => requestOf(payload(random, n)).payload }
+  return {
+    task,
+    queue,
+    policy,
+    make: (random, n) => {
+      const { keys, payload: text } = requestOf(payload(random, n))
+      return { payload: text, keys }
+    }
+  }
 }
 
 const planOptions = (

@@ -12,7 +12,9 @@ const Work = Schema.Struct({
   /** So many attempts fail first. */
   failures: Schema.Number,
   /** As that attempt does at its end. */
-  throws: Schema.Boolean
+  throws: Schema.Boolean,
+  /** Of few. */
+  key: Schema.String
 })
 
 const retry = RetryPolicy.fixed({ maxAttempts: 12, delay: 100, jitter: 0.5 })
@@ -33,6 +35,22 @@ const once = Task.make("once", {
   retry: RetryPolicy.fixed({ maxAttempts: 1, delay: 100, jitter: 0 })
 })
 
+const narrow = Task.make("narrow", {
+  payload: Work,
+  error: Schema.String,
+  queue: "first",
+  retry,
+  concurrency: [{ key: ({ key }) => key, limit: 1 }, { name: "all", limit: 2 }],
+  fairnessKey: ({ key }) => key
+})
+const lined = Task.make("lined", {
+  payload: Work,
+  error: Schema.String,
+  queue: "second",
+  retry,
+  orderingKey: ({ key }) => key
+})
+
 const work = ({ failures, ms, throws }: typeof Work.Type) =>
   Effect.gen(function*() {
     const { attempt } = yield* Attempt
@@ -44,10 +62,18 @@ const work = ({ failures, ms, throws }: typeof Work.Type) =>
 const payload = (random: Random): typeof Work.Type => ({
   ms: random.chance(0.4) ? 0 : random.pick([1, 30, 300, 2_500]) * random.next(),
   failures: random.chance(0.2) ? random.integer(1, 3) : 0,
-  throws: random.chance(0.3)
+  throws: random.chance(0.3),
+  key: random.pick(["red", "blue"])
 })
 
 export const options: Simulation.Options = {
-  handlers: Layer.mergeAll(quick.toLayer(work), brief.toLayer(work), bounded.toLayer(work), once.toLayer(work)),
-  tasks: [quick, brief, bounded, once].map((each) => Simulation.task(each, payload))
+  handlers: Layer.mergeAll(
+    quick.toLayer(work),
+    brief.toLayer(work),
+    bounded.toLayer(work),
+    once.toLayer(work),
+    narrow.toLayer(work),
+    lined.toLayer(work)
+  ),
+  tasks: [quick, brief, bounded, once, narrow, lined].map((each) => Simulation.task(each, payload))
 }
