@@ -18,7 +18,7 @@ import type { NodeHealth } from "@orrery/api/NodeRpcs"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { Context, Deferred, Effect, FiberSet, Layer, Queue, Schedule, type Scope } from "effect"
 import * as DatabaseRecord from "./DatabaseRecord.js"
-import { NodeIdentity, StartFailed } from "./NodeIdentity.js"
+import { NodeIdentity, StartFailed, struckOff } from "./NodeIdentity.js"
 import * as StateFile from "./StateFile.js"
 
 /** What is remembered of a database while it cannot be asked. */
@@ -174,7 +174,9 @@ const make: Effect.Effect<
       ?? displaced(found, newTimeline)
       ?? regression(before, found, "this node")
       ?? (found.recorded!.incarnation === before.incarnation ? undefined : "an operator has accepted it meanwhile")
-      ?? (found.knowsNode ? undefined : "this node was written down in it, and is not any more")
+      ?? (found.knowsNode || struckOff.has(nodeId)
+        ? undefined
+        : "this node was written down in it, and is not any more")
     if (problem !== undefined) return problem
     memory = { ...memory, timeline: found.actual.timeline, epochs: Math.max(memory.epochs, found.epochs) }
     file.changed()
