@@ -16,9 +16,9 @@ import { SqlClient, type SqlError } from "@effect/sql"
 import { connect } from "@orrery/api/NodeConnection"
 import type { NodeHealth } from "@orrery/api/NodeRpcs"
 import { NodeConfig } from "@orrery/core/NodeConfig"
-import { Context, Deferred, Effect, FiberSet, Layer, Queue, Schedule, type Scope } from "effect"
+import { Context, Deferred, Effect, Fiber, FiberSet, Layer, Queue, Schedule, type Scope } from "effect"
 import * as DatabaseRecord from "./DatabaseRecord.js"
-import { NodeIdentity, StartFailed, struckOff } from "./NodeIdentity.js"
+import { NodeIdentity, StartFailed } from "./NodeIdentity.js"
 import * as StateFile from "./StateFile.js"
 
 /** What is remembered of a database while it cannot be asked. */
@@ -41,6 +41,8 @@ export class DatabaseMemory extends Context.Tag("@orrery/cluster/DatabaseMemory"
   readonly verifySoon: () => void
   /** False from the moment it was found that the database is not the one it was. */
   readonly isTrusted: () => boolean
+  /** Looks no more. For a node that leaves: it is about to strike itself off, which must not be taken for a loss. */
+  readonly rest: Effect.Effect<void>
   /** Completes with the reason when the database is not the one it was. */
   readonly regressed: Effect.Effect<string>
 }>() {}
@@ -174,9 +176,7 @@ const make: Effect.Effect<
       ?? displaced(found, newTimeline)
       ?? regression(before, found, "this node")
       ?? (found.recorded!.incarnation === before.incarnation ? undefined : "an operator has accepted it meanwhile")
-      ?? (found.knowsNode || struckOff.has(nodeId)
-        ? undefined
-        : "this node was written down in it, and is not any more")
+      ?? (found.knowsNode ? undefined : "this node was written down in it, and is not any more")
     if (problem !== undefined) return problem
     memory = { ...memory, timeline: found.actual.timeline, epochs: Math.max(memory.epochs, found.epochs) }
     file.changed()
@@ -202,7 +202,7 @@ const make: Effect.Effect<
     )
   }
 
-  yield* Queue.take(looks).pipe(
+  const looking = yield* Queue.take(looks).pipe(
     Effect.zipRight(Effect.sleep(gather)),
     Effect.zipRight(verify),
     Effect.flatMap((problem) => problem === undefined ? Effect.void : refuse(problem)),
@@ -229,6 +229,7 @@ const make: Effect.Effect<
       }
     },
     verifySoon,
+    rest: Effect.asVoid(Fiber.interrupt(looking)),
     regressed: Deferred.await(regressed)
   })
 })

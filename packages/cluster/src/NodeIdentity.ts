@@ -28,9 +28,6 @@ export class StartFailed extends Data.TaggedError("StartFailed")<{
   }
 }
 
-/** Nodes of this process that take their own row out of the database as they leave: that it is gone says nothing then. */
-export const struckOff = new Set<string>()
-
 const freePort = (host: string, port: number) =>
   Effect.async<number, StartFailed>((resume) => {
     const server = createServer()
@@ -136,9 +133,7 @@ export const enroll = Effect.gen(function*() {
   yield* sql`insert into orrery.nodes (node_id, runner_address, data_address)
     values (${self.nodeId}, ${self.runnerAddress}, ${self.dataAddress})`
   yield* Effect.addFinalizer(() =>
-    Effect.sync(() => void struckOff.add(self.nodeId)).pipe(
-      Effect.zipRight(sql`delete from orrery.nodes where node_id = ${self.nodeId}`)
-    ).pipe(
+    sql`delete from orrery.nodes where node_id = ${self.nodeId}`.pipe(
       Effect.timeoutOption("2 seconds"),
       Effect.catchAllCause(() => Effect.void)
     )

@@ -87,6 +87,8 @@ const Prepared = Layer.scopedDiscard(
 
 const Enrolled = Layer.scopedDiscard(
   NodeIdentity.enroll.pipe(
+    // Closed in turn: it rests before the row goes.
+    Effect.zipRight(Effect.flatMap(DatabaseMemory.DatabaseMemory, ({ rest }) => Effect.addFinalizer(() => rest))),
     Effect.catchTag("SqlError", (cause) =>
       new NodeIdentity.StartFailed({
         isTemporary: true,

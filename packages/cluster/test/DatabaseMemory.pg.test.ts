@@ -6,7 +6,7 @@ import type { PartitionStore } from "@orrery/core/PartitionStore"
 import { samplePartition, takePartition } from "@orrery/testing/storeSamples"
 import * as TestStore from "@orrery/testing/TestStore"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, type Scope } from "effect"
+import { Context, Effect, Layer, Option, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -205,6 +205,20 @@ describe("a node that runs", () => {
     test(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       assert.include(yield* regressedBy(sql`delete from orrery.nodes`), "is not any more")
+    })))
+
+  it.scopedLive("does not take it for a loss that it strikes itself off as it leaves", () =>
+    test(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const node = yield* startNode()
+      node.verifySoon()
+      yield* node.rest
+      yield* sql`delete from orrery.nodes`
+      node.verifySoon()
+
+      // Looked at, it would have been found within this time, and no node would start any more.
+      assert.isTrue(Option.isNone(yield* Effect.timeoutOption(node.regressed, "1 second")))
+      yield* startNode()
     })))
 
   it.scopedLive("notices that the tables are gone", () =>
