@@ -9,19 +9,17 @@
  * A peer of another release may send another version: its frame passes the guard unseen and is refused by `decode…`
  * with the typed `UnknownFrameVersion`, so that the other side can tell it from garbage (a defect of that one call).
  *
- * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?, keys?, options?], …]]
- *                 where `kind` is an index into the first list: the rows of a batch share few of them. The last two
- *                 are there where a run has any; `null` is the one it has not
+ * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?, keys?], …]]
+ *                 where `kind` is an index into the first list: the rows of a batch share few of them. The last
+ *                 is there where a run has any
  * Worker frame    [1, tag, …]: see `encodeToWorker`
  * Attempt frame   [1, [[partitionId, runId, attempt, lease], …]]
  * Outcome frame   [1, [[partitionId, runId, attempt, lease, tag, …], …]]: see `outcomeRow`
  */
-import type { Outcome, RunFailure } from "@orrery/core/Run"
-import { priorityMax } from "@orrery/core/Run"
+import { type Outcome, priorityMax, RunFailure } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { keysLengthMax } from "@orrery/core/RunKeys"
-import { optionsLengthMax } from "@orrery/core/RunOptions"
 import { timeoutMsMax } from "@orrery/core/RunRequest"
 import type { Assignment, AttemptRef, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Either, Schema } from "effect"
@@ -77,8 +75,6 @@ const isInt = (value: unknown, min: number, max: number): value is number =>
 const isCount = (value: unknown): value is number => isInt(value, 0, Number.MAX_SAFE_INTEGER)
 const isText = (value: unknown, lengthMax: number): value is string =>
   typeof value === "string" && value.length <= lengthMax
-const isTextOrNull = (value: unknown, lengthMax: number): value is string | null =>
-  value === null || isText(value, lengthMax)
 const isId = (value: unknown): boolean => typeof value === "string" && value.length === idLength
 const isBit = (value: unknown): boolean => value === 0 || value === 1
 
@@ -105,9 +101,8 @@ const isKindRow = (row: ReadonlyArray<unknown>) =>
   && isText(row[3], policyLengthMax)
 
 const isRequestRow = (kinds: number) => (row: ReadonlyArray<unknown>) =>
-  (row.length === 7 ||
-    (row.length === 9 && isTextOrNull(row[7], keysLengthMax) && isTextOrNull(row[8], optionsLengthMax)))
-  && isId(row[0]) && isInt(row[1], 0, kinds - 1) && isText(row[2], textLengthMax)
+  (row.length === 7 || (row.length === 8 && isText(row[7], keysLengthMax))) && isId(row[0]) &&
+  isInt(row[1], 0, kinds - 1) && isText(row[2], textLengthMax)
   && isInt(row[3], 0, priorityMax) && isBit(row[4]) && typeof row[5] === "number" && Number.isFinite(row[5])
   && isBit(row[6])
 
@@ -172,16 +167,8 @@ export const OutcomeAnswers = Schema.declare(isOutcomeAnswers, { identifier: "Ou
 
 // --- codecs ---------------------------------------------------------------------------------------------------------
 
-const failureKinds: ReadonlyArray<RunFailure["kind"]> = [
-  "failure",
-  "defect",
-  "timeout",
-  "crashed",
-  "interrupted",
-  "undecodable",
-  "unencodable",
-  "cancelled"
-]
+/** Their places go over the wire: new ones are added at the end. */
+const failureKinds = RunFailure.fields.kind.literals
 const tags = { success: 0, failure: 1, cancelled: 2, interrupted: 3 } as const
 
 /** What the guards have made sure of. */
@@ -195,8 +182,7 @@ type RequestRow = readonly [
   at: Bit,
   ms: number,
   resend: Bit,
-  keys?: string | null,
-  options?: string | null
+  keys?: string
 ]
 type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, lease: number]
 type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number]
@@ -232,7 +218,7 @@ export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFram
   const kinds: Array<KindRow> = []
   const known = new Map<string, number>()
   const rows = requests.map((request): RequestRow => {
-    const { id, keys, namespace, options, payload, policy, priority, queue, resend, task, when } = request
+    const { id, keys, namespace, payload, policy, priority, queue, resend, task, when } = request
     // A NUL is in no valid name, and requests with invalid ones are not sent.
     const key = `${namespace}\u0000${queue}\u0000${task}\u0000${policy}`
     let at = known.get(key)
@@ -240,18 +226,18 @@ export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFram
       at = kinds.push([namespace, queue, task, policy]) - 1
       known.set(key, at)
     }
-    return keys === null && options === null
+    return keys === null
       ? [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend)]
-      : [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend), keys, options]
+      : [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend), keys]
   })
   return frameOf<"requests">(kinds, rows)
 }
 
 export const decodeRequests = decoder<"requests", ReadonlyArray<RunRequest>>((kinds, rows) =>
-  rows.map(([id, kind, payload, priority, at, ms, resend, keys = null, options = null]) => {
+  rows.map(([id, kind, payload, priority, at, ms, resend, keys = null]) => {
     const [namespace, queue, task, policy] = kinds[kind]!
     const when = { _tag: at === 1 ? "at" as const : "delay" as const, ms }
-    return { id, namespace, queue, task, payload, priority, when, policy, keys, options, resend: resend === 1 }
+    return { id, namespace, queue, task, payload, priority, when, policy, keys, resend: resend === 1 }
   })
 )
 

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import type { Outcome, RunFailure } from "@orrery/core/Run"
+import { type Outcome, RunFailure } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import type { AttemptRef, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
@@ -24,7 +24,6 @@ const request: fc.Arbitrary<RunRequest> = fc.record({
   }),
   policy: text,
   keys: fc.option(text),
-  options: fc.option(text),
   resend: fc.boolean()
 })
 const ref: fc.Arbitrary<AttemptRef> = fc.record({
@@ -39,22 +38,13 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
     _tag: fc.constant("failure" as const),
     failure: fc.record(
       {
-        kind: fc.constantFrom(
-          "failure",
-          "defect",
-          "timeout",
-          "crashed",
-          "interrupted",
-          "undecodable",
-          "unencodable",
-          "cancelled"
-        ),
+        kind: fc.constantFrom(...RunFailure.fields.kind.literals),
         tag: text,
         message: text,
         error: text
       },
       { requiredKeys: ["kind", "tag", "message"] }
-    ) as fc.Arbitrary<RunFailure>,
+    ),
     retryable: fc.boolean()
   }),
   fc.record({ _tag: fc.constantFrom("cancelled" as const, "interrupted" as const) })
@@ -139,7 +129,7 @@ describe("Frames", { timeout: 30_000 }, () => {
   it("refuses a good frame with any one value replaced by one of another kind", () => {
     const wrong = fc.constantFrom(undefined, null, {}, -1, 1.5, Number.NaN, Infinity, 2 ** 60, "x".repeat(40), [], true)
     const frames = fc.oneof(
-      fc.array(request.map((each) => ({ ...each, keys: null, options: null })), { minLength: 1 })
+      fc.array(request.map((each) => ({ ...each, keys: null })), { minLength: 1 })
         .map((all) => ({ frame: Frames.encodeRequests(all), at: 2, is: Frames.isRequestFrame })),
       fc.array(ref, { minLength: 1 })
         .map((all) => ({ frame: Frames.encodeAttempts(all), at: 1, is: Frames.isAttemptFrame }))

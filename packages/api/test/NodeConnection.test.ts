@@ -22,7 +22,6 @@ const request = (payload: string): RunRequest => ({
   when: { _tag: "delay", ms: 0 },
   policy: "",
   keys: null,
-  options: null,
   resend: false
 })
 

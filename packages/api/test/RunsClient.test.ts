@@ -20,7 +20,6 @@ const request = (payload = "{}"): RunRequest => ({
   when: { _tag: "delay", ms: 0 },
   policy,
   keys: null,
-  options: null,
   resend: false
 })
 const finalRun = (id: RunId): Run => ({

@@ -124,8 +124,7 @@ const definitionOf = (flags: Defining) =>
           payload: flags.payload,
           priority: flags.priority,
           policy: ScheduleDefinition.defaultRunPolicy,
-          keys: null,
-          options: null
+          keys: null
         },
         version: null
       }),

@@ -167,7 +167,6 @@ const runOf = (request: RunRequest, line: string, now: number, machine: QueueMac
     payload: request.payload,
     policy: request.policy,
     keys: request.keys,
-    options: request.options,
     state: isDue ? "ready" : "scheduled",
     scheduledAt: dueAt,
     orderKey: machine.orderKeyOf({ line, scheduledAt: dueAt, priority: request.priority, seq }),

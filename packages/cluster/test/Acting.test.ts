@@ -22,7 +22,6 @@ const request = (fields: Partial<RunRequest> = {}): RunRequest => ({
   when: { _tag: "delay", ms: 0 },
   policy: JSON.stringify(defaultPolicy),
   keys: null,
-  options: null,
   resend: false,
   ...fields
 })

@@ -57,7 +57,6 @@ it.scopedLive("a run passes every place of its owner", () =>
       when: { _tag: "delay", ms: 0 },
       policy: JSON.stringify({ retry, timeoutMs: 0 }),
       keys: null,
-      options: null,
       resend: false
     }])
     told.push("enqueued")

@@ -27,7 +27,6 @@ const request: RunRequest = {
   when: { _tag: "delay", ms: 0 },
   policy,
   keys: null,
-  options: null,
   resend: true
 }
 

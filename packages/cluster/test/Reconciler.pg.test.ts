@@ -22,7 +22,6 @@ const request = (n: number): RunRequest => ({
   when: { _tag: "delay", ms: n % 4 === 0 ? 3_600_000 : n % 4 === 1 ? 50 : 0 },
   policy: JSON.stringify(defaultPolicy),
   keys: null,
-  options: null,
   resend: false
 })
 

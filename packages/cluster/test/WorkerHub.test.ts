@@ -56,7 +56,6 @@ const add = (actor: QueueActor, count: number): void => {
       payload: "1",
       policy: "",
       keys: null,
-      options: null,
       state: "ready",
       scheduledAt: 0,
       orderKey: 0,

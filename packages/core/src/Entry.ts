@@ -25,7 +25,6 @@ export interface Entry {
   readonly payload: string
   readonly policy: string
   readonly keys: string | null
-  readonly options: string | null
   /** Of the ready runs of its partition, which it waits with. */
   readonly line: string
   readonly told: RunKeys | undefined
@@ -164,7 +163,6 @@ export const entryOf = (run: StoredRun): Entry => ({
   payload: run.payload,
   policy: run.policy,
   keys: run.keys,
-  options: run.options,
   line: lineOf(run.task, run.keys),
   told: run.keys === null ? undefined : keysOf(run.keys),
   permits: noPermits,

@@ -8,7 +8,6 @@ const sweepEvery = 1_024
 
 export class GateBook {
   private readonly gates = new Map<string, Gate>()
-  private overrides: { readonly [name: string]: number } = {}
   private made = 0
 
   constructor(private readonly takenOverAt: number | undefined, private readonly forgotten: (gate: Gate) => void) {}
@@ -31,19 +30,13 @@ export class GateBook {
     return permit
   }
 
-  /** By name of a concurrency key: its limit, in place of what runs declare. */
-  override(limits: { readonly [name: string]: number }): void {
-    this.overrides = limits
-    for (const gate of this.gates.values()) this.apply(gate)
-  }
-
   forgetIfIdle(gate: Gate, now: number): void {
     if (gate.waiting.size > 0 || !gate.isIdle(now)) return
     this.gates.delete(gate.id)
     this.forgotten(gate)
   }
 
-  sweep(now: number): void {
+  private sweep(now: number): void {
     for (const gate of [...this.gates.values()]) this.forgetIfIdle(gate, now)
   }
 
@@ -54,11 +47,6 @@ export class GateBook {
     if (this.made % sweepEvery === 0) this.sweep(now)
     const gate = make(id)
     this.gates.set(id, gate)
-    this.apply(gate)
     return gate
-  }
-
-  private apply(gate: Gate): void {
-    if (gate instanceof Permit) gate.override = this.overrides[gate.id.slice(0, gate.id.indexOf("|"))]
   }
 }

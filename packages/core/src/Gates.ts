@@ -54,8 +54,6 @@ const waitsBefore = (a: Line, b: Line): boolean =>
 export class Permit extends Gate {
   running = 0
   limit = 0
-  /** Set at run time: counts instead of what the runs say. */
-  override: number | undefined
   /** Runs that do not wait when it is full, oldest first: those that are not final. */
   readonly claims = new Set<Entry>()
   /** Of the run that declared `limit`. */
@@ -68,12 +66,8 @@ export class Permit extends Gate {
     this.limit = key.limit
   }
 
-  get effective(): number {
-    return this.override ?? this.limit
-  }
-
   room(): number {
-    return this.effective - this.running
+    return this.limit - this.running
   }
 
   opensAt(): number {

@@ -16,8 +16,6 @@ export interface StoredRun {
   readonly policy: string
   /** JSON text of `RunKeys`, which decide in which line it waits (`lineOf`). */
   readonly keys: string | null
-  /** JSON text of `RunOptions`. */
-  readonly options: string | null
   readonly state: WaitingState | "running"
   readonly scheduledAt: number
   /** Place in line: `scheduledAt + priority * agingStep`; ties by `seq`. */

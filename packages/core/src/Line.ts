@@ -55,7 +55,6 @@ export class Line {
   /** When the first run's time comes, where it waits for that. */
   wakesAt = Infinity
   isAsleep = false
-  isPaused = false
   /** Of an ordered line: the run that must end before the next may start. */
   busy: Entry | undefined
 

@@ -13,7 +13,6 @@ import { GateBook } from "./GateBook.js"
 import { type Gate, Permit, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
 import { isBefore, Line, noGates, TaskTurns, Tenant, Turn } from "./Line.js"
-import type { QueueSettings } from "./QueueSettings.js"
 import { Window, type WindowLimits } from "./Window.js"
 
 /** Lines with keys in one partition, above which `hasRoomFor` refuses runs with yet other keys. */
@@ -44,6 +43,7 @@ export interface Started {
   readonly isGated: boolean
 }
 const plainStart: Started = { permits: [], rates: [], isGated: false }
+const orderedStart: Started = { ...plainStart, isGated: true }
 
 export class Lines {
   private readonly byName = new Map<string, Line>()
@@ -60,10 +60,6 @@ export class Lines {
   private met = 0
   /** Pass of the tenant that had the last turn: one that comes back starts from here. */
   private virtualTime = 0
-  private settings: QueueSettings = {}
-  private queueRate: Rate | undefined
-  /** Attempts out of the whole partition. */
-  running = 0
 
   constructor(private readonly options: LinesOptions) {
     this.gates = new GateBook(options.takenOverAt, (gate) => {
@@ -125,7 +121,7 @@ export class Lines {
       if (line.seq === head!.seq && line.rank === rank) return
       line.rank = rank
       line.seq = head!.seq
-      if (line.gates === noGates && !line.isOrdered && !line.isPaused) {
+      if (line.gates === noGates && !line.isOrdered) {
         line.turn.lines.update(line)
         this.up.get(line.task)!.turns.update(line.turn)
         return
@@ -142,13 +138,6 @@ export class Lines {
       this.put(line, entry, now)
     }
     if (wasUp && (line.turn === undefined || line.task !== before.task)) this.wakeOthers(before.gates, before.task, now)
-  }
-
-  /** Starts of the whole partition are possible. */
-  mayStart(now: number): boolean {
-    const { concurrency, isPaused } = this.settings
-    if (isPaused === true || (concurrency !== undefined && this.running >= concurrency)) return false
-    return this.queueRate === undefined || this.queueRate.room(now) > 0
   }
 
   /** All tasks are looked at again. */
@@ -183,31 +172,31 @@ export class Lines {
 
   /** The first run of the line starts and has left its window. */
   started(line: Line, entry: Entry, now: number): Started {
-    const { tenant } = line
-    if (tenant !== undefined) {
-      this.virtualTime = tenant.pass
-      tenant.pass += 1 / tenant.weight
-      for (const [task, turn] of tenant.turns) this.up.get(task)!.turns.update(turn)
-    }
+    // One alone has nobody to take turns with.
+    if (this.tenants.size > 1) this.pass(line.tenant!)
     if (line.isOrdered) line.busy = entry
-    if (line.gates === noGates && this.queueRate === undefined) {
-      this.running += 1
+    if (line.gates === noGates) {
       this.place(line, now)
-      return line.isOrdered || this.settings.concurrency !== undefined ? { ...plainStart, isGated: true } : plainStart
+      return line.isOrdered ? orderedStart : plainStart
     }
     const permits: Array<Permit> = []
     const rates: Array<Taken> = []
-    const take = (rate: Rate) => rates.push({ rate, cost: rate.take(now) })
-    if (this.queueRate !== undefined) take(this.queueRate)
     for (const gate of line.gates) {
       if (gate instanceof Permit) permits.push(gate)
-      else if (gate instanceof Rate) take(gate)
+      else if (gate instanceof Rate) rates.push({ rate: gate, cost: gate.take(now) })
     }
     this.hold(permits)
     // It has used up its room: whether it is up again is looked at anew.
     this.pull(line)
     this.place(line, now)
     return { permits, rates, isGated: true }
+  }
+
+  /** It has had a turn. */
+  private pass(tenant: Tenant): void {
+    this.virtualTime = tenant.pass
+    tenant.pass += 1 / tenant.weight
+    for (const [task, turn] of tenant.turns) this.up.get(task)!.turns.update(turn)
   }
 
   /** The worker is told of the start now; or it will not be. */
@@ -229,13 +218,11 @@ export class Lines {
   }
 
   private hold(permits: ReadonlyArray<Permit>): void {
-    this.running += 1
     for (const permit of permits) permit.running += 1
   }
 
   /** The attempt is over. */
   ended(permits: ReadonlyArray<Permit>, now: number): void {
-    this.running -= 1
     for (const permit of permits) {
       permit.running -= 1
       this.wake(permit, now)
@@ -252,11 +239,11 @@ export class Lines {
     for (const key of entry.told?.limits ?? []) {
       if (key.onFull === undefined || key.onFull === "wait") continue
       const permit = this.gates.permit(key, entry.seq)
-      const isFull = permit.claims.size >= permit.effective
+      const isFull = permit.claims.size >= permit.limit
       if (isNew && isFull && key.onFull === "cancelNewest") return [entry]
       if (isNew && isFull) {
         for (const oldest of permit.claims) {
-          if (permit.claims.size - ended.length < permit.effective) break
+          if (permit.claims.size - ended.length < permit.limit) break
           ended.push(oldest)
         }
       }
@@ -293,36 +280,13 @@ export class Lines {
     }
   }
 
-  nextTick(now: number): number {
-    const at = Math.min(this.asleep.peek()?.wakesAt ?? Infinity, this.rates.peek()?.opens ?? Infinity)
-    return this.queueRate === undefined || this.up.size === 0 ? at : Math.min(at, this.opensAt(this.queueRate, now))
-  }
-
-  private opensAt(rate: Rate, now: number): number {
-    const at = rate.opensAt(now)
-    return at <= now ? Infinity : at
+  nextTick(): number {
+    return Math.min(this.asleep.peek()?.wakesAt ?? Infinity, this.rates.peek()?.opens ?? Infinity)
   }
 
   /** Tasks of runs that may start. */
   upTasks(): Iterable<string> {
     return this.up.keys()
-  }
-
-  configure(settings: QueueSettings, now: number): void {
-    const { rate } = settings
-    if (rate === undefined) this.queueRate = undefined
-    else {
-      this.queueRate ??= new Rate("queue", this.options.takenOverAt, now)
-      this.queueRate.declare({ name: "queue", key: "queue", ...rate }, 0)
-    }
-    this.settings = settings
-    this.gates.override(settings.limits ?? {})
-    for (const line of this.byName.values()) {
-      this.pull(line)
-      line.keysText = undefined
-      this.place(line, now)
-    }
-    this.gates.sweep(now)
   }
 
   private put(line: Line, entry: Entry, now: number): void {
@@ -331,10 +295,6 @@ export class Lines {
       line.wakesAt = entry.scheduledAt
       line.isAsleep = true
       return this.asleep.push(line)
-    }
-    if (this.isPausedFor(entry)) {
-      line.isPaused = true
-      return
     }
     const closed = line.gates === noGates ? undefined : this.closedGate(line, now)
     if (closed !== undefined) return this.park(line, closed, now)
@@ -366,7 +326,6 @@ export class Lines {
   /** Out of wherever it waits, without a word to others. */
   private pull(line: Line): void {
     const { turn } = line
-    line.isPaused = false
     if (turn !== undefined) {
       line.turn = undefined
       const task = this.up.get(line.task)!
@@ -468,14 +427,5 @@ export class Lines {
   /** An ordered line is kept by arrival; beside other lines its first run counts like any. */
   private rankOf(line: Line, entry: Entry): number {
     return line.isOrdered ? entry.scheduledAt + entry.priority * this.options.agingStepMs : entry.orderKey
-  }
-
-  private isPausedFor(entry: Entry): boolean {
-    const { pausedKeys } = this.settings
-    if (pausedKeys === undefined || entry.told === undefined) return false
-    const { limits, order, tenant } = entry.told
-    return (order !== undefined && pausedKeys.has(`order|${order}`))
-      || (tenant !== undefined && pausedKeys.has(`tenant|${tenant}`))
-      || (limits?.some(({ key, name }) => pausedKeys.has(`${name}|${key}`)) ?? false)
   }
 }

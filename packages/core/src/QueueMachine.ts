@@ -41,7 +41,6 @@ import { Leases } from "./Leases.js"
 import type { Line } from "./Line.js"
 import type { MachineOptions, Taken } from "./MachineOptions.js"
 import { Lines, type Started } from "./Lines.js"
-import type { QueueSettings } from "./QueueSettings.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
 import { type Seat, seatOf, Window } from "./Window.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
@@ -112,12 +111,6 @@ export class QueueMachine {
   /** Whether runs of this line may be taken in: there are so many others. */
   hasRoomFor(line: string): boolean {
     return this.lines.hasRoomFor(line)
-  }
-
-  /** What holds for the queue from now on. */
-  configure(settings: QueueSettings, now: number): void {
-    this.now = now
-    this.lines.configure(settings, now)
   }
 
   get isIdle(): boolean {
@@ -289,14 +282,14 @@ export class QueueMachine {
   nextTick(): number {
     const lines = Math.min(this.timers.peek()?.key ?? Infinity, this.deadlines.next)
     const at = Math.min(lines, this.heldBackUntil, this.leases.nextExpiry())
-    return Math.min(at, this.lines.nextTick(this.now))
+    return Math.min(at, this.lines.nextTick())
   }
 
   /** Gives runs that may start to workers with a free slot, in their order. */
   dispatch(now: number, pool: WorkerPool): void {
     this.now = now
     this.lines.unblock()
-    while (this.lines.mayStart(now)) {
+    for (;;) {
       const line = this.lines.next(now)
       if (line === undefined) return
       const entry = line.window.peek()!.item

@@ -6,6 +6,7 @@ import { RunState } from "./RunState.js"
 
 /** Why an attempt did not succeed, as kept with the run. */
 export const RunFailure = Schema.Struct({
+  // Frames send the place in this list: new ones go to its end.
   kind: Schema.Literal(
     "failure",
     "defect",

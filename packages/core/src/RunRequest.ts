@@ -6,7 +6,6 @@ import { RetryPolicy, standard } from "./RetryPolicy.js"
 import { priorityMax } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { parseKeys } from "./RunKeys.js"
-import { parseOptions } from "./RunOptions.js"
 
 /** Longest delay of a run: 10 years, in ms. */
 export const delayMsMax = 10 * 366 * 24 * 3600 * 1000
@@ -50,8 +49,6 @@ export interface RunRequest {
   readonly policy: string
   /** JSON text of `RunKeys`; `null`: none. */
   readonly keys: string | null
-  /** JSON text of `RunOptions`; `null`: none. */
-  readonly options: string | null
   /** The client may have sent it before: the owner looks in the history too before it accepts it as new. */
   readonly resend: boolean
 }
@@ -129,9 +126,6 @@ export const requestProblem = (
   if (request.payload.includes("\u0000")) return invalid("payload", "JSON text", "a NUL character")
   const policy = parsePolicy(request.policy)
   if (policy instanceof InvalidRequest) return policy
-  if (request.keys === null && request.options === null) return undefined
   const keys = request.keys === null ? undefined : parseKeys(request.keys)
-  if (keys instanceof InvalidRequest) return keys
-  const options = request.options === null ? undefined : parseOptions(request.options)
-  return options instanceof InvalidRequest ? options : undefined
+  return keys instanceof InvalidRequest ? keys : undefined
 }

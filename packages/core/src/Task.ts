@@ -147,7 +147,6 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
       when: terms.when,
       policy,
       keys,
-      options: null,
       resend: false
     })
     const exit = ended(text)

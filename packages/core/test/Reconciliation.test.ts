@@ -23,7 +23,6 @@ const makeMachine = () => {
       payload: "1",
       policy: "",
       keys: null,
-      options: null,
       state: scheduledAt === 0 ? "ready" : "scheduled",
       scheduledAt,
       orderKey: scheduledAt,

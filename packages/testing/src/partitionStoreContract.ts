@@ -110,7 +110,7 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
         const ordered = { keys: `{"order":"a/b c"}`, line: ">a/b c" }
         const [plain, own, first, , second] = yield* insert(owner, [
           {},
-          { keys, options: `{"deadlineMs":5}` },
+          { keys },
           { keys: ordered.keys, task: "other", orderKey: 1, state: "retrying", scheduledAt: 9e12 },
           { keys, state: "scheduled", scheduledAt: 9e12 },
           { keys: ordered.keys, orderKey: 2 }

@@ -30,8 +30,7 @@ export const sampleDefinition = (name: string): ScheduleDefinition => ({
     payload: "{}",
     priority: 5,
     policy: defaultRunPolicy,
-    keys: null,
-    options: null
+    keys: null
   },
   version: null
 })

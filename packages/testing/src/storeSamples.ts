@@ -18,7 +18,6 @@ export const sampleRun = (fields: Partial<StoredRun> = {}): Effect.Effect<Stored
     payload: `{"to":"a@example.org"}`,
     policy: `{"retry":null}`,
     keys: null,
-    options: null,
     state: "ready",
     scheduledAt: 1_700_000_000_000,
     orderKey: 1_700_000_000_000,

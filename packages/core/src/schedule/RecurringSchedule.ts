@@ -70,7 +70,7 @@ export const make = <P>(name: string, options: RecurringScheduleOptions<P>): Rec
   const run = { queue, task: options.task.name, priority: options.priority ?? defaultPriority }
   const placeholder = {
     ...run,
-    ...{ payload: "null", policy: ScheduleDefinition.defaultRunPolicy, keys: null, options: null }
+    ...{ payload: "null", policy: ScheduleDefinition.defaultRunPolicy, keys: null }
   }
   const checked = orThrow(
     Either.mapLeft(
@@ -85,9 +85,9 @@ export const make = <P>(name: string, options: RecurringScheduleOptions<P>): Rec
     id: ScheduleDefinition.idOf(base),
     definition: Effect.map(
       options.task.request(options.payload),
-      ({ keys, options, payload, policy: runPolicy }) => ({
+      ({ keys, payload, policy: runPolicy }) => ({
         ...base,
-        run: { ...run, payload, policy: runPolicy, keys, options }
+        run: { ...run, payload, policy: runPolicy, keys }
       })
     )
   }

@@ -25,9 +25,7 @@ export const RunTemplate = Schema.Struct({
   /** JSON text of a `RunPolicy`. Successful runs are kept whatever it says: they prove that a tick was made. */
   policy: Schema.String,
   /** JSON text of `RunKeys`; `null`: none. */
-  keys: Schema.NullOr(Schema.String),
-  /** JSON text of `RunOptions`; `null`: none. */
-  options: Schema.NullOr(Schema.String)
+  keys: Schema.NullOr(Schema.String)
 })
 export type RunTemplate = typeof RunTemplate.Type
 
@@ -84,7 +82,6 @@ export const requestOf = (
   when: { _tag: "at", ms: start.at },
   policy: keptPolicy(definition.run.policy),
   keys: definition.run.keys,
-  options: definition.run.options,
   resend
 })
 

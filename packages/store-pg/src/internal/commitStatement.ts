@@ -62,8 +62,7 @@ const fresh: Columns<Insert> = [
 /** What a run is told beyond that. */
 const told: Columns<Insert> = [
   ["line", "text", ({ run }) => run.keys === null ? null : lineOf(run.task, run.keys)],
-  ["keys", "text", ({ run }) => run.keys],
-  ["options", "text", ({ run }) => run.options]
+  ["keys", "text", ({ run }) => run.keys]
 ]
 const fuller: Columns<Insert> = [...fresh, ...told]
 
@@ -117,7 +116,6 @@ const kept = [
   "payload",
   "policy",
   "keys",
-  "options",
   "scheduled_at"
 ]
 
@@ -224,7 +222,7 @@ const isFresh = ({ resend, run }: Insert): boolean =>
   !resend && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null && run.failure === null
   && run.startedAt === null
 
-const isTold = ({ run }: Insert): boolean => run.keys !== null || run.options !== null
+const isTold = ({ run }: Insert): boolean => run.keys !== null
 
 /** Batches of one partition must be of one epoch, and at most one of them may change runs. `mayExist`: some of the new runs may be there already. */
 export const commitStatement = (batches: ReadonlyArray<JournalBatch>, mayExist = false): Statement => {

@@ -3,7 +3,7 @@ import type { StoredRun } from "@orrery/core/Journal"
 import { policyText } from "./policyCodes.js"
 import { names } from "./states.js"
 
-export const storedColumns = `id, seq, task, priority, created_at as "createdAt", payload, policy, keys, options, state,
+export const storedColumns = `id, seq, task, priority, created_at as "createdAt", payload, policy, keys, state,
   scheduled_at as "scheduledAt", order_key as "orderKey", attempt, crashes, lease, worker, failure,
   started_at as "startedAt"`
 
@@ -19,7 +19,6 @@ export const storedOf = (row: StoredRow): StoredRun => ({
   payload: row.payload,
   policy: policyText(row.policy),
   keys: row.keys,
-  options: row.options,
   state: names[row.state] as StoredRun["state"],
   scheduledAt: row.scheduledAt,
   orderKey: row.orderKey,

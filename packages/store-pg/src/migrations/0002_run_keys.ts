@@ -1,5 +1,5 @@
 /**
- * What one run can be told: keys, and options beyond its task's policy; and the line it waits in.
+ * With whom a run shares its turn, and the line it waits in.
  *
  * `line` is null where it is the task alone, as of nearly all runs: they cost nothing more than before. Runs with an
  * ordering key (`>` and the key) stay in their line while they wait for their time: the ones behind them must wait too.
@@ -8,8 +8,8 @@ import { SqlClient } from "@effect/sql"
 import { Effect } from "effect"
 
 const text = `
-alter table orrery.runs add column line text, add column keys text, add column options text;
-alter table orrery.run_history add column keys text, add column options text;
+alter table orrery.runs add column line text, add column keys text;
+alter table orrery.run_history add column keys text;
 drop index orrery.runs_ready;
 drop index orrery.runs_timers;
 create index runs_lines on orrery.runs (partition_id, coalesce(line, task), order_key, seq)

@@ -63,7 +63,6 @@ export class SimClient {
         when: isInstant ? { _tag: "at", ms: databaseTime + run.delayMs } : { _tag: "delay", ms: run.delayMs },
         policy: run.policy,
         keys: run.keys,
-        options: null,
         resend: false
       }
       const dueAt = isInstant ? databaseTime + run.delayMs : 0
