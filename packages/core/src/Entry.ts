@@ -136,7 +136,10 @@ const crashText = (entry: Entry, worker: string, isPoison: boolean): string => {
 export const fraction = (id: string, attempt: number): number => {
   let hash = 0x811c9dc5 ^ attempt
   for (let at = 0; at < id.length; at++) hash = Math.imul(hash ^ id.charCodeAt(at), 0x01000193)
-  return (hash >>> 0) / 2 ** 32
+  // Keys that differ in their last character only would be neighbours: its bits are spread over all.
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return ((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32
 }
 
 export const policyOf = (entry: Entry): RunPolicy => {
