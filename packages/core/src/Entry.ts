@@ -132,7 +132,7 @@ const crashText = (entry: Entry, worker: string, isPoison: boolean): string => {
     : failureText("crashed", "WorkerLost", lost)
 }
 
-/** FNV-1a of the id and attempt, as a fraction: jitter that a replay repeats, and the partition of a run. */
+/** FNV-1a of the text and attempt, mixed, as a fraction: jitter that a replay repeats, and the partition of a run. */
 export const fraction = (id: string, attempt: number): number => {
   let hash = 0x811c9dc5 ^ attempt
   for (let at = 0; at < id.length; at++) hash = Math.imul(hash ^ id.charCodeAt(at), 0x01000193)

@@ -137,7 +137,8 @@ describe("a full concurrency key", () => {
     assert.strictEqual(queue.ends.get(first), "succeeded")
     assert.deepStrictEqual(queue.start(3), [])
     // There is room again.
-    assert.deepStrictEqual(queue.start(4).length + (queue.add(keyed("cancelNewest")), queue.start(5).length), 1)
+    const third = queue.add(keyed("cancelNewest"))
+    assert.deepStrictEqual(queue.start(4), [third])
   })
 
   it("cancels the oldest where it shall, and waits for its end", () => {
