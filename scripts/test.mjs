@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync, rmSync } from "node:fs"
-import { join } from "node:path"
+import { join, relative } from "node:path"
 import { exec, root } from "./child.mjs"
 
 /** Cluster tests mostly wait, one file at a time: a vitest of their own runs beside that of the others. */
@@ -12,6 +12,7 @@ export const test = async (args) => {
   const sum = (of) => runs.reduce((total, run) => total + of(run), 0)
   const [passed, failed, skipped] = [sum((run) => run.passed), sum((run) => run.failed), sum((run) => run.skipped)]
   if (passed + failed === 0) process.stdout.write("no test ran\n")
+  for (const { failures } of runs) process.stdout.write(failures)
   const tail = skipped > 0 ? `, ${skipped} skipped` : ""
   process.stdout.write(`tests: ${passed} passed, ${failed} failed${tail}\n`)
   const code = runs.find((run) => run.code !== 0)?.code ?? 0
@@ -35,7 +36,7 @@ const vitest = async (args, at) => {
   if (unnamed > 0) {
     process.stdout.write(code > 128 ? "stopped by a signal\n" : "vitest failed outside of a test, counted as one\n")
   }
-  return { code, passed, failed: failed + unnamed, skipped }
+  return { code, failures: failures(result), passed, failed: failed + unnamed, skipped }
 }
 
 /** `undefined` when vitest ended before it could write it. */
@@ -46,6 +47,22 @@ const readResult = (file) => {
     return undefined
   }
 }
+
+const failureLinesMax = 40
+
+/** Said once more at the end: the two vitests print side by side, and who reads a log reads its end. */
+const failures = (result) =>
+  (result?.testResults ?? [])
+    .filter((file) => file.status === "failed")
+    .flatMap((file) => {
+      const failed = file.assertionResults.filter((one) => one.status === "failed")
+      const said = failed.map((one) => [one.fullName, one.failureMessages.join("\n")])
+      return (said.length > 0 ? said : [["could not be loaded", file.message]]).map(([name, text]) => {
+        const lines = `${text}`.split("\n").slice(0, failureLinesMax).map((line) => `    ${line}\n`)
+        return `FAILED ${relative(root, file.name)}: ${name}\n${lines.join("")}`
+      })
+    })
+    .join("")
 
 const count = (result) => {
   if (result === undefined) return { passed: 0, failed: 0, skipped: 0 }

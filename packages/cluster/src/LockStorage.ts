@@ -88,8 +88,9 @@ export const layer: Layer.Layer<
     const storage = yield* RunnerStorage.RunnerStorage
     const sql = yield* SqlClient.SqlClient
     const self = yield* NodeIdentity
-    const aloneForMs = Duration.toMillis((yield* ShardingConfig.ShardingConfig).shardLockRefreshInterval)
     const waitMs = pollWaitMs(yield* ClusterConfig)
+    const refreshMs = Duration.toMillis((yield* ShardingConfig.ShardingConfig).shardLockRefreshInterval)
+    const aloneForMs = Math.max(waitMs, Math.min(refreshMs, pollWaitMsMax))
     const leaving = yield* Effect.makeLatch(false)
     const hint = yield* Effect.makeLatch(true)
     const look = (): void => void hint.unsafeOpen()
@@ -109,7 +110,7 @@ export const layer: Layer.Layer<
         })
       })
     const isAlone = () => runners.length === 1 && runners[0]!.healthy && runners[0]!.address === self.runnerAddress
-    const poll = Effect.suspend(() => Effect.sleep(isAlone() ? Math.max(waitMs, aloneForMs) : waitMs))
+    const poll = Effect.suspend(() => Effect.sleep(isAlone() ? aloneForMs : waitMs))
     const hinted = Effect.raceFirst(hint.await, poll).pipe(Effect.zipRight(hint.close))
     const watched = RunnerStorage.RunnerStorage.of({
       ...storage,

@@ -4,17 +4,16 @@
  *
  * A permit is a lease: its holder renews it, and stops by its own monotonic clock before the store may give it away.
  */
-import { type Clock, Deferred, Effect, FiberId } from "effect"
+import { Deferred, Effect, FiberId } from "effect"
 import { randomUUID } from "node:crypto"
-import { LimitNotGranted, PermitLost } from "./Errors.js"
+import { type LimitNotGranted, PermitLost } from "./Errors.js"
+import { LimitSource, type LimitSourceOptions } from "./LimitSource.js"
 import type { LimitStore, PermitRule } from "./LimitStore.js"
 
 const waitersMax = 10_000
 /** Longest pause between two questions of the first in line. */
 const pollMs = 200
 const waitMsMin = 5
-/** For so long after the store was found gone each process keeps the limit alone without asking, where `open`. */
-const aloneMs = 1_000
 /** Renewals in a lease: two may be lost. */
 const renewalsPerLease = 3
 /** A renewal that failed is tried again after this share of a lease. */
@@ -22,13 +21,8 @@ const retryShare = 0.05
 /** Share of a lease after which a holder that could not renew stops. */
 const safeShare = 0.9
 
-export interface PermitLineOptions {
+export interface PermitLineOptions extends LimitSourceOptions {
   readonly rule: PermitRule
-  readonly whenGone: "closed" | "open"
-  readonly store: LimitStore["Type"]
-  /** Keeps the same limit for this process alone. */
-  readonly alone: LimitStore["Type"]
-  readonly clock: Clock.Clock
 }
 
 interface Permit {
@@ -43,11 +37,11 @@ export class PermitLine {
   /** In order; each is told when it is the first. */
   private readonly waiters = new Set<Deferred.Deferred<void>>()
   private released = Deferred.unsafeMake<void>(FiberId.none)
-  private obstacle: LimitNotGranted["reason"] = "limit"
-  /** Until when the store is not asked. Monotonic, ms. */
-  private aloneUntil = 0
+  private readonly source: LimitSource
 
-  constructor(private readonly options: PermitLineOptions) {}
+  constructor(private readonly options: PermitLineOptions) {
+    this.source = new LimitSource(options)
+  }
 
   /** Runs `effect` while a permit is held; interrupts it when the permit is lost. */
   hold<A, E, R>(
@@ -59,7 +53,7 @@ export class PermitLine {
       return this.inLine(permit).pipe(
         Effect.timeoutFail({
           duration: waitMaxMs,
-          onTimeout: () => this.refusal(this.obstacle, `within ${waitMaxMs} ms`)
+          onTimeout: () => this.source.refusal(this.source.obstacle, `within ${waitMaxMs} ms`)
         }),
         Effect.zipRight(Effect.raceFirst(effect, this.kept(permit))),
         Effect.ensuring(Effect.suspend(() => this.release(permit)))
@@ -70,7 +64,7 @@ export class PermitLine {
   private inLine(permit: Permit): Effect.Effect<void, LimitNotGranted> {
     return Effect.suspend(() => {
       if (this.waiters.size >= waitersMax) {
-        return this.refusal("waiters", `${this.waiters.size} wait already, the most that may`)
+        return this.source.refusal("waiters", `${this.waiters.size} wait already, the most that may`)
       }
       const turn = Deferred.unsafeMake<void>(FiberId.none)
       this.waiters.add(turn)
@@ -93,27 +87,16 @@ export class PermitLine {
 
   /** Asks once; when nothing is free, waits until asking again makes sense. */
   private asked(permit: Permit): Effect.Effect<boolean> {
-    const { alone, rule, store, whenGone } = this.options
-    const ask = (from: LimitStore["Type"]) =>
+    const { rule } = this.options
+    const ask = (store: LimitStore["Type"]) =>
       Effect.suspend(() => {
-        permit.store = from
-        permit.safeUntil = this.now() + rule.leaseMs * safeShare
-        return from.acquire(rule, permit.holder)
+        permit.store = store
+        permit.safeUntil = this.source.now() + rule.leaseMs * safeShare
+        return store.acquire(rule, permit.holder)
       })
-    const nothing = { isHeld: false, waitMs: pollMs }
-    const byItself = Effect.orElseSucceed(ask(alone), () => nothing)
-    const shared = ask(store).pipe(
-      Effect.tap(() => Effect.sync(() => this.obstacle = "limit")),
-      Effect.catchAll(() => {
-        this.obstacle = "unavailable"
-        if (whenGone === "closed") return Effect.succeed(nothing)
-        this.aloneUntil = this.now() + aloneMs
-        return byItself
-      })
-    )
     return Effect.suspend(() => {
       const released = this.released
-      return (this.now() < this.aloneUntil ? byItself : shared).pipe(
+      return this.source.ask(ask, { isHeld: false, waitMs: pollMs }).pipe(
         Effect.tap(({ isHeld, waitMs }) =>
           isHeld
             ? Effect.void
@@ -129,7 +112,7 @@ export class PermitLine {
     const { rule, whenGone } = this.options
     const lost = (reason: string) => new PermitLost({ limiter: rule.name, reason })
     const again = Effect.suspend(() => {
-      const askedAt = this.now()
+      const askedAt = this.source.now()
       return Effect.matchEffect(permit.store!.renew(rule, permit.holder), {
         onSuccess: (isHeld) => {
           if (!isHeld) return lost("the lease had ended when it was renewed")
@@ -137,7 +120,7 @@ export class PermitLine {
           return Effect.sleep(rule.leaseMs / renewalsPerLease)
         },
         onFailure: (error) =>
-          whenGone === "open" || this.now() < permit.safeUntil
+          whenGone === "open" || this.source.now() < permit.safeUntil
             ? Effect.sleep(rule.leaseMs * retryShare)
             : lost(`it could not be renewed: ${error.reason}`)
       })
@@ -154,13 +137,5 @@ export class PermitLine {
         Deferred.unsafeDone(released, Effect.void)
       }))
     )
-  }
-
-  private now(): number {
-    return Number(this.options.clock.unsafeCurrentTimeNanos()) / 1e6
-  }
-
-  private refusal(reason: LimitNotGranted["reason"], detail: string): LimitNotGranted {
-    return new LimitNotGranted({ limiter: this.options.rule.name, reason, detail })
   }
 }

@@ -5,9 +5,10 @@
  * Tokens die: they are used within their validity, counted from before they were asked for, or never. That is how the
  * store knows in which windows they may have been used. What came too late is given up, and the next are asked for with more time.
  */
-import { type Clock, Effect, Exit } from "effect"
-import { LimitNotGranted } from "./Errors.js"
-import type { LimitStore, RateGrant, RateRule } from "./LimitStore.js"
+import { Effect, Exit } from "effect"
+import type { LimitNotGranted } from "./Errors.js"
+import { LimitSource, type LimitSourceOptions } from "./LimitSource.js"
+import type { RateGrant, RateRule } from "./LimitStore.js"
 
 /** Those that wait in one process for one limit. */
 const waitersMaxDefault = 10_000
@@ -24,18 +25,11 @@ const roomy = 8
 const shrink = 0.98
 /** Pause while the store is gone. */
 const goneMs = 200
-/** For so long after the store was found gone each process keeps the limit alone without asking, where `open`. */
-const aloneMs = 1_000
 /** A store that says "now" and grants nothing is not asked in a loop. */
 const waitMsMin = 1
 
-export interface RateLineOptions {
+export interface RateLineOptions extends LimitSourceOptions {
   readonly rule: RateRule
-  readonly whenGone: "closed" | "open"
-  readonly store: LimitStore["Type"]
-  /** Keeps the same limit for this process alone. */
-  readonly alone: LimitStore["Type"]
-  readonly clock: Clock.Clock
   readonly fork: (effect: Effect.Effect<void>) => void
   /** Default 10,000. */
   readonly waitersMax?: number
@@ -60,12 +54,10 @@ export class RateLine {
   private isAsking = false
   /** Used of the tokens there were last. */
   private used = 0
-  /** Why nobody is granted anything now. */
-  private obstacle: LimitNotGranted["reason"] = "limit"
-  /** Until when the store is not asked. Monotonic, ms. */
-  private aloneUntil = 0
+  private readonly source: LimitSource
 
   constructor(private readonly options: RateLineOptions) {
+    this.source = new LimitSource(options)
     this.validMs = this.validBounds.min
   }
 
@@ -74,7 +66,7 @@ export class RateLine {
     return this.taken(cost).pipe(
       Effect.timeoutFail({
         duration: waitMaxMs,
-        onTimeout: () => this.refusal(this.obstacle, `within ${waitMaxMs} ms`)
+        onTimeout: () => this.source.refusal(this.source.obstacle, `within ${waitMaxMs} ms`)
       })
     )
   }
@@ -87,7 +79,7 @@ export class RateLine {
       const validMs = this.validMs
       return Effect.map(
         this.ask(cost, cost),
-        ({ askedAt, granted }) => granted >= cost && this.now() <= askedAt + validMs
+        ({ askedAt, granted }) => granted >= cost && this.source.now() <= askedAt + validMs
       )
     })
   }
@@ -96,7 +88,7 @@ export class RateLine {
     return Effect.suspend(() => {
       if (this.waiters.size === 0 && this.spend(cost)) return Effect.void
       if (this.waiters.size >= (this.options.waitersMax ?? waitersMaxDefault)) {
-        return this.refusal("waiters", `${this.waiters.size} wait already, the most that may`)
+        return this.source.refusal("waiters", `${this.waiters.size} wait already, the most that may`)
       }
       return Effect.async<number>((resume) => {
         const waiter = { cost, resume }
@@ -105,7 +97,7 @@ export class RateLine {
         return Effect.sync(() => void this.waiters.delete(waiter))
       }).pipe(
         // The fiber may go on later than it was told to.
-        Effect.flatMap((validUntil) => this.now() <= validUntil ? Effect.void : this.taken(cost))
+        Effect.flatMap((validUntil) => this.source.now() <= validUntil ? Effect.void : this.taken(cost))
       )
     })
   }
@@ -136,7 +128,7 @@ export class RateLine {
     const validMs = this.validMs
     return Effect.flatMap(this.ask(first.cost, this.wanted(first.cost)), ({ askedAt, granted, waitMs }) => {
       if (granted === 0) return Effect.sleep(Math.max(waitMs, waitMsMin))
-      this.learn(this.now() - askedAt)
+      this.learn(this.source.now() - askedAt)
       this.tokens = granted
       this.used = 0
       this.validUntil = askedAt + validMs
@@ -146,25 +138,13 @@ export class RateLine {
   })
 
   private ask(min: number, want: number): Effect.Effect<Answer> {
-    const { alone, rule, store, whenGone } = this.options
+    const { rule } = this.options
     const request = { min, want, validMs: this.validMs }
-    const nothing: Answer = { granted: 0, waitMs: goneMs, askedAt: 0 }
-    const from = (which: LimitStore["Type"]) =>
+    return this.source.ask((store) =>
       Effect.suspend(() => {
-        const askedAt = this.now()
-        return Effect.map(which.grant(rule, request), (grant): Answer => ({ ...grant, askedAt }))
-      })
-    const byItself = Effect.orElseSucceed(from(alone), () => nothing)
-    if (this.now() < this.aloneUntil) return byItself
-    return from(store).pipe(
-      Effect.tap(() => Effect.sync(() => this.obstacle = "limit")),
-      Effect.catchAll(() => {
-        this.obstacle = "unavailable"
-        if (whenGone === "closed") return Effect.succeed(nothing)
-        this.aloneUntil = this.now() + aloneMs
-        return byItself
-      })
-    )
+        const askedAt = this.source.now()
+        return Effect.map(store.grant(rule, request), (grant): Answer => ({ ...grant, askedAt }))
+      }), { granted: 0, waitMs: goneMs, askedAt: 0 })
   }
 
   private first(): Waiter | undefined {
@@ -197,7 +177,7 @@ export class RateLine {
   }
 
   private spend(cost: number): boolean {
-    if (this.tokens < cost || this.now() > this.validUntil) return false
+    if (this.tokens < cost || this.source.now() > this.validUntil) return false
     this.tokens -= cost
     this.used += cost
     return true
@@ -213,13 +193,5 @@ export class RateLine {
     const { max, min } = this.validBounds
     if (tookMs * 2 > this.validMs) this.validMs = Math.min(max, Math.max(tookMs * 2, this.validMs * 2))
     else if (tookMs * roomy < this.validMs) this.validMs = Math.max(min, this.validMs * shrink)
-  }
-
-  private now(): number {
-    return Number(this.options.clock.unsafeCurrentTimeNanos()) / 1e6
-  }
-
-  private refusal(reason: LimitNotGranted["reason"], detail: string): LimitNotGranted {
-    return new LimitNotGranted({ limiter: this.options.rule.name, reason, detail })
   }
 }
