@@ -38,11 +38,10 @@ import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
 import { type Deadline, Deadlines } from "./Deadlines.js"
 import { Leases } from "./Leases.js"
-import type { Line } from "./Line.js"
 import type { MachineOptions, Taken } from "./MachineOptions.js"
 import { Lines, type Started } from "./Lines.js"
-import { isOrdered, lineOf } from "./RunKeys.js"
-import { type Seat, seatOf, Window } from "./Window.js"
+import { isOrdered } from "./RunKeys.js"
+import { type Arriving, Waiting } from "./Waiting.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
 
 /** The owner gives a worker this long to notice its own timeout before it decides by itself. */
@@ -50,24 +49,13 @@ export const timeoutGraceMs = 2_000
 /** A cancelled attempt that has not ended by then is final without its worker's word. */
 export const cancelGraceMs = 10_000
 
-/** How long due runs stay unread while the line of ready ones is full. */
-const holdBackMs = 200
-
 export class QueueMachine {
   out: Out = { writes: [], assignments: [], cancels: [], loads: [], freed: [] }
   private readonly entries = new Map<RunId, Entry>()
   private readonly lines: Lines
-  private readonly timers: Window<Entry>
+  private readonly waiting: Waiting
   private readonly deadlines = new Deadlines()
   private readonly leases = new Leases()
-  /** Whether the lines found at the take-over have been asked for. */
-  private isBegun = false
-  /** Per page being read: the runs that left memory since it was asked for. The page may still show them. */
-  private readonly departed = new Map<Window<Entry>, Set<RunId>>()
-  /** Ready runs that the store still has among the timers. */
-  private dueCount = 0
-  /** When more of them are read though the line is full; `Infinity` while it is not. */
-  private heldBackUntil = Infinity
   /** The latest time that came with a command. */
   private now: number
   private numbers = 0
@@ -78,8 +66,13 @@ export class QueueMachine {
   ) {
     this.now = taken.now
     this.lines = new Lines({ ...options, takenOverAt: options.epoch === 1 ? undefined : taken.now })
-    this.timers = new Window(options.window, !taken.hasTimers)
-    for (const line of taken.lines) this.lines.open(line, false)
+    this.waiting = new Waiting(this.lines, options.window, taken, {
+      has: (id) => this.entries.has(id),
+      add: (entry) => this.entries.set(entry.id, entry),
+      forget: (entry) => this.forget(entry),
+      settle: (entry) => this.settle(entry),
+      load: (load) => this.out.loads.push(load)
+    })
     for (const run of taken.running) {
       const entry = entryOf(run)
       this.entries.set(entry.id, entry)
@@ -114,9 +107,7 @@ export class QueueMachine {
   }
 
   get isIdle(): boolean {
-    if (this.entries.size > 0 || !this.timers.complete || this.departed.size > 0) return false
-    for (const { window } of this.lines) if (!window.complete) return false
-    return true
+    return this.entries.size === 0 && this.waiting.isEmpty
   }
 
   get runningCount(): number {
@@ -148,7 +139,7 @@ export class QueueMachine {
 
   /** A run whose insert is committed. */
   admitNew(run: StoredRun): void {
-    if (this.entries.has(run.id) || !this.wouldHold(run)) return
+    if (this.entries.has(run.id) || !this.waiting.wouldHold(run)) return
     const entry = entryOf(run)
     this.entries.set(entry.id, entry)
     entry.place = "settling"
@@ -178,13 +169,6 @@ export class QueueMachine {
       this.cancel(other.id, this.now)
     }
     return false
-  }
-
-  /** Beyond the edge of its window the store has it, and that is all: no entry is made of most of a backlog. */
-  private wouldHold(run: StoredRun): boolean {
-    const line = lineOf(run.task, run.keys)
-    if (run.state !== "ready" && !isOrdered(line)) return this.timers.accepts(run.scheduledAt, run.seq)
-    return this.lines.get(line)?.window.accepts(run.orderKey, run.seq) ?? true
   }
 
   /**
@@ -227,62 +211,23 @@ export class QueueMachine {
   }
 
   private admit(entry: Entry): void {
-    entry.inStoredLine = true
-    const ordered = isOrdered(entry.line)
-    const inLine = entry.state === "ready" || ordered ? this.enterReady(entry) : this.enterTimers(entry)
-    if (!inLine) this.forget(entry)
-    if (ordered) this.lines.freed(entry, this.now)
+    if (!this.waiting.enter(entry, this.now)) this.forget(entry)
+    if (isOrdered(entry.line)) this.lines.freed(entry, this.now)
   }
 
   /** Moves what is due, notices what has run out, and asks for pages. */
   tick(now: number): void {
     this.now = now
-    for (;;) {
-      const head = this.timers.peek()
-      if (head === undefined || head.key > now) break
-      this.timers.remove(head)
-      const entry = head.item
-      entry.seat = undefined
-      // The store keeps it among the timers; that is enough as long as it stays in memory.
-      entry.inStoredLine = false
-      entry.state = "ready"
-      if (!this.enterReady(entry)) this.settle(entry)
-    }
+    this.waiting.moveDue(now)
     for (let due = this.deadlines.take(now); due !== undefined; due = this.deadlines.take(now)) this.deadlinePassed(due)
     for (const { entry, lostAt, worker } of this.leases.expired(now)) this.giveUp(entry, worker, lostAt)
     this.lines.tick(now)
-    if (!this.timers.needsLoad()) this.heldBackUntil = Infinity
-    else if (!this.isHeldBack(now)) this.load(undefined)
-    for (const line of this.lines.plain) this.shrunk(line, true)
-    if (!this.isBegun) {
-      this.isBegun = true
-      for (const line of this.lines) this.shrunk(line)
-    }
-  }
-
-  /** Runs have left the line: it is filled up, or forgotten. */
-  private shrunk(line: Line, isIdle = line.isKeyed): void {
-    if (line.window.needsLoad()) this.load(line)
-    else if (line.window.size > 0 || !isIdle || !this.lines.closeIfEmpty(line)) this.lines.place(line, this.now)
-  }
-
-  /**
-   * More that are due than the line of ready runs holds would be written to the store as ready, only to be read again. So
-   * they stay there for a while; no longer, for those in memory may be of a task that nobody executes.
-   */
-  private isHeldBack(now: number): boolean {
-    const isFull = this.dueCount > this.options.window.runsMax / 2
-    if (isFull && this.heldBackUntil === Infinity) this.heldBackUntil = now + holdBackMs
-    if (isFull && now < this.heldBackUntil) return true
-    this.heldBackUntil = Infinity
-    return false
+    this.waiting.fill(now)
   }
 
   /** When `tick` has something to do by the clock, ms; `Infinity` when never. */
   nextTick(): number {
-    const lines = Math.min(this.timers.peek()?.key ?? Infinity, this.deadlines.next)
-    const at = Math.min(lines, this.heldBackUntil, this.leases.nextExpiry())
-    return Math.min(at, this.lines.nextTick())
+    return Math.min(this.deadlines.next, this.leases.nextExpiry(), this.waiting.nextTick(), this.lines.nextTick())
   }
 
   /** Gives runs that may start to workers with a free slot, in their order. */
@@ -298,11 +243,9 @@ export class QueueMachine {
         this.lines.block(entry.task)
         continue
       }
-      line.window.remove(entry.seat!)
-      if (!entry.inStoredLine) this.dueCount -= 1
+      this.waiting.take(line, entry)
       const started = this.lines.started(line, entry, now)
-      if (line.window.needsLoad()) this.load(line)
-      else if (line.isKeyed && line.window.size === 0) this.lines.closeIfEmpty(line)
+      this.waiting.shortened(line)
       this.start(entry, worker, now, started)
       entry.isBehind = pool.isBehind?.(worker) ?? false
     }
@@ -374,7 +317,7 @@ export class QueueMachine {
         adopted += 1
       } else if (entry !== undefined && entry.place === "ready" && ref.lease > entry.lease && ref.lease < firstOwn) {
         // Started under the owner before, which died before it could note it.
-        this.leaveReady(entry)
+        this.waiting.leave(entry, this.now)
         entry.permits = this.lines.adopt(entry, this.now)
         entry.attempt = ref.attempt
         entry.lease = ref.lease
@@ -414,8 +357,7 @@ export class QueueMachine {
       case "finishing":
         return { answer: "cancelled", entry }
       default:
-        if (entry.place === "ready") this.leaveReady(entry)
-        else if (entry.place === "timer") this.timers.remove(entry.seat!)
+        this.waiting.leave(entry, this.now)
         this.finish(entry, "cancelled", null, entry.failure)
         return { answer: "cancelled", entry }
     }
@@ -434,100 +376,12 @@ export class QueueMachine {
    * A page asked for in `out.loads` is there. `arrivals`: new runs whose commit has not been answered. They may be in the
    * page, but are taken in by `admitNew` only: else one could come, run and be forgotten before that, and come again.
    */
-  loaded(
-    name: string | undefined,
-    runs: ReadonlyArray<StoredRun>,
-    complete: boolean,
-    arrivals?: { readonly isArriving: (id: RunId, seq: number) => boolean }
-  ): void {
-    const line = name === undefined ? undefined : this.lines.get(name)!
-    const window = line?.window ?? this.timers
-    const departed = this.departed.get(window)!
-    this.departed.delete(window)
-    const place = line === undefined ? "timer" : "ready"
-    const keyOf = (run: StoredRun) => (line === undefined ? run.scheduledAt : run.orderKey)
-    const page: Array<Seat<Entry>> = []
-    for (const run of runs) {
-      if (this.entries.has(run.id) || departed.has(run.id)) continue
-      if (arrivals?.isArriving(run.id, run.seq) === true) continue
-      const entry = entryOf(run)
-      if (entry.told?.limits !== undefined) this.lines.claim(entry, false)
-      entry.place = place
-      entry.inStoredLine = true
-      entry.seat = seatOf(entry, keyOf(run), run.seq, entry.payload.length)
-      this.entries.set(entry.id, entry)
-      page.push(entry.seat)
-    }
-    const last = runs[runs.length - 1]
-    const beyond = window.finishLoad(
-      page,
-      last === undefined ? undefined : { key: keyOf(last), seq: last.seq },
-      complete
-    )
-    for (const seat of beyond) this.leaveLine(seat.item)
-    if (line !== undefined) this.filled(line)
+  loaded(name: string | undefined, runs: ReadonlyArray<StoredRun>, complete: boolean, arrivals?: Arriving): void {
+    this.waiting.loaded(name, runs, complete, this.now, arrivals)
   }
 
   loadFailed(name: string | undefined): void {
-    const line = name === undefined ? undefined : this.lines.get(name)!
-    const window = line?.window ?? this.timers
-    this.departed.delete(window)
-    for (const seat of window.failLoad()) this.leaveLine(seat.item)
-    if (line !== undefined) this.filled(line)
-  }
-
-  private filled(line: Line): void {
-    this.lines.place(line, this.now)
-    this.shrunk(line)
-  }
-
-  private load(line: Line | undefined): void {
-    const window = line?.window ?? this.timers
-    this.departed.set(window, new Set())
-    this.out.loads.push({ line: line?.name, ...window.beginLoad() })
-  }
-
-  private enterReady(entry: Entry): boolean {
-    const line = this.lines.open(entry.line, true)
-    if (!this.enter(line.window, entry, "ready", entry.orderKey)) return false
-    this.lines.place(line, this.now)
-    return true
-  }
-
-  private enterTimers(entry: Entry): boolean {
-    return this.enter(this.timers, entry, "timer", entry.scheduledAt)
-  }
-
-  private enter(window: Window<Entry>, entry: Entry, place: "ready" | "timer", key: number): boolean {
-    const seat = window.offer(entry, key, entry.seq, entry.payload.length)
-    if (seat === undefined) return false
-    entry.seat = seat
-    entry.place = place
-    if (!entry.inStoredLine) this.dueCount += 1
-    for (const gone of window.evict()) this.leaveLine(gone.item)
-    return true
-  }
-
-  /** Its place among the ready runs is free. */
-  private leaveReady(entry: Entry): void {
-    const line = this.lines.get(entry.line)!
-    line.window.remove(entry.seat!)
-    if (!entry.inStoredLine) this.dueCount -= 1
-    this.lines.place(line, this.now)
-    this.shrunk(line)
-  }
-
-  /** Out of memory; but a run the store has in another line is written to its own first. */
-  private leaveLine(entry: Entry): void {
-    entry.seat = undefined
-    if (entry.inStoredLine) {
-      this.forget(entry)
-      // It counts again when it is read again.
-      if (entry.claims !== undefined) this.lines.unclaim(entry, this.now)
-      return
-    }
-    this.dueCount -= 1
-    this.settle(entry)
+    this.waiting.loadFailed(name, this.now)
   }
 
   private settle(entry: Entry): void {
@@ -637,6 +491,6 @@ export class QueueMachine {
   private forget(entry: Entry): void {
     entry.place = "out"
     this.entries.delete(entry.id)
-    for (const departed of this.departed.values()) departed.add(entry.id)
+    this.waiting.forgotten(entry.id)
   }
 }

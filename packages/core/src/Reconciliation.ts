@@ -38,7 +38,7 @@ export const reconcile = (machine: QueueMachine, writing: Writing): Findings => 
   // The machine keeps its parts to itself; only this file looks at them.
   const entries = machine["entries"]
   const lines = machine["lines"]
-  const timers = machine["timers"]
+  const timers = machine["waiting"]["timers"]
   const leases = machine["leases"]
   const waiting = new Set(writing.waiting)
   const sent = new Set(writing.sent)
@@ -91,7 +91,10 @@ export const reconcile = (machine: QueueMachine, writing: Writing): Findings => 
     )
   }
   expect(machine.runningCount === running, () => `${machine.runningCount} runs are held, ${running} are running`)
-  expect(machine["dueCount"] === due, () => `${machine["dueCount"]} due runs are counted, there are ${due}`)
+  expect(
+    machine["waiting"]["dueCount"] === due,
+    () => `${machine["waiting"]["dueCount"]} due runs are counted, there are ${due}`
+  )
   return { unaccounted, examples }
 }
 
@@ -119,10 +122,10 @@ export interface Expected {
  * nothing can be said.
  */
 export const expected = (machine: QueueMachine): Expected | undefined => {
-  if (machine["departed"].size > 0) return undefined
+  if (machine["waiting"]["departed"].size > 0) return undefined
   const ready = new Map<string, { key: number; seq: number; count: number }>()
   for (const { name, window } of machine["lines"]) ready.set(name, { ...edgeOf(window), count: 0 })
-  const timers = { ...edgeOf(machine["timers"]), count: 0 }
+  const timers = { ...edgeOf(machine["waiting"]["timers"]), count: 0 }
   let running = 0
   for (const entry of machine["entries"].values()) {
     if (entry.unwritten !== undefined || entry.sent !== undefined) return undefined

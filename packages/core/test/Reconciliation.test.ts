@@ -94,7 +94,7 @@ describe("reconcile", () => {
 
     const count = makeMachine()
     count.add()
-    count.machine["dueCount"] = 3
+    count.machine["waiting"]["dueCount"] = 3
     assert.include(reconcile(count.machine, nothing).examples.join(), "3 due runs are counted, there are 0")
   })
 })
