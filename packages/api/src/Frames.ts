@@ -9,9 +9,9 @@
  * A peer of another release may send another version: its frame passes the guard unseen and is refused by `decode…`
  * with the typed `UnknownFrameVersion`, so that the other side can tell it from garbage (a defect of that one call).
  *
- * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?, keys?], …]]
- *                 where `kind` is an index into the first list: the rows of a batch share few of them. The last
- *                 is there where a run has any
+ * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?, keys?, identity?], …]]
+ *                 where `kind` is an index into the first list: the rows of a batch share few of them. The last two
+ *                 are there where a run has any; `keys` is null where only the one after it is there
  * Worker frame    [1, tag, …]: see `encodeToWorker`
  * Attempt frame   [1, [[partitionId, runId, attempt, lease], …]]
  * Outcome frame   [1, [[partitionId, runId, attempt, lease, tag, …], …]]: see `outcomeRow`
@@ -19,7 +19,7 @@
 import { type Outcome, priorityMax, RunFailure } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
-import { keysLengthMax } from "@orrery/core/RunKeys"
+import { keyLengthMax, keysLengthMax } from "@orrery/core/RunKeys"
 import { timeoutMsMax } from "@orrery/core/RunRequest"
 import type { Assignment, AttemptRef, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Either, Schema } from "effect"
@@ -101,10 +101,14 @@ const isKindRow = (row: ReadonlyArray<unknown>) =>
   && isText(row[3], policyLengthMax)
 
 const isRequestRow = (kinds: number) => (row: ReadonlyArray<unknown>) =>
-  (row.length === 7 || (row.length === 8 && isText(row[7], keysLengthMax))) && isId(row[0]) &&
+  (row.length === 7 || (row.length === 8 && isText(row[7], keysLengthMax)) || (row.length === 9 && isTold(row))) &&
+  isId(row[0]) &&
   isInt(row[1], 0, kinds - 1) && isText(row[2], textLengthMax)
   && isInt(row[3], 0, priorityMax) && isBit(row[4]) && typeof row[5] === "number" && Number.isFinite(row[5])
   && isBit(row[6])
+
+const isTold = (row: ReadonlyArray<unknown>) =>
+  (row[7] === null || isText(row[7], keysLengthMax)) && isText(row[8], keyLengthMax)
 
 const isAttemptRow = (row: ReadonlyArray<unknown>) => row.length === 4 && isAttempt(row)
 const isAttempt = (row: ReadonlyArray<unknown>) =>
@@ -182,7 +186,8 @@ type RequestRow = readonly [
   at: Bit,
   ms: number,
   resend: Bit,
-  keys?: string
+  keys?: string | null,
+  identity?: string
 ]
 type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, lease: number]
 type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number]
@@ -218,13 +223,16 @@ export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFram
   const kinds: Array<KindRow> = []
   const known = new Map<string, number>()
   const rows = requests.map((request): RequestRow => {
-    const { id, keys, namespace, payload, policy, priority, queue, resend, task, when } = request
+    const { id, identity, keys, namespace, payload, policy, priority, queue, resend, task, when } = request
     // A NUL is in no valid name, and requests with invalid ones are not sent.
     const key = `${namespace}\u0000${queue}\u0000${task}\u0000${policy}`
     let at = known.get(key)
     if (at === undefined) {
       at = kinds.push([namespace, queue, task, policy]) - 1
       known.set(key, at)
+    }
+    if (identity !== undefined) {
+      return [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend), keys, identity]
     }
     return keys === null
       ? [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend)]
@@ -234,10 +242,11 @@ export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFram
 }
 
 export const decodeRequests = decoder<"requests", ReadonlyArray<RunRequest>>((kinds, rows) =>
-  rows.map(([id, kind, payload, priority, at, ms, resend, keys = null]) => {
+  rows.map(([id, kind, payload, priority, at, ms, resend, keys = null, identity]) => {
     const [namespace, queue, task, policy] = kinds[kind]!
     const when = { _tag: at === 1 ? "at" as const : "delay" as const, ms }
-    return { id, namespace, queue, task, payload, priority, when, policy, keys, resend: resend === 1 }
+    const request = { id, namespace, queue, task, payload, priority, when, policy, keys, resend: resend === 1 }
+    return identity === undefined ? request : { ...request, identity }
   })
 )
 

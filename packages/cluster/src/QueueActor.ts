@@ -23,8 +23,9 @@ import type { CancelAnswer } from "@orrery/core/Runs"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
 import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
-import { type Arrival, Arrivals, type Place, refusalOf } from "./Arrivals.js"
+import { type Arrival, type Arrivals, type Place, refusalOf } from "./Arrivals.js"
 import { groupByWorker } from "./groupByWorker.js"
+import { Intake } from "./Intake.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
 
 /** Changes of one commit of one actor. */
@@ -45,7 +46,8 @@ export class QueueActor {
   readonly partitionId: number
   readonly epoch: number
   readonly machine: QueueMachine
-  private readonly arrivals = new Arrivals()
+  private readonly intake: Intake
+  private readonly arrivals: Arrivals
   /** Entries with something unwritten, oldest first; and those of the commit under way. */
   private writes: Array<Entry> = []
   private sent: Array<Entry> = []
@@ -81,6 +83,8 @@ export class QueueActor {
       },
       { ...taken, adoptUntil: taken.now + host.adoptionGraceMs }
     )
+    this.intake = new Intake(this, host)
+    this.arrivals = this.intake.arrivals
     this.alarm = host.makeAlarm(() => this.pump())
     this.pool = host.workers.poolFor(this)
     this.signal = host.signals.queue(name)
@@ -94,6 +98,10 @@ export class QueueActor {
   /** Why it ended, once it has. */
   get stopped(): Effect.Effect<StopReason> {
     return Deferred.await(this.stoppedSignal)
+  }
+
+  get isStopped(): boolean {
+    return this.stopReason !== undefined
   }
 
   get isOpen(): boolean {
@@ -120,7 +128,7 @@ export class QueueActor {
     // Stored already, by an earlier sending of the same request.
     if (this.machine.knows(request.id)) return place.to.set(place.at, "stored")
     if (overload !== undefined) return place.to.set(place.at, refusalOf(request, overload))
-    this.arrivals.add(request, now, this.machine, place)
+    this.intake.add(request, now, place)
   }
 
   /** One answer per report, after the commit. */
@@ -150,7 +158,7 @@ export class QueueActor {
   }
 
   /** The waiter is told when the last known change of the run is committed. */
-  private wait(entry: Entry, waiter: Waiter): void {
+  wait(entry: Entry, waiter: Waiter): void {
     if (entry.unwritten !== undefined) {
       waiter.next = entry.waiters
       entry.waiters = waiter
@@ -232,7 +240,7 @@ export class QueueActor {
 
   /** Nothing waits, runs, or is on its way to the database. */
   get isIdle(): boolean {
-    return this.arrivals.isEmpty && this.writes.length === 0 && !this.isWriting &&
+    return this.intake.isEmpty && this.writes.length === 0 && !this.isWriting &&
       this.watchers.size === 0 &&
       this.machine.isIdle
   }
@@ -254,7 +262,7 @@ export class QueueActor {
     return Effect.iterate(undefined, {
       while: () =>
         this.stopReason === undefined &&
-        (this.isWriting || this.writes.length > 0 || !this.arrivals.isEmpty),
+        (this.isWriting || this.writes.length > 0 || !this.intake.isEmpty),
       body: () => Effect.sleep("5 millis")
     }).pipe(
       Effect.timeoutOption(closeDeadline),
@@ -332,6 +340,8 @@ export class QueueActor {
   }
 
   private flush(): void {
+    this.intake.read()
+    if (this.intake.holdsCommits(this.isWriting)) return
     for (let batch = this.arrivals.take(); batch !== undefined; batch = this.arrivals.take()) this.flushArrivals(batch)
     if (!this.isWriting && this.writes.length > 0) this.flushWrites()
   }
@@ -342,11 +352,11 @@ export class QueueActor {
       ({ duplicates }) => {
         for (const { run } of batch) if (!duplicates.has(run.id)) this.machine.admitNew(run)
         this.signal.publish(() => batch.flatMap(({ run }) => duplicates.has(run.id) ? [] : [run]))
-        this.arrivals.settle(batch, "stored")
+        this.intake.settle(batch, "stored", duplicates)
       },
       // Nothing was written: callers are told.
       (overloaded) => {
-        this.arrivals.settle(batch, overloaded)
+        this.intake.settle(batch, overloaded)
         // An end may have waited for it.
         this.schedule()
       }
@@ -409,6 +419,7 @@ export class QueueActor {
     for (const entry of sent) {
       const hasEnded = entry.sent === "finish"
       this.machine.committed(entry)
+      if (hasEnded) this.intake.ended(entry)
       if (hasEnded && this.watchers.size > 0) this.notify(entry.id)
       const waiters = entry.sentWaiters
       entry.sentWaiters = undefined
@@ -475,7 +486,7 @@ export class QueueActor {
     if (this.stopReason !== undefined) return
     this.stopReason = reason
     this.alarm.stop()
-    this.arrivals.abandon(notOwner)
+    this.intake.abandon(notOwner)
     for (const entry of [...this.writes, ...this.sent]) {
       tell(entry.waiters, notOwner)
       tell(entry.sentWaiters, notOwner)

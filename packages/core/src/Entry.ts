@@ -20,9 +20,9 @@ export interface Entry {
   readonly id: RunId
   readonly seq: number
   readonly task: string
-  readonly priority: number
+  priority: number
   readonly createdAt: number
-  readonly payload: string
+  payload: string
   readonly policy: string
   readonly keys: string | null
   /** Of the ready runs of its partition, which it waits with. */
@@ -48,6 +48,9 @@ export interface Entry {
   place: Place
   /** Whether the store has it in the line it waits in; else leaving memory needs a write. */
   inStoredLine: boolean
+  /** Payload or priority are not the stored ones: since the last write, and with the one that is sent. */
+  isEdited: boolean
+  isSentEdited: boolean
   cancelRequested: boolean
   /** Assigned behind the slots of its worker: it may have waited there, and not begun. */
   isBehind: boolean
@@ -66,6 +69,13 @@ export interface Entry {
 }
 
 type Change = "update" | "finish"
+
+/** What may be changed of a run that waits. */
+export interface Edit {
+  readonly payload?: string
+  readonly priority?: number
+  readonly scheduledAt?: number
+}
 
 /** Somebody who waits for a change of a run to be committed; a list, the last to come first. */
 export interface Waiter {
@@ -183,6 +193,8 @@ export const entryOf = (run: StoredRun): Entry => ({
   startedAt: run.startedAt,
   place: "out",
   inStoredLine: true,
+  isEdited: false,
+  isSentEdited: false,
   cancelRequested: false,
   isBehind: false,
   isSuspect: false,
@@ -204,7 +216,8 @@ export const updateOf = (entry: Entry): RunUpdate => ({
   lease: entry.lease,
   worker: entry.worker,
   failure: entry.failure,
-  startedAt: entry.startedAt
+  startedAt: entry.startedAt,
+  ...entry.isEdited ? { edit: { payload: entry.payload, priority: entry.priority } } : undefined
 })
 
 export const finishOf = (entry: Entry): RunFinish => ({

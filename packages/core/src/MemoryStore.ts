@@ -54,6 +54,10 @@ const partitionStore = (tables: MemoryTables): PartitionStore["Type"] => ({
   readLines: (requests) => Effect.sync(() => tables.readLines(requests)),
   readTimers: (request) => Effect.sync(() => tables.readTimers(request)),
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
+  readIdentities: (partitionId, keys) => Effect.sync(() => tables.readIdentities(partitionId, keys)),
+  pruneIdentities: (partitionId, limit) =>
+    Effect.map(Clock.currentTimeMillis, (now) => tables.pruneIdentities(partitionId, limit, now)),
+  countRuns: (partitionId, limit) => Effect.sync(() => tables.countRuns(partitionId, limit)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
   now: Clock.currentTimeMillis,
   listWithWork: (except) => Effect.sync(() => tables.listWithWork(except))

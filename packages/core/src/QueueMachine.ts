@@ -16,6 +16,7 @@
  */
 import {
   assignmentOf,
+  type Edit,
   type Entry,
   entryOf,
   failureText,
@@ -178,6 +179,8 @@ export class QueueMachine {
   send(entry: Entry, updates: Array<RunUpdate>, finishes: Array<RunFinish>): void {
     if (entry.unwritten === "finish") finishes.push(finishOf(entry))
     else updates.push(updateOf(entry))
+    entry.isSentEdited = entry.isEdited
+    entry.isEdited = false
     entry.sent = entry.unwritten
     entry.unwritten = undefined
   }
@@ -203,6 +206,7 @@ export class QueueMachine {
 
   /** Nothing of what was sent was written: it is in `out.writes` again. */
   notSent(entry: Entry): void {
+    entry.isEdited ||= entry.isSentEdited
     if (entry.unwritten === undefined) {
       entry.unwritten = entry.sent
       this.out.writes.push(entry)
@@ -370,6 +374,53 @@ export class QueueMachine {
     this.entries.set(entry.id, entry)
     this.finish(entry, "cancelled", null, entry.failure)
     return entry
+  }
+
+  /**
+   * A run that waits is changed: out of line until that is committed, so that it does not start on what could still be lost.
+   * False: it is running, or has ended.
+   */
+  edit(entry: Entry, edit: Edit, now: number): boolean {
+    this.now = now
+    if (entry.place === "running" || entry.place === "finishing") return false
+    this.lines.awaits(entry)
+    this.waiting.leave(entry, now)
+    this.change(entry, edit, now)
+    return true
+  }
+
+  /** The same of a run of the store that is not in memory. `undefined`: it has come to memory meanwhile. */
+  editStored(run: StoredRun, edit: Edit, now: number): Entry | undefined {
+    if (this.entries.has(run.id)) return undefined
+    this.now = now
+    const entry = entryOf(run)
+    this.entries.set(entry.id, entry)
+    if (entry.told?.limits !== undefined) this.lines.claim(entry, false)
+    this.lines.awaits(entry)
+    this.change(entry, edit, now)
+    return entry
+  }
+
+  private change(entry: Entry, { payload, priority, scheduledAt }: Edit, now: number): void {
+    entry.payload = payload ?? entry.payload
+    entry.priority = priority ?? entry.priority
+    entry.scheduledAt = scheduledAt ?? entry.scheduledAt
+    if (scheduledAt !== undefined && entry.state !== "retrying") entry.state = scheduledAt > now ? "scheduled" : "ready"
+    entry.orderKey = this.orderKeyOf(entry)
+    entry.isEdited = true
+    // Whatever an owner before has started of it is stale: its worker knows the run as it was.
+    entry.lease = this.nextNumber()
+    this.settle(entry)
+  }
+
+  /** From now on runs that leave memory are remembered: what the store shows of them may be of the past. */
+  beginRead(read: object): void {
+    this.waiting.beginRead(read)
+  }
+
+  /** Those that have. */
+  endRead(read: object): ReadonlySet<RunId> {
+    return this.waiting.endRead(read)
   }
 
   /**

@@ -1,6 +1,7 @@
 /** What a client asks for, already encoded, and the checks every boundary makes on it. */
 import { Either, Schema } from "effect"
 import { InvalidRequest, PayloadTooLarge } from "./Errors.js"
+import { identityProblem, IdentityRule, ruleDefault } from "./Identity.js"
 import { namePattern } from "./Name.js"
 import { RetryPolicy, standard } from "./RetryPolicy.js"
 import { priorityMax } from "./Run.js"
@@ -22,13 +23,28 @@ export const payloadBytesMaxDefault = 256 * 1024
 export const Retention = Schema.Literal("keep", "none")
 export type Retention = typeof Retention.Type
 
+/** Largest `maxDepth`: it takes a count of twice as many rows to begin with. */
+export const depthMax = 100_000
+
+/** How many runs of a queue may be unfinished. */
+export const Backlog = Schema.Struct({
+  /** Runs of the queue's partition that are not final, of whatever task. */
+  maxDepth: Schema.Int.pipe(Schema.between(1, depthMax)),
+  /** The same of each tenant (fairness key). */
+  maxDepthPerTenant: Schema.optionalWith(Schema.Int.pipe(Schema.between(1, depthMax)), { exact: true })
+})
+export type Backlog = typeof Backlog.Type
+
 /** Stored with the run as JSON text: what the owner needs to decide on it without the task's code. */
 export const RunPolicy = Schema.Struct({
   retry: RetryPolicy,
   /** Start-to-close, ms. 0: none. */
   timeoutMs: Schema.Int.pipe(Schema.between(0, timeoutMsMax)),
   /** Default "keep". */
-  retention: Schema.optionalWith(Retention, { exact: true })
+  retention: Schema.optionalWith(Retention, { exact: true }),
+  /** What a request's `identity` means. Default: an idempotency key, for a day. */
+  identity: Schema.optionalWith(IdentityRule, { exact: true }),
+  backlog: Schema.optionalWith(Backlog, { exact: true })
 })
 export type RunPolicy = typeof RunPolicy.Type
 
@@ -49,6 +65,8 @@ export interface RunRequest {
   readonly policy: string
   /** JSON text of `RunKeys`; `null`: none. */
   readonly keys: string | null
+  /** Another run of its task with the same one may stand for it, as its policy says (`IdentityRule`). Absent: none does. */
+  readonly identity?: string
   /** The client may have sent it before: the owner looks in the history too before it accepts it as new. */
   readonly resend: boolean
 }
@@ -127,5 +145,17 @@ export const requestProblem = (
   const policy = parsePolicy(request.policy)
   if (policy instanceof InvalidRequest) return policy
   const keys = request.keys === null ? undefined : parseKeys(request.keys)
-  return keys instanceof InvalidRequest ? keys : undefined
+  if (keys instanceof InvalidRequest) return keys
+  return request.identity === undefined ? undefined : identityProblem(request.identity)
+}
+
+/** By which rule another run may stand for a request with an identity. */
+export const ruleOf = (request: Pick<RunRequest, "policy">): IdentityRule => {
+  const policy = parsePolicy(request.policy)
+  return "retry" in policy ? policy.identity ?? ruleDefault : ruleDefault
+}
+
+export const backlogOf = (request: Pick<RunRequest, "policy">): Backlog | undefined => {
+  const policy = parsePolicy(request.policy)
+  return "retry" in policy ? policy.backlog : undefined
 }

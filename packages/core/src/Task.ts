@@ -3,14 +3,17 @@
  * be done, executes it.
  */
 import { Cause, Clock, Data, Duration, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
+import { type WhenFull, whenThereIsRoom } from "./Backpressure.js"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import { type Attempt, Handlers } from "./Handlers.js"
+import type { IdentityRule } from "./Identity.js"
 import { namePattern } from "./Name.js"
 import { type RetryPolicy, standard } from "./RetryPolicy.js"
 import { defaultPriority, type Outcome, type Run, type RunFailure } from "./Run.js"
 import { type RunId, unsafeMakeRunId } from "./RunId.js"
 import { type Retention, type RunPolicy, type RunRequest, timeoutMsMax } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
+import * as TaskIdentity from "./TaskIdentity.js"
 import * as TaskKeys from "./TaskKeys.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
@@ -31,13 +34,21 @@ export class RunFailed extends Schema.TaggedError<RunFailed>("@orrery/core/RunFa
   }
 }
 
-export interface EnqueueOptions extends TaskKeys.KeyOverrides {
+export interface EnqueueOptions extends TaskKeys.KeyOverrides, TaskIdentity.IdentityOverrides, WhenFull {
   /** 0 most urgent, 9 least; default 5. */
   readonly priority?: number
   /** From now, by the database clock. */
   readonly delay?: Duration.DurationInput
   /** An instant, by the database clock. Not together with `delay`. */
   readonly at?: Date
+}
+
+/** What became of a request. */
+export interface EnqueueResult {
+  /** Of the run that stands for it. */
+  readonly id: RunId
+  /** The request has made it; else it was there before. */
+  readonly isNew: boolean
 }
 
 export interface Task<Name extends string, P, PI, S, SI, E, EI> {
@@ -51,9 +62,11 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI> {
 
   /** Makes the request without sending it. */
   readonly request: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest>
-  /** Answers once the run is durable. */
+  /** Answers once the run is durable. Where another one stands for it (`IdentityOptions`), with the id of that. */
   readonly enqueue: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunId, EnqueueError, Runs>
-  /** One run per payload, in order of ids. Answers once all are durable. */
+  /** As `enqueue`, and tells whether the run is new. */
+  readonly enqueueDetailed: (payload: P, options?: EnqueueOptions) => Effect.Effect<EnqueueResult, EnqueueError, Runs>
+  /** One run per payload, unless another one stands for it; in order of the payloads. Answers once all are durable. */
   readonly enqueueMany: (
     payloads: Iterable<P>,
     options?: EnqueueOptions
@@ -84,7 +97,7 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI> {
 /**
  * Defines a task. Throws on a bad option, naming it: a wrong definition is a mistake in the program.
  *
- * Limits, order and fairness are those of `TaskKeys.KeyOptions`.
+ * Limits, order and fairness are those of `TaskKeys.KeyOptions`; which requests are one, and how many may wait, those of `TaskIdentity`.
  *
  * `timeout` is start-to-close, per attempt. `isRetryable` decides on a typed error (default: all are);
  * defects and timeouts are retried by the same policy.
@@ -107,7 +120,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
      * one run); see `Retention` for its price.
      */
     readonly retention?: Retention
-  } & TaskKeys.KeyOptions<P>
+  } & TaskKeys.KeyOptions<P> & TaskIdentity.IdentityOptions<P> & TaskIdentity.BacklogOptions
 ): Task<Name, P, PI, S, SI, E, EI> => {
   const queue = options.queue ?? "default"
   const namespace = options.namespace ?? "default"
@@ -126,7 +139,17 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
   const retry = options.retry ?? standard
   // The default is left out: nearly all tasks then share one text.
   const retention = options.retention === "none" ? { retention: options.retention } : {}
-  const policy = JSON.stringify({ retry, timeoutMs, ...retention } satisfies RunPolicy)
+  const identity = TaskIdentity.make(name, options)
+  const backlog = TaskIdentity.backlogOf(options)
+  const policy = JSON.stringify(
+    {
+      retry,
+      timeoutMs,
+      ...retention,
+      ...identity.rule === undefined ? {} : { identity: identity.rule },
+      ...backlog === undefined ? {} : { backlog }
+    } satisfies RunPolicy
+  )
   const keysOf = TaskKeys.make(name, options)
   const payloadSchema = options.payload
   const successSchema = (options.success ?? Schema.Void) as Schema.Schema<S, SI>
@@ -134,7 +157,9 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
   const codec = makeCodec({ payload: payloadSchema, success: successSchema, error: errorSchema })
 
   const requestOf = (payload: P, terms: Terms): Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest> => {
-    const keys = keysOf(payload, terms)
+    const own = identity.keyOf(payload, terms)
+    if (own instanceof InvalidRequest) return Effect.fail(own)
+    const keys = keysOf(payload, terms, identity.orderOf(own))
     if (keys instanceof InvalidRequest) return Effect.fail(keys)
     const text = codec.encodePayload(payload)
     const done = (payload: string): RunRequest => ({
@@ -147,6 +172,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
       when: terms.when,
       policy,
       keys,
+      ...own === undefined ? undefined : { identity: own },
       resend: false
     })
     const exit = ended(text)
@@ -171,20 +197,33 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
     return Effect.succeed(requests)
   }
 
+  const termsFor = (options: EnqueueOptions) => termsOf(options, identity.rule)
   const request = (payload: P, options: EnqueueOptions = {}) =>
-    Effect.flatMap(termsOf(options), (terms) => requestOf(payload, terms))
+    Effect.flatMap(termsFor(options), (terms) => requestOf(payload, terms))
 
-  const enqueueMany: Task<Name, P, PI, S, SI, E, EI>["enqueueMany"] = (payloads, options = {}) =>
+  const enqueueAll = (payloads: Iterable<P>, options: EnqueueOptions = {}) =>
     Effect.gen(function*() {
       const runs = yield* Runs
-      const terms = yield* termsOf(options)
+      const terms = yield* termsFor(options)
       const requests = yield* requestsOf(Array.from(payloads), terms)
-      yield* runs.enqueueMany(requests)
-      return requests.map((each) => each.id)
+      const same = yield* whenThereIsRoom(runs.enqueueMany(requests), options)
+      return { requests, same }
     })
+
+  const enqueueMany: Task<Name, P, PI, S, SI, E, EI>["enqueueMany"] = (payloads, options) =>
+    Effect.map(
+      enqueueAll(payloads, options),
+      ({ requests, same }) => requests.map(({ id }) => same.size === 0 ? id : same.get(id) ?? id)
+    )
 
   const enqueue: Task<Name, P, PI, S, SI, E, EI>["enqueue"] = (payload, enqueueOptions) =>
     Effect.map(enqueueMany([payload], enqueueOptions), (ids) => ids[0]!)
+
+  const enqueueDetailed: Task<Name, P, PI, S, SI, E, EI>["enqueueDetailed"] = (payload, enqueueOptions) =>
+    Effect.map(enqueueAll([payload], enqueueOptions), ({ requests: [asked], same }) => {
+      const found = same.get(asked!.id)
+      return { id: found ?? asked!.id, isNew: found === undefined }
+    })
 
   const result: Task<Name, P, PI, S, SI, E, EI>["result"] = (id) =>
     Effect.gen(function*() {
@@ -202,6 +241,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
     retry,
     request,
     enqueue,
+    enqueueDetailed,
     enqueueMany,
     result,
     execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
@@ -239,15 +279,23 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
 }
 
 /** What all runs of one call have in common. */
-interface Terms extends TaskKeys.KeyOverrides {
+interface Terms extends TaskKeys.KeyOverrides, TaskIdentity.IdentityOverrides {
   readonly nowMs: number
   readonly when: RunRequest["when"]
   readonly priority: number
 }
 
 const termsOf = (
-  { at, delay, priority = defaultPriority, ...overrides }: EnqueueOptions
+  { at, delay, priority = defaultPriority, ...overrides }: EnqueueOptions,
+  rule: IdentityRule | undefined
 ): Effect.Effect<Terms, InvalidRequest> => {
+  if (rule?._tag === "debounce") {
+    if (delay !== undefined || at !== undefined) {
+      const field = delay === undefined ? "at" : "delay"
+      return new InvalidRequest({ field, limit: "absent for a task with debounce", actual: String(delay ?? at) })
+    }
+    delay = rule.quietMs
+  }
   if (delay !== undefined && at !== undefined) {
     return new InvalidRequest({ field: "at", limit: "absent when delay is given", actual: String(at) })
   }

@@ -36,8 +36,8 @@ export class Waiting {
   private readonly timers: Window<Entry>
   /** Whether the lines found at the take-over have been asked for. */
   private isBegun = false
-  /** Per page being read: the runs that left memory since it was asked for. The page may still show them. */
-  private readonly departed = new Map<Window<Entry>, Set<RunId>>()
+  /** Per page, or other look at the store, being read: the runs that left memory since it was asked for. It may still show them. */
+  private readonly departed = new Map<object, Set<RunId>>()
   /** Ready runs that the store still has among the timers. */
   private dueCount = 0
   /** When more of them are read though the line is full; `Infinity` while it is not. */
@@ -127,6 +127,16 @@ export class Waiting {
 
   forgotten(id: RunId): void {
     for (const departed of this.departed.values()) departed.add(id)
+  }
+
+  beginRead(read: object): void {
+    this.departed.set(read, new Set())
+  }
+
+  endRead(read: object): ReadonlySet<RunId> {
+    const departed = this.departed.get(read)!
+    this.departed.delete(read)
+    return departed
   }
 
   loaded(
