@@ -24,9 +24,11 @@ import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/Work
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
 import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
 import { type Arrival, type Arrivals, type Place, refusalOf } from "./Arrivals.js"
+import { NoteDesk } from "./NoteDesk.js"
 import { groupByWorker } from "./groupByWorker.js"
 import { Intake } from "./Intake.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
+import { Watchers } from "./Watchers.js"
 
 /** Changes of one commit of one actor. */
 const batchRowsMax = 1_000
@@ -56,11 +58,13 @@ export class QueueActor {
   private isWriting = false
   private pumping = false
   private closing = false
-  private readonly watchers = new Map<RunId, Set<() => void>>()
+  private readonly watchers = new Watchers()
   private readonly alarm: { readonly set: (at: number) => void; readonly stop: () => void }
   private readonly pool: WorkerPool
   /** For those who watch the queue from elsewhere. */
   private readonly signal: QueueSignal
+  /** What its running attempts tell. */
+  readonly notes: NoteDesk
   private stopReason: StopReason | undefined
   private readonly stoppedSignal = Deferred.unsafeMake<StopReason>(FiberId.none)
   /** Database time of the last command, for passivation. */
@@ -88,6 +92,7 @@ export class QueueActor {
     this.alarm = host.makeAlarm(() => this.pump())
     this.pool = host.workers.poolFor(this)
     this.signal = host.signals.queue(name)
+    this.notes = new NoteDesk(this, host, this.signal)
   }
 
   /** The partition has an owner of a later epoch: what this one remembers is of the past. */
@@ -226,22 +231,13 @@ export class QueueActor {
       changed()
       return () => undefined
     }
-    let set = this.watchers.get(id)
-    if (set === undefined) {
-      set = new Set()
-      this.watchers.set(id, set)
-    }
-    set.add(changed)
-    return () => {
-      set.delete(changed)
-      if (set.size === 0 && this.watchers.get(id) === set) this.watchers.delete(id)
-    }
+    return this.watchers.add(id, changed)
   }
 
   /** Nothing waits, runs, or is on its way to the database. */
   get isIdle(): boolean {
     return this.intake.isEmpty && this.writes.length === 0 && !this.isWriting &&
-      this.watchers.size === 0 &&
+      this.watchers.isEmpty &&
       this.machine.isIdle
   }
 
@@ -419,8 +415,10 @@ export class QueueActor {
     for (const entry of sent) {
       const hasEnded = entry.sent === "finish"
       this.machine.committed(entry)
-      if (hasEnded) this.intake.ended(entry)
-      if (hasEnded && this.watchers.size > 0) this.notify(entry.id)
+      if (hasEnded) {
+        this.intake.ended(entry)
+        this.watchers.notify(entry.id)
+      }
       const waiters = entry.sentWaiters
       entry.sentWaiters = undefined
       tell(waiters, "committed")
@@ -475,13 +473,6 @@ export class QueueActor {
     )
   }
 
-  private notify(id: RunId): void {
-    const set = this.watchers.get(id)
-    if (set === undefined) return
-    this.watchers.delete(id)
-    for (const changed of set) changed()
-  }
-
   private stop(reason: StopReason): void {
     if (this.stopReason !== undefined) return
     this.stopReason = reason
@@ -496,7 +487,7 @@ export class QueueActor {
     this.writes = []
     this.sent = []
     this.assignments = []
-    for (const id of [...this.watchers.keys()]) this.notify(id)
+    this.watchers.notifyAll()
     Deferred.unsafeDone(this.stoppedSignal, Effect.succeed(reason))
   }
 }

@@ -96,7 +96,11 @@ class History {
       await turn()
       await turn()
     }
-    for (let round = 0; [...this.asked.values()].some(({ answer }) => answer === undefined) || this.unfinished > 0; round++) {
+    for (
+      let round = 0;
+      [...this.asked.values()].some(({ answer }) => answer === undefined) || this.unfinished > 0;
+      round++
+    ) {
       assert.isBelow(round, 3_000, `seed ${this.seed}: never quiet`)
       this.now += 10
       for (const call of this.calls.splice(0)) this.carryOut(call)
@@ -124,7 +128,9 @@ class History {
       const [lost] = this.pick([...this.asked.values()].filter((each) => !each.isUnderWay && each.answer === undefined))
       if (lost !== undefined) this.send(lost)
     } else if (dice < 0.83) {
-      const [found] = this.pick([...this.asked.values()].filter(({ answer }) => answer !== undefined && answer !== "refused"))
+      const [found] = this.pick(
+        [...this.asked.values()].filter(({ answer }) => answer !== undefined && answer !== "refused")
+      )
       if (found !== undefined) Effect.runFork(Effect.ignore(this.actor.cancel(found.answer as RunId)))
     } else if (dice < 0.86) this.takeOver()
     else this.now += Math.floor(this.random() * 50)
@@ -235,11 +241,16 @@ class History {
         now: Effect.sync(() => this.now),
         listWithWork: () => Effect.die("not used")
       },
+      progress: {} as ActorHost["progress"],
       clock: { now: () => this.now, observe: () => undefined } as unknown as DatabaseClock,
       workers: {
         poolFor: () => ({ take: () => life === this.life && this.free > 0 ? (this.free -= 1, worker) : undefined }),
-        assign: (_, assignments) => { for (const each of assignments) this.begin(each) },
-        interrupt: (_, attempts) => { for (const each of attempts) this.stop(each) },
+        assign: (_, assignments) => {
+          for (const each of assignments) this.begin(each)
+        },
+        interrupt: (_, attempts) => {
+          for (const each of attempts) this.stop(each)
+        },
         freed: (workers) => void (life === this.life && (this.free = Math.min(4, this.free + workers.length))),
         wanting: () => undefined
       },
@@ -273,7 +284,9 @@ class History {
     // The worker is asked at once, or comes back too late.
     if (this.random() < 0.8) {
       const stale = this.actor.announce(worker, held) ?? []
-      for (const ref of [...stale, ...this.out.values()].filter((each) => !held.includes(each as Assignment))) this.stop(ref)
+      for (const ref of [...stale, ...this.out.values()].filter((each) => !held.includes(each as Assignment))) {
+        this.stop(ref)
+      }
     } else this.out.clear()
   }
 
@@ -371,18 +384,22 @@ class History {
 }
 
 describe("Intake", () => {
-  it("keeps what identity and depth promise, over random histories and deaths of the owner", { timeout: 120_000 }, async () => {
-    const given = process.env["SEED"]
-    const seeds = given === undefined ? Array.from({ length: histories }, (_, n) => n + 1) : [Number(given)]
-    let [same, edits, refused] = [0, 0, 0]
-    for (const seed of seeds) {
-      const history = new History(seed)
-      await history.run()
-      same += history.same
-      edits += history.edits
-      refused += history.refused
+  it(
+    "keeps what identity and depth promise, over random histories and deaths of the owner",
+    { timeout: 120_000 },
+    async () => {
+      const given = process.env["SEED"]
+      const seeds = given === undefined ? Array.from({ length: histories }, (_, n) => n + 1) : [Number(given)]
+      let [same, edits, refused] = [0, 0, 0]
+      for (const seed of seeds) {
+        const history = new History(seed)
+        await history.run()
+        same += history.same
+        edits += history.edits
+        refused += history.refused
+      }
+      // Else it has shown nothing.
+      if (given === undefined) { for (const count of [same, edits, refused]) assert.isAbove(count, 100) }
     }
-    // Else it has shown nothing.
-    if (given === undefined) for (const count of [same, edits, refused]) assert.isAbove(count, 100)
-  })
+  )
 })

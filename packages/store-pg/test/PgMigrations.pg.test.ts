@@ -25,7 +25,10 @@ describe("PgMigrations", () => {
         client,
         "select name from orrery.orrery_migrations order by migration_id"
       )
-      assert.deepStrictEqual(applied, [{ name: "runs" }, { name: "run_keys" }, { name: "schedules" }, { name: "run_identities" }])
+      assert.deepStrictEqual(
+        applied.map(({ name }) => name),
+        ["runs", "run_keys", "schedules", "run_identities", "run_progress"]
+      )
     }))
 
   it.scopedLive("has the state names of the code in SQL", () =>
