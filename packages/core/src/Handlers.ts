@@ -1,4 +1,4 @@
-import { Context, Effect, Layer } from "effect"
+import { Context, Effect, type Exit, Layer } from "effect"
 import type { Outcome } from "./Run.js"
 import type { RunId } from "./RunId.js"
 
@@ -22,12 +22,19 @@ export type Handler = (payload: string) => Effect.Effect<Outcome, never, Attempt
 export interface Registered {
   readonly handler: Handler
   readonly services: Context.Context<never>
+  /** What an attempt reports whose handler has ended so. For tests that make one fail. */
+  readonly conclude: ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<Outcome, never, Attempt>) | undefined
 }
 
 /** The tasks this process can run, by name. Filled by `Task.toLayer` while layers are built. */
 export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
   /** Dies when the name is taken: two handlers for one task are a mistake in the program. */
-  readonly register: (task: string, handler: Handler, services?: Context.Context<never>) => Effect.Effect<void>
+  readonly register: (
+    task: string,
+    handler: Handler,
+    services?: Context.Context<never>,
+    conclude?: Registered["conclude"]
+  ) => Effect.Effect<void>
   readonly find: (task: string) => Registered | undefined
   readonly names: () => ReadonlyArray<string>
 }>() {}
@@ -35,10 +42,10 @@ export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
 export const layer: Layer.Layer<Handlers> = Layer.sync(Handlers, () => {
   const handlers = new Map<string, Registered>()
   return Handlers.of({
-    register: (task, handler, services = Context.empty()) =>
+    register: (task, handler, services = Context.empty(), conclude) =>
       Effect.suspend(() => {
         if (handlers.has(task)) return Effect.dieMessage(`task ${task} has two handlers in this process`)
-        handlers.set(task, { handler, services })
+        handlers.set(task, { handler, services, conclude })
         return Effect.void
       }),
     find: (task) => handlers.get(task),

@@ -5,7 +5,7 @@
  * Bounded: history keeps the newest `historyRunsMax` final runs. Runs that are not final are bounded by their callers
  * only. A page costs one pass over the runs of its partition.
  */
-import { Clock, Context, Effect, Exit, Layer } from "effect"
+import { type Clock, Context, Effect, Exit, Layer } from "effect"
 import { Fenced } from "./Errors.js"
 import { fromSubmit, Journal } from "./Journal.js"
 import { MemoryTables } from "./MemoryTables.js"
@@ -26,8 +26,8 @@ export const make = (
     const tables = new MemoryTables(options.historyRunsMax ?? historyRunsMaxDefault)
     return Context.empty().pipe(
       Context.add(Journal, journal(tables, clock)),
-      Context.add(PartitionStore, partitionStore(tables)),
-      Context.add(RunReader, runReader(tables))
+      Context.add(PartitionStore, partitionStore(tables, clock)),
+      Context.add(RunReader, runReader(tables, clock))
     )
   })
 
@@ -49,17 +49,18 @@ const journal = (tables: MemoryTables, clock: Clock.Clock): Journal["Type"] =>
     })
   )
 
-const partitionStore = (tables: MemoryTables): PartitionStore["Type"] => ({
-  takeOver: (name) => Effect.map(Clock.currentTimeMillis, (now) => tables.takeOver(name, now)),
+// The store has one clock, whoever calls: that of the place where it was made.
+const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStore["Type"] => ({
+  takeOver: (name) => Effect.sync(() => tables.takeOver(name, clock.unsafeCurrentTimeMillis())),
   readLines: (requests) => Effect.sync(() => tables.readLines(requests)),
   readTimers: (request) => Effect.sync(() => tables.readTimers(request)),
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
-  now: Clock.currentTimeMillis,
+  now: clock.currentTimeMillis,
   listWithWork: (except) => Effect.sync(() => tables.listWithWork(except))
 })
 
-const runReader = (tables: MemoryTables): RunReader["Type"] => ({
-  find: (id) => Effect.map(Clock.currentTimeMillis, (now) => tables.find(id, now)),
-  list: (filter) => Effect.map(Clock.currentTimeMillis, (now) => tables.list(filter, now))
+const runReader = (tables: MemoryTables, clock: Clock.Clock): RunReader["Type"] => ({
+  find: (id) => Effect.sync(() => tables.find(id, clock.unsafeCurrentTimeMillis())),
+  list: (filter) => Effect.sync(() => tables.list(filter, clock.unsafeCurrentTimeMillis()))
 })

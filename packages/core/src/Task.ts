@@ -75,6 +75,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI> {
     E | RunFailed | EnqueueError | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** The payload of a run of this task, decoded. */
+  readonly payloadOf: (run: Pick<Run, "id" | "payload">) => Effect.Effect<P, PayloadInvalid>
   /** Gives this process the ability to run the task. The handler may be run more than once for a run. */
   readonly toLayer: <R>(
     handler: (payload: P) => Effect.Effect<S, E, R>
@@ -204,6 +206,11 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
     enqueue,
     enqueueMany,
     result,
+    payloadOf: ({ payload }) =>
+      Effect.mapError(
+        codec.decodePayload(payload),
+        (error) => new PayloadInvalid({ task: name, issue: error.message })
+      ),
     execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
     toLayer: <R>(handler: (payload: P) => Effect.Effect<S, E, R>) =>
       Layer.effectDiscard(
@@ -231,7 +238,8 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
                 ? run(exit.value)
                 : Effect.matchEffect(payload, { onFailure: undecodable, onSuccess: run })
             },
-            context
+            context,
+            (exit) => codec.toOutcome(exit as Exit.Exit<S, E>, isRetryable)
           )
         })
       )
