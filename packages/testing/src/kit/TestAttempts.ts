@@ -90,10 +90,11 @@ export class TestAttempts {
   }
 
   private handler(worker: string, task: string, found: Registered, crash: Effect.Effect<never>): Handler {
-    return (payload) =>
-      Effect.flatMap(Attempt, (attempt) => {
+    return (payload, attempt) =>
+      Effect.suspend(() => {
         const key = keyOf(attempt)
         const active: Active = { worker, waits: 0 }
+        const handle = Effect.suspend(() => found.handler(payload, attempt))
         // While it sleeps it waits.
         const clock = Object.create(this.clock, {
           sleep: {
@@ -103,7 +104,7 @@ export class TestAttempts {
         }) as TestClock.TestClock
         this.active.set(key, active)
         this.moves += 1
-        return this.faulty(task, found, payload, crash).pipe(
+        return this.faulty(task, found, handle, crash).pipe(
           Effect.withClock(clock),
           Effect.ensuring(Effect.sync(() => {
             this.active.delete(key)
@@ -115,13 +116,13 @@ export class TestAttempts {
 
   private faulty(
     task: string,
-    { conclude, handler }: Registered,
-    payload: string,
+    { conclude }: Registered,
+    handle: Effect.Effect<Outcome, never, Attempt>,
     crash: Effect.Effect<never>
   ): Effect.Effect<Outcome, never, Attempt> {
     const fault = this.faults.get(task)?.shift()
-    if (fault === undefined) return handler(payload)
-    if (fault._tag === "crash") return fault.when === "before" ? crash : Effect.zipRight(handler(payload), crash)
+    if (fault === undefined) return handle
+    if (fault._tag === "crash") return fault.when === "before" ? crash : Effect.zipRight(handle, crash)
     return conclude === undefined
       ? Effect.dieMessage(`the handler of ${task} was not made by toLayer`)
       : conclude(fault.exit)
