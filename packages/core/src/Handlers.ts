@@ -13,6 +13,11 @@ export class Attempt extends Context.Tag("@orrery/core/Attempt")<Attempt, {
   readonly idempotencyKey: string
   /** Start-to-close timeout, ms; 0: none. */
   readonly timeoutMs: number
+  /**
+   * Tells the worker that the handler is alive: its `heartbeatTimeout` begins anew. Costs next to nothing and never waits;
+   * without a `heartbeatTimeout` it does nothing.
+   */
+  readonly heartbeat: Effect.Effect<void>
 }>() {}
 
 /** Runs one attempt from encoded payload to outcome. Never fails; an interruption of it is the worker's to report. */
@@ -22,12 +27,19 @@ export type Handler = (payload: string) => Effect.Effect<Outcome, never, Attempt
 export interface Registered {
   readonly handler: Handler
   readonly services: Context.Context<never>
+  /** Longest silence between two heartbeats, ms; `undefined`: none are expected. */
+  readonly heartbeatMs: number | undefined
 }
 
 /** The tasks this process can run, by name. Filled by `Task.toLayer` while layers are built. */
 export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
   /** Dies when the name is taken: two handlers for one task are a mistake in the program. */
-  readonly register: (task: string, handler: Handler, services?: Context.Context<never>) => Effect.Effect<void>
+  readonly register: (
+    task: string,
+    handler: Handler,
+    services?: Context.Context<never>,
+    heartbeatMs?: number
+  ) => Effect.Effect<void>
   readonly find: (task: string) => Registered | undefined
   readonly names: () => ReadonlyArray<string>
 }>() {}
@@ -35,10 +47,10 @@ export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
 export const layer: Layer.Layer<Handlers> = Layer.sync(Handlers, () => {
   const handlers = new Map<string, Registered>()
   return Handlers.of({
-    register: (task, handler, services = Context.empty()) =>
+    register: (task, handler, services = Context.empty(), heartbeatMs) =>
       Effect.suspend(() => {
         if (handlers.has(task)) return Effect.dieMessage(`task ${task} has two handlers in this process`)
-        handlers.set(task, { handler, services })
+        handlers.set(task, { handler, services, heartbeatMs })
         return Effect.void
       }),
     find: (task) => handlers.get(task),

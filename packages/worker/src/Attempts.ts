@@ -8,6 +8,7 @@
  */
 import type { Attempt, Handler, Handlers } from "@orrery/core/Handlers"
 import type { Outcome } from "@orrery/core/Run"
+import { tags } from "@orrery/core/RunTimes"
 import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
 import { Cause, Effect, Exit, type Fiber, FiberId, Runtime } from "effect"
 import * as Ahead from "./Ahead.js"
@@ -19,6 +20,8 @@ type StopReason =
   | "cancel"
   /** Start-to-close is over. */
   | "timeout"
+  /** No heartbeat for too long. */
+  | "silence"
   /** The worker stops, or may no longer count on its lease. */
   | "interrupt"
   /** The owner has given the attempt up: whatever becomes of it, nobody wants to know. */
@@ -39,6 +42,9 @@ export interface Held {
   outcome: Outcome | undefined
   /** Monotonic, ms: when it was assigned; once it runs, when it began. */
   since: number
+  /** Monotonic, ms: its start, or its last heartbeat. Kept only where there is a `heartbeatMs`. */
+  beatAt: number
+  heartbeatMs: number | undefined
   /** How often it was seen waiting for its start. */
   looks: number
   /** Monotonic, ms: when the outcome became known. */
@@ -141,6 +147,8 @@ const take = (attempts: Attempts, binding: Binding, assignment: Assignment): voi
     stopReason: undefined,
     outcome: undefined,
     since: performance.now(),
+    beatAt: 0,
+    heartbeatMs: undefined,
     looks: 0,
     endedAt: 0
   }
@@ -194,7 +202,8 @@ const start = (attempts: Attempts, held: Held): void => {
     attempt,
     fencingToken: `${lease}.${attempt}`,
     idempotencyKey: runId,
-    timeoutMs
+    timeoutMs,
+    heartbeat: known.heartbeatMs === undefined ? Effect.void : heartbeat(held, known.heartbeatMs)
   })
   const effect = begin(known.handler, payload)
   // A handler that had nothing to wait for has ended already: no fiber.
@@ -212,7 +221,28 @@ const start = (attempts: Attempts, held: Held): void => {
   held.fiber = fiber
   fiber.addObserver((exit) => ended(attempts, held, exit))
   if (timeoutMs > 0) later(attempts, held, timeoutMs, () => stop(attempts, held, "timeout"))
+  if (held.heartbeatMs !== undefined) {
+    held.timers ??= []
+    held.timers.push(fork(attempts, watchHeartbeats(attempts, held, held.heartbeatMs)))
+  }
 }
+
+/** What the handler calls. The first silence counts from its start. */
+const heartbeat = (held: Held, heartbeatMs: number): Effect.Effect<void> => {
+  held.heartbeatMs = heartbeatMs
+  held.beatAt = performance.now()
+  return Effect.sync(() => {
+    held.beatAt = performance.now()
+  })
+}
+
+const watchHeartbeats = (attempts: Attempts, held: Held, heartbeatMs: number): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const left = held.beatAt + heartbeatMs - performance.now()
+    return left > 0
+      ? Effect.zipRight(Effect.sleep(left), watchHeartbeats(attempts, held, heartbeatMs))
+      : Effect.sync(() => stop(attempts, held, "silence"))
+  })
 
 const paced = (attempts: Attempts, held: Held, waited: boolean): void => {
   if (Ahead.noteEnd(attempts.pace, performance.now() - held.since, waited)) attempts.rebalance()
@@ -302,8 +332,10 @@ const outcomeOf = (held: Held, exit: Exit.Exit<Outcome>): Outcome =>
 const outcomeOfStop = (held: Held): Outcome => {
   if (held.stopReason === "cancel") return { _tag: "cancelled" }
   if (held.stopReason === "interrupt") return { _tag: "interrupted" }
-  const message = `no end within ${held.assignment.timeoutMs} ms`
-  return { _tag: "failure", failure: { kind: "timeout", tag: "Timeout", message }, retryable: true }
+  const [tag, message] = held.stopReason === "silence"
+    ? [tags.heartbeat, `no heartbeat within ${held.heartbeatMs} ms`]
+    : [tags.timeout, `no end within ${held.assignment.timeoutMs} ms`]
+  return { _tag: "failure", failure: { kind: "timeout", tag, message }, retryable: true }
 }
 
 const messageLengthMax = 4_096
