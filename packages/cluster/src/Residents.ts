@@ -11,6 +11,7 @@ import { failpoint } from "@orrery/core/Failpoint"
 import { Journal } from "@orrery/core/Journal"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import { ProgressStore } from "@orrery/core/ProgressStore"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
 import { makeAlarm } from "./Alarm.js"
@@ -65,6 +66,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const cluster = yield* ClusterConfig
   const journal = yield* Journal
   const store = yield* PartitionStore
+  const progress = yield* ProgressStore
   const signals = yield* Signals
   const clock = new DatabaseClock()
   /**
@@ -86,6 +88,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const host: ActorHost = {
     journal,
     store,
+    progress,
     clock,
     workers: {
       poolFor: (actor) => hub.poolFor(actor),

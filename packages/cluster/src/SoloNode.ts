@@ -9,6 +9,7 @@ import type { Handlers } from "@orrery/core/Handlers"
 import type { Journal } from "@orrery/core/Journal"
 import * as NodeConfig from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import type { Run } from "@orrery/core/Run"
 import { RunReader } from "@orrery/core/RunReader"
@@ -54,6 +55,7 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
   Effect.gen(function*() {
     const store = yield* PartitionStore
     const reader = yield* RunReader
+    const progress = yield* ProgressStore
     const parent = yield* Effect.scope
     const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
     const homes = new Map<string, Home>()
@@ -152,6 +154,7 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
       get: (id) => Effect.map(find(id), explained),
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
       awaitFinal,
+      progress: (id) => OwnedCalls.progress(progress, id),
       cancel: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)
@@ -169,7 +172,7 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
 /** Serves until the scope closes: then the worker drains, and the actors write what they have decided. */
 export const layer = (
   options: SoloOptions = {}
-): Layer.Layer<Runs, never, Journal | PartitionStore | RunReader | Handlers | ClusterConfig> => {
+): Layer.Layer<Runs, never, Journal | PartitionStore | ProgressStore | RunReader | Handlers | ClusterConfig> => {
   const nodeId = randomUUID()
   const residents = Layer.scoped(
     Residents.Residents,

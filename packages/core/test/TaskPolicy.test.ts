@@ -118,7 +118,7 @@ describe("what a handler says with its failure", () => {
   const outcomeOf = (failing: Effect.Effect<void, Retry.Failing<RateLimited | BadInput>>) =>
     Effect.gen(function*() {
       const handlers = yield* Handlers.Handlers
-      return yield* handlers.find("t")!.handler(`{"n":1}`)
+      return yield* handlers.find("t")!.handler(`{"n":1}`, {} as Handlers.Attempt["Type"])
     }).pipe(
       Effect.provide(Layer.provideMerge(Task.make("t", base).toLayer(() => failing), Handlers.layer)),
       Effect.provideService(Handlers.Attempt, {} as Handlers.Attempt["Type"])

@@ -13,6 +13,8 @@ import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/co
 import { Cause, Effect, Exit, type Fiber, FiberId, Runtime } from "effect"
 import * as Ahead from "./Ahead.js"
 import { attemptContext } from "./attemptContext.js"
+import type { Notes } from "./Notes.js"
+import { RunningAttempt } from "./RunningAttempt.js"
 
 /** Why the worker interrupts a handler. */
 type StopReason =
@@ -40,6 +42,8 @@ export interface Held {
   timers: Array<Fiber.RuntimeFiber<unknown>> | undefined
   stopReason: StopReason | undefined
   outcome: Outcome | undefined
+  /** What it tells; `undefined`: nothing yet. */
+  notes: Notes | undefined
   /** Monotonic, ms: when it was assigned; once it runs, when it began. */
   since: number
   /** Monotonic, ms: its start, or its last heartbeat. Kept only where there is a `heartbeatMs`. */
@@ -76,6 +80,12 @@ export interface Binding {
   readonly wake: Effect.Latch
   /** Open when `outbox` need not wait for more. */
   readonly due: Effect.Latch
+  /** Attempts with notes to be sent. */
+  readonly noted: Set<Held>
+  /** Open while `noted` may hold something. */
+  readonly noteWake: Effect.Latch
+  /** Open when somebody waits for some of them. */
+  readonly noteDue: Effect.Latch
   /** Opened to end the session from this side. */
   readonly lost: Effect.Latch
   credit: number
@@ -146,6 +156,7 @@ const take = (attempts: Attempts, binding: Binding, assignment: Assignment): voi
     timers: undefined,
     stopReason: undefined,
     outcome: undefined,
+    notes: undefined,
     since: performance.now(),
     beatAt: 0,
     heartbeatMs: undefined,
@@ -196,16 +207,12 @@ const start = (attempts: Attempts, held: Held): void => {
   }
   held.since = now
   binding.peak = Math.max(binding.peak, binding.running + 1)
-  const { attempt, lease, payload, runId, timeoutMs } = assignment
-  const services = attemptContext(known.services, {
-    runId,
-    attempt,
-    fencingToken: `${lease}.${attempt}`,
-    idempotencyKey: runId,
-    timeoutMs,
-    heartbeat: known.heartbeatMs === undefined ? Effect.void : heartbeat(held, known.heartbeatMs)
-  })
-  const effect = begin(known.handler, payload)
+  const { payload, timeoutMs } = assignment
+  const attempt = new RunningAttempt(held)
+  held.heartbeatMs = known.heartbeatMs
+  held.beatAt = now
+  const services = attemptContext(known.services, attempt)
+  const effect = begin(known.handler, payload, attempt)
   // A handler that had nothing to wait for has ended already: no fiber.
   if (Exit.isExit(effect)) {
     paced(attempts, held, false)
@@ -227,15 +234,7 @@ const start = (attempts: Attempts, held: Held): void => {
   }
 }
 
-/** What the handler calls. The first silence counts from its start. */
-const heartbeat = (held: Held, heartbeatMs: number): Effect.Effect<void> => {
-  held.heartbeatMs = heartbeatMs
-  held.beatAt = performance.now()
-  return Effect.sync(() => {
-    held.beatAt = performance.now()
-  })
-}
-
+/** The first silence counts from its start. */
 const watchHeartbeats = (attempts: Attempts, held: Held, heartbeatMs: number): Effect.Effect<void> =>
   Effect.suspend(() => {
     const left = held.beatAt + heartbeatMs - performance.now()
@@ -248,9 +247,13 @@ const paced = (attempts: Attempts, held: Held, waited: boolean): void => {
   if (Ahead.noteEnd(attempts.pace, performance.now() - held.since, waited)) attempts.rebalance()
 }
 
-const begin = (handler: Handler, payload: string): Effect.Effect<Outcome, never, Attempt> => {
+const begin = (
+  handler: Handler,
+  payload: string,
+  attempt: Attempt["Type"]
+): Effect.Effect<Outcome, never, Attempt> => {
   try {
-    return handler(payload)
+    return handler(payload, attempt)
   } catch (defect) {
     return Effect.die(defect)
   }
@@ -375,9 +378,20 @@ export const charsOf = ({ outcome }: Held): number => {
 export const post = (held: Held): void => {
   const { binding } = held
   if (held.outcome === undefined || held.isHomeless || !binding.isOpen) return
+  // What it has told is to be known before its end.
+  if (held.notes?.isPending === true) return note(held)
   binding.outbox.add(held)
   binding.wake.unsafeOpen()
   if (isDue(binding)) binding.due.unsafeOpen()
+}
+
+/** Puts its notes in line. */
+export const note = (held: Held): void => {
+  const { binding, notes } = held
+  if (notes === undefined || !notes.isPending || !binding.isOpen) return
+  binding.noted.add(held)
+  binding.noteWake.unsafeOpen()
+  if (held.outcome !== undefined || notes.isUrgent) binding.noteDue.unsafeOpen()
 }
 
 /** Enough has gathered to be worth a message: without it the node would have little more to assign. */
@@ -389,6 +403,7 @@ export const drop = (attempts: Attempts, held: Held): void => {
   held.binding.held.delete(held)
   held.binding.ready.delete(held)
   held.binding.outbox.delete(held)
+  held.binding.noted.delete(held)
   if (held.outcome !== undefined) {
     attempts.unacked -= 1
     attempts.unackedChars -= charsOf(held)
@@ -402,6 +417,7 @@ export const rebind = (held: Held, binding: Binding): void => {
   if (before !== binding) {
     before.held.delete(held)
     before.outbox.delete(held)
+    before.noted.delete(held)
     binding.held.add(held)
     if (before.ready.delete(held)) binding.ready.add(held)
     if (held.fiber !== undefined && !held.isAstray) {
@@ -411,6 +427,7 @@ export const rebind = (held: Held, binding: Binding): void => {
     held.binding = binding
   }
   held.isHomeless = false
+  note(held)
 }
 
 export const heldOf = (attempts: Attempts, partitionId: number): ReadonlyArray<Held> =>

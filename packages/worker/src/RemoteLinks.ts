@@ -118,6 +118,8 @@ const sessionOf = (connection: NodeConnection, session: {
   readonly closed: Deferred.Deferred<void>
 }): WorkerSession => {
   const { closed, leaseMs, sessionId } = session
+  // A node of an earlier release does not: what attempts tell is then lost, as there it always was.
+  let knowsNotes = true
   const ask = <A>(
     operation: string,
     call: Effect.Effect<A, SessionUnknown | UnknownFrameVersion | ClusterUnavailable>
@@ -139,6 +141,23 @@ const sessionOf = (connection: NodeConnection, session: {
       reports.some(hasDelay)
         ? Effect.flatMap(knowsDelays, (known) => send(known ? reports : reports.map(withoutDelay)))
         : send(reports),
+    note: (reports) =>
+      Effect.suspend(() => {
+        const call = connection.call("Note", (client) => client.Note({ sessionId, reports }))
+        return knowsNotes ? ask("note", call) : Effect.succeed(reports.map(() => "accepted" as const))
+      }).pipe(Effect.catchIf(isUnknownCall, () => {
+        knowsNotes = false
+        return Effect.succeed(reports.map(() => "accepted" as const))
+      })),
+    checkpoint: (attempt) =>
+      Effect.suspend(() => {
+        const payload = { sessionId, attempt: encodeAttempts([attempt]) }
+        const call = connection.call("Checkpoint", (client) => client.Checkpoint(payload))
+        return knowsNotes ? ask("checkpoint", call) : Effect.succeed(null)
+      }).pipe(Effect.catchIf(isUnknownCall, () => {
+        knowsNotes = false
+        return Effect.succeed(null)
+      })),
     announce: (partitionId, held) =>
       Effect.suspend(() => {
         const payload = { sessionId, partitionId, held: encodeAttempts(held) }
@@ -152,14 +171,14 @@ const sessionOf = (connection: NodeConnection, session: {
   }
 }
 
+const isUnknownCall = ({ reason }: ClusterUnavailable): boolean => reason.includes("Unknown request tag")
+
 /** Asked when it first matters, once per session. A node of an earlier release knows neither delays nor the question. */
 const delaysKnownBy = (connection: NodeConnection): Effect.Effect<boolean, ClusterUnavailable> => {
   let known: boolean | undefined
   const question = connection.call("Features", (client) => client.Features()).pipe(
     Effect.map((features) => features.includes(outcomeDelays)),
-    Effect.catchAll((error) =>
-      connection.isOpen() && !error.reason.startsWith("no answer") ? Effect.succeed(false) : Effect.fail(error)
-    ),
+    Effect.catchIf(isUnknownCall, () => Effect.succeed(false)),
     Effect.tap((answer) => Effect.sync(() => known = answer))
   )
   return Effect.suspend(() => known === undefined ? question : Effect.succeed(known))

@@ -109,7 +109,7 @@ describe("RemoteLinks", { timeout: 30_000 }, () => {
     Effect.gen(function*() {
       const live: Array<NodeAddress> = []
       // It does not know the call, as nodes of the first release do not.
-      const old = yield* makeNode(() => live)
+      const old = yield* makeNode(() => live, { Features: () => Effect.dieMessage("Unknown request tag: Features") })
       const able = yield* makeNode(() => live, { Features: () => Effect.succeed(["outcome-delays", "more"]) })
       live.push(...[old, able].map((node, index) => ({ nodeId: `n${index}`, address: node.address })))
       yield* Effect.asVoid(start([old.address]))
