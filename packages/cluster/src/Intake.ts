@@ -255,17 +255,15 @@ export class Intake {
   private edit(lane: Lane, { request }: Asked, rule: IdentityRule, known: Row, now: number): boolean {
     const { machine } = this.owner
     const { payload, priority } = request
-    const isUnwaited = machine.find(known.runId)
+    const held = machine.find(known.runId)
     const stored = lane.found?.run
-    const run = isUnwaited ?? stored
+    const run = held ?? stored
     if (run === undefined) return this.wantRead(lane)
-    const isWaiting = lifeOf(run, now)
-    const edit: Edit = rule._tag === "debounce" && isWaiting !== "final" && isWaiting.state === "scheduled"
+    const life = lifeOf(run, now)
+    const edit: Edit = rule._tag === "debounce" && life !== "final" && life.state === "scheduled"
       ? { payload, priority, scheduledAt: debouncedUntil(rule, known.firstAt, now) }
       : { payload, priority }
-    const entry = isUnwaited === undefined
-      ? machine.editStored({ ...stored!, payload }, edit, now)
-      : machine.edit(isUnwaited, edit, now) ? isUnwaited : undefined
+    const entry = machine.edit(held ?? { ...stored!, payload }, edit, now)
     if (entry === undefined) return this.wantRead(lane)
     const { place } = lane.asked[0]!
     lane.asked.shift()

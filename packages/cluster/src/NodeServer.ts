@@ -1,6 +1,13 @@
 /** Serves the data plane of a node: clients, workers and other nodes, over TCP. */
 import { RpcServer } from "@effect/rpc"
-import { decodeAttempts, decodeOutcomes, decodeRequests, encodeAttempts, encodeToWorker } from "@orrery/api/Frames"
+import {
+  decodeAttempts,
+  decodeOutcomes,
+  decodeRequests,
+  encodeAttempts,
+  encodeToWorker,
+  outcomeDelays
+} from "@orrery/api/Frames"
 import type { Caller, FrameHandlers } from "@orrery/api/NodeListener"
 import * as NodeListener from "@orrery/api/NodeListener"
 import { NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
@@ -157,6 +164,7 @@ const rpcHandlers = (sessions: Sessions) =>
         ScheduleList: ({ filter }) => schedules.list(filter),
         ScheduleTicks: ({ id, limit }) => schedules.ticks(id, limit),
 
+        Features: () => Effect.succeed([outcomeDelays]),
         Announce: ({ held, partitionId, sessionId }) =>
           sessions.use(sessionId, (session) =>
             Effect.flatMap(decodeAttempts(held), (attempts) => {

@@ -58,6 +58,8 @@ export interface ResidentsOptions {
    * written under it.
    */
   readonly takingOver?: (partition: string) => (epoch: number) => boolean
+  /** Time by which runs are due, where it is not the database's as the process carries it on: in tests. */
+  readonly time?: { readonly clock: DatabaseClock; readonly makeAlarm: ActorHost["makeAlarm"] }
   /** Why new runs are not taken now. */
   readonly overload?: () => Overloaded | undefined
 }
@@ -68,7 +70,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const store = yield* PartitionStore
   const progress = yield* ProgressStore
   const signals = yield* Signals
-  const clock = new DatabaseClock()
+  const clock = options.time?.clock ?? new DatabaseClock()
   /**
    * The entity that came last, by partition. A shard that leaves and comes back at once has its old entity still ending when the
    * new one begins: two that took the partition over from each other in turn would serve nobody.
@@ -101,8 +103,8 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     mayAct: options.mayAct ?? options.mayTakeOver,
     overload: options.overload ?? (() => undefined),
     fork,
-    makeAlarm: (ring) =>
-      makeAlarm(clock, () => clock.isStale ? void fork(Effect.tap(reckon, Effect.sync(ring))) : ring()),
+    makeAlarm: options.time?.makeAlarm ??
+      ((ring) => makeAlarm(clock, () => clock.isStale ? void fork(Effect.tap(reckon, Effect.sync(ring))) : ring())),
     agingStepMs: cluster.agingStepMs,
     maxCrashes: cluster.maxCrashes,
     adoptionGraceMs: cluster.adoptionGraceMs,

@@ -21,7 +21,6 @@ import {
   entryOf,
   failureText,
   finishOf,
-  fraction,
   lose,
   noPermits,
   noRates,
@@ -33,8 +32,10 @@ import {
   type WorkerPool
 } from "./Entry.js"
 import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
-import * as RetryPolicy from "./RetryPolicy.js"
-import type { Outcome } from "./Run.js"
+import { marked } from "./fingerprint.js"
+import { RetryBudgets } from "./RetryBudgets.js"
+import { afterFailure } from "./afterFailure.js"
+import type { Outcome, RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
 import { type Deadline, Deadlines } from "./Deadlines.js"
@@ -42,6 +43,7 @@ import { Leases } from "./Leases.js"
 import type { MachineOptions, Taken } from "./MachineOptions.js"
 import { Lines, type Started } from "./Lines.js"
 import { isOrdered } from "./RunKeys.js"
+import * as RunTimes from "./RunTimes.js"
 import { type Arriving, Waiting } from "./Waiting.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
 
@@ -57,6 +59,7 @@ export class QueueMachine {
   private readonly waiting: Waiting
   private readonly deadlines = new Deadlines()
   private readonly leases = new Leases()
+  private readonly budgets: RetryBudgets
   /** The latest time that came with a command. */
   private now: number
   private numbers = 0
@@ -66,12 +69,17 @@ export class QueueMachine {
     taken: Taken
   ) {
     this.now = taken.now
-    this.lines = new Lines({ ...options, takenOverAt: options.epoch === 1 ? undefined : taken.now })
+    const takenOverAt = options.epoch === 1 ? undefined : taken.now
+    this.lines = new Lines({ ...options, takenOverAt })
+    this.budgets = new RetryBudgets(takenOverAt)
     this.waiting = new Waiting(this.lines, options.window, taken, {
       has: (id) => this.entries.has(id),
       add: (entry) => this.entries.set(entry.id, entry),
       forget: (entry) => this.forget(entry),
       settle: (entry) => this.settle(entry),
+      nextNumber: () => this.nextNumber(),
+      orderKeyOf: (entry) => this.orderKeyOf(entry),
+      seated: (entry) => this.armExpiry(entry),
       load: (load) => this.out.loads.push(load)
     })
     for (const run of taken.running) {
@@ -80,6 +88,7 @@ export class QueueMachine {
       this.lines.claim(entry, false)
       entry.permits = this.lines.adopt(entry, taken.now)
       this.leases.add(entry, run.worker ?? "")
+      this.armTimeout(entry)
       this.doubt(run.worker ?? "", taken.adoptUntil)
     }
   }
@@ -242,6 +251,10 @@ export class QueueMachine {
       const line = this.lines.next(now)
       if (line === undefined) return
       const entry = line.window.peek()!.item
+      if (entry.alarm !== undefined && entry.alarm.key <= now) {
+        this.expire(entry)
+        continue
+      }
       const worker = pool.take(entry.task, entry.isSuspect)
       if (worker === undefined) {
         this.lines.block(entry.task)
@@ -266,7 +279,10 @@ export class QueueMachine {
         this.finish(entry, "succeeded", outcome.result, null)
         break
       case "failure":
-        this.failed(entry, JSON.stringify(outcome.failure), outcome.retryable, now)
+        this.failed(entry, outcome.failure, outcome.retryable, outcome.retryAfterMs)
+        break
+      case "snooze":
+        this.snoozed(entry, outcome.delayMs)
         break
       case "cancelled":
         if (entry.cancelRequested) this.finish(entry, "cancelled", null, entry.failure)
@@ -326,7 +342,9 @@ export class QueueMachine {
         entry.attempt = ref.attempt
         entry.lease = ref.lease
         entry.state = "running"
+        entry.startedAt = this.now
         this.leases.add(entry, worker)
+        this.armTimeout(entry)
         this.write(entry)
         kept.add(entry)
         adopted += 1
@@ -355,7 +373,9 @@ export class QueueMachine {
         if (!entry.cancelRequested) {
           entry.cancelRequested = true
           this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
-          this.deadlines.set(entry, "cancel", now + cancelGraceMs)
+          if (!(entry.alarm !== undefined && entry.alarm.key <= now + cancelGraceMs)) {
+            this.deadlines.set(entry, "cancel", now + cancelGraceMs)
+          }
         }
         return { answer: "requested", entry }
       case "finishing":
@@ -377,40 +397,12 @@ export class QueueMachine {
   }
 
   /**
-   * A run that waits is changed: out of line until that is committed, so that it does not start on what could still be lost.
-   * False: it is running, or has ended.
+   * A run that waits, in memory or only in the store, is changed: out of line until that is committed, so that it does not start on
+   * what could still be lost. `undefined`: it does not wait any more, or has come to memory meanwhile.
    */
-  edit(entry: Entry, edit: Edit, now: number): boolean {
+  edit(run: Entry | StoredRun, edit: Edit, now: number): Entry | undefined {
     this.now = now
-    if (entry.place === "running" || entry.place === "finishing") return false
-    this.lines.awaits(entry)
-    this.waiting.leave(entry, now)
-    this.change(entry, edit, now)
-    return true
-  }
-
-  /** The same of a run of the store that is not in memory. `undefined`: it has come to memory meanwhile. */
-  editStored(run: StoredRun, edit: Edit, now: number): Entry | undefined {
-    if (this.entries.has(run.id)) return undefined
-    this.now = now
-    const entry = entryOf(run)
-    this.entries.set(entry.id, entry)
-    if (entry.told?.limits !== undefined) this.lines.claim(entry, false)
-    this.lines.awaits(entry)
-    this.change(entry, edit, now)
-    return entry
-  }
-
-  private change(entry: Entry, { payload, priority, scheduledAt }: Edit, now: number): void {
-    entry.payload = payload ?? entry.payload
-    entry.priority = priority ?? entry.priority
-    entry.scheduledAt = scheduledAt ?? entry.scheduledAt
-    if (scheduledAt !== undefined && entry.state !== "retrying") entry.state = scheduledAt > now ? "scheduled" : "ready"
-    entry.orderKey = this.orderKeyOf(entry)
-    entry.isEdited = true
-    // Whatever an owner before has started of it is stale: its worker knows the run as it was.
-    entry.lease = this.nextNumber()
-    this.settle(entry)
+    return this.waiting.edit(run, edit, now)
   }
 
   /** From now on runs that leave memory are remembered: what the store shows of them may be of the past. */
@@ -436,6 +428,7 @@ export class QueueMachine {
   }
 
   private settle(entry: Entry): void {
+    this.deadlines.clear(entry)
     entry.place = "settling"
     entry.seat = undefined
     this.write(entry)
@@ -450,8 +443,7 @@ export class QueueMachine {
     entry.permits = permits
     entry.rates = rates
     entry.isGated = isGated
-    const timeoutMs = policyOf(entry).timeoutMs
-    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", now + timeoutMs + timeoutGraceMs)
+    this.armTimeout(entry)
     if (!isGated) this.assign(entry)
     this.write(entry)
   }
@@ -459,10 +451,12 @@ export class QueueMachine {
   /** The worker may hear of it. */
   private assign(entry: Entry): void {
     this.settleRates(entry, true)
-    this.out.assignments.push({ worker: entry.worker!, assignment: assignmentOf(entry, this.options.partitionId) })
+    const assignment = assignmentOf(entry, this.options.partitionId, RunTimes.attemptMs(entry, this.now))
+    this.out.assignments.push({ worker: entry.worker!, assignment })
   }
 
   private release(entry: Entry): void {
+    this.deadlines.clear(entry)
     this.lines.ended(entry.permits, this.now)
     entry.permits = noPermits
     this.settleRates(entry, false)
@@ -485,18 +479,48 @@ export class QueueMachine {
     else this.finish(entry, end, null, entry.failure)
   }
 
-  private failed(entry: Entry, failure: string, retryable: boolean, now: number): void {
-    entry.failure = failure
-    const delay = retryable
-      ? RetryPolicy.delayMs(policyOf(entry).retry, entry.attempt, fraction(entry.id, entry.attempt))
-      : undefined
-    if (delay === undefined) return this.finish(entry, "failed", null, failure)
-    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, failure)
-    entry.state = "retrying"
-    entry.scheduledAt = now + delay
+  private failed(entry: Entry, failure: RunFailure, retryable: boolean, retryAfterMs?: number): void {
+    const next = afterFailure(entry, { failure, retryable, retryAfterMs }, this.now, this.budgets)
+    if (next._tag === "end") return this.finish(entry, next.state, null, next.failure)
+    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, next.failure)
+    entry.failure = next.failure
+    this.putOff(entry, "retrying", next.at)
+  }
+
+  private snoozed(entry: Entry, delayMs: number): void {
+    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, entry.failure)
+    const at = this.now + delayMs
+    if (at >= RunTimes.snoozesUntil(entry)) {
+      return this.finish(entry, "expired", null, RunTimes.snoozeText(entry, delayMs))
+    }
+    entry.attempt -= 1
+    this.putOff(entry, "scheduled", at)
+  }
+
+  private putOff(entry: Entry, state: "retrying" | "scheduled", at: number): void {
+    entry.state = state
+    entry.scheduledAt = at
     entry.orderKey = this.orderKeyOf(entry)
     this.clearLease(entry)
     this.settle(entry)
+  }
+
+  /** In line for too long. */
+  private expire(entry: Entry): void {
+    this.waiting.leave(entry, this.now)
+    this.finish(entry, "expired", null, RunTimes.expiryText(entry, this.now))
+  }
+
+  private armExpiry(entry: Entry): void {
+    const at = RunTimes.expiresAt(entry)
+    if (at < Infinity) this.deadlines.set(entry, "expire", at)
+  }
+
+  /** For the attempt that is out. */
+  private armTimeout(entry: Entry): void {
+    const timeoutMs = RunTimes.attemptMs(entry, entry.startedAt ?? this.now)
+    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", (entry.startedAt ?? this.now) + timeoutMs + timeoutGraceMs)
+    else this.deadlines.clear(entry)
   }
 
   private interrupted(entry: Entry): void {
@@ -517,19 +541,22 @@ export class QueueMachine {
     entry.startedAt = null
   }
 
-  private deadlinePassed({ entry, kind, lease }: Deadline): void {
-    if (entry.place !== "running" || entry.lease !== lease) return
+  private deadlinePassed({ entry, kind }: Deadline): void {
+    if (kind === "expire") return this.expire(entry)
     this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
     this.release(entry)
     if (kind === "cancel") return this.finish(entry, "cancelled", null, entry.failure)
-    const { timeoutMs } = policyOf(entry)
-    this.failed(entry, failureText("timeout", "Timeout", `no outcome after ${timeoutMs} ms`), true, this.now)
+    const message = `no outcome after ${RunTimes.attemptMs(entry, entry.startedAt ?? this.now)} ms`
+    this.failed(entry, { kind: "timeout", tag: RunTimes.tags.timeout, message }, true)
   }
 
   private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {
+    this.deadlines.clear(entry)
     entry.place = "finishing"
     entry.seat = undefined
-    entry.failure = failure
+    entry.failure = failure !== null && (state === "failed" || state === "expired")
+      ? marked(entry.task, failure)
+      : failure
     entry.end = { state, result, keep: state !== "succeeded" || policyOf(entry).retention !== "none" }
     this.write(entry, "finish")
   }
@@ -540,6 +567,7 @@ export class QueueMachine {
   }
 
   private forget(entry: Entry): void {
+    this.deadlines.clear(entry)
     entry.place = "out"
     this.entries.delete(entry.id)
     this.waiting.forgotten(entry.id)

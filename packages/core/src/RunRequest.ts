@@ -4,6 +4,7 @@ import { InvalidRequest, PayloadTooLarge } from "./Errors.js"
 import { identityProblem, IdentityRule, ruleDefault } from "./Identity.js"
 import { namePattern } from "./Name.js"
 import { RetryPolicy, standard } from "./RetryPolicy.js"
+import { ByTag, RetryBudget } from "./RetryRules.js"
 import { priorityMax } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { parseKeys } from "./RunKeys.js"
@@ -35,16 +36,25 @@ export const Backlog = Schema.Struct({
 })
 export type Backlog = typeof Backlog.Type
 
+const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+const TimeMs = Schema.Int.pipe(Schema.between(1, delayMsMax))
+
 /** Stored with the run as JSON text: what the owner needs to decide on it without the task's code. */
 export const RunPolicy = Schema.Struct({
   retry: RetryPolicy,
   /** Start-to-close, ms. 0: none. */
   timeoutMs: Schema.Int.pipe(Schema.between(0, timeoutMsMax)),
   /** Default "keep". */
-  retention: Schema.optionalWith(Retention, { exact: true }),
+  retention: optional(Retention),
+  byTag: optional(ByTag),
+  retryBudget: optional(RetryBudget),
+  /** From `scheduledAt` to the first assignment. */
+  queueTtlMs: optional(TimeMs),
+  /** From `createdAt` to the end of the run. */
+  deadlineMs: optional(TimeMs),
   /** What a request's `identity` means. Default: an idempotency key, for a day. */
-  identity: Schema.optionalWith(IdentityRule, { exact: true }),
-  backlog: Schema.optionalWith(Backlog, { exact: true })
+  identity: optional(IdentityRule),
+  backlog: optional(Backlog)
 })
 export type RunPolicy = typeof RunPolicy.Type
 
@@ -144,6 +154,9 @@ export const requestProblem = (
   if (request.payload.includes("\u0000")) return invalid("payload", "JSON text", "a NUL character")
   const policy = parsePolicy(request.policy)
   if (policy instanceof InvalidRequest) return policy
+  if (policy.deadlineMs !== undefined && _tag === "delay" && ms >= policy.deadlineMs) {
+    return invalid("delay", `shorter than the deadline of the task, ${policy.deadlineMs} ms`, ms)
+  }
   const keys = request.keys === null ? undefined : parseKeys(request.keys)
   if (keys instanceof InvalidRequest) return keys
   return request.identity === undefined ? undefined : identityProblem(request.identity)

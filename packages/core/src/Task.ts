@@ -2,20 +2,24 @@
  * A task: a named, typed definition of work. Enqueuing one makes a run; a handler, given where the work shall
  * be done, executes it.
  */
-import { Cause, Clock, Data, Duration, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
-import { type WhenFull, whenThereIsRoom } from "./Backpressure.js"
+import { Cause, Data, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
+import { whenThereIsRoom } from "./Backpressure.js"
+import { deadlineProblem, type EnqueueOptions, type EnqueueResult, type Terms, termsOf } from "./EnqueueTerms.js"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import { type Attempt, Handlers } from "./Handlers.js"
-import type { IdentityRule } from "./Identity.js"
 import { namePattern } from "./Name.js"
-import { type RetryPolicy, standard } from "./RetryPolicy.js"
-import { defaultPriority, type Outcome, type Run, type RunFailure } from "./Run.js"
+import { type Failing, RetryAfter, RetryNever, Snooze } from "./Retry.js"
+import type { RetryPolicy } from "./RetryPolicy.js"
+import { type Outcome, type Run, type RunFailure } from "./Run.js"
 import { type RunId, unsafeMakeRunId } from "./RunId.js"
-import { type Retention, type RunPolicy, type RunRequest, timeoutMsMax } from "./RunRequest.js"
+import type { Retention, RunRequest } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
 import * as TaskAttempt from "./TaskAttempt.js"
 import * as TaskIdentity from "./TaskIdentity.js"
 import * as TaskKeys from "./TaskKeys.js"
+import * as TaskPolicy from "./TaskPolicy.js"
+
+export type { EnqueueOptions, EnqueueResult } from "./EnqueueTerms.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
 export const failureTextMax = 4_096
@@ -33,23 +37,6 @@ export class RunFailed extends Schema.TaggedError<RunFailed>("@orrery/core/RunFa
   override get message() {
     return `run ${this.runId} ${this.state}: ${this.kind} ${this.tag} ${this.detail}`
   }
-}
-
-export interface EnqueueOptions extends TaskKeys.KeyOverrides, TaskIdentity.IdentityOverrides, WhenFull {
-  /** 0 most urgent, 9 least; default 5. */
-  readonly priority?: number
-  /** From now, by the database clock. */
-  readonly delay?: Duration.DurationInput
-  /** An instant, by the database clock. Not together with `delay`. */
-  readonly at?: Date
-}
-
-/** What became of a request. */
-export interface EnqueueResult {
-  /** Of the run that stands for it. */
-  readonly id: RunId
-  /** The request has made it; else it was there before. */
-  readonly isNew: boolean
 }
 
 export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = number> {
@@ -89,22 +76,25 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | EnqueueError | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** The payload of a run of this task, decoded. */
+  readonly payloadOf: (run: Pick<Run, "id" | "payload">) => Effect.Effect<P, PayloadInvalid>
   /**
    * Gives this process the ability to run the task. The handler may be run more than once for a run. By `attempt` it tells
-   * how far it is, logs, and keeps a checkpoint for the attempt after it.
+   * how far it is, logs, and keeps a checkpoint for the attempt after it. What it may say with a failure: `Retry`.
    */
   readonly toLayer: <R>(
-    handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, E, R>
+    handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, Failing<E>, R>
   ) => Layer.Layer<never, never, Handlers | Exclude<R, Attempt>>
 }
 
 /**
  * Defines a task. Throws on a bad option, naming it: a wrong definition is a mistake in the program.
  *
- * Limits, order and fairness are those of `TaskKeys.KeyOptions`; which requests are one, and how many may wait, those of `TaskIdentity`.
+ * Limits, order and fairness are those of `TaskKeys.KeyOptions`; retries and times those of `TaskPolicy`; which requests are one,
+ * and how many may wait, those of `TaskIdentity`.
  *
- * `timeout` is start-to-close, per attempt. `isRetryable` decides on a typed error (default: all are);
- * defects and timeouts are retried by the same policy.
+ * `isRetryable` decides on a typed error before the policy does (default: all are); defects and timeouts are retried by the
+ * default policy.
  */
 export const make = <
   const Name extends string,
@@ -129,8 +119,6 @@ export const make = <
       readonly queue?: string
       /** Default "default". */
       readonly namespace?: string
-      readonly retry?: RetryPolicy
-      readonly timeout?: Duration.DurationInput
       readonly isRetryable?: (error: E) => boolean
       /**
        * What stays of a run that has succeeded. Default "keep". "none" drains about a tenth faster (22,600 against 20,200/s in
@@ -145,6 +133,8 @@ export const make = <
     & TaskKeys.KeyOptions<P>
     & TaskIdentity.IdentityOptions<P>
     & TaskIdentity.BacklogOptions
+    & TaskPolicy.RetryOptions<NoInfer<E>>
+    & TaskPolicy.TimeOptions
 ): Task<Name, P, PI, S, SI, E, EI, C, G> => {
   const queue = options.queue ?? "default"
   const namespace = options.namespace ?? "default"
@@ -153,27 +143,11 @@ export const make = <
       throw new InvalidRequest({ field, limit: "1 to 200 characters of A-Z a-z 0-9 _ . : / -", actual: value })
     }
   }
-  const timeout = options.timeout === undefined
-    ? Duration.zero
-    : Option.getOrUndefined(Duration.decodeUnknown(options.timeout))
-  const timeoutMs = timeout === undefined ? Number.NaN : Math.round(Duration.toMillis(timeout))
-  if (!(timeoutMs >= 0 && timeoutMs <= timeoutMsMax)) {
-    throw new InvalidRequest({ field: "timeout", limit: `0 to ${timeoutMsMax} ms`, actual: String(options.timeout) })
-  }
-  const retry = options.retry ?? standard
-  // The default is left out: nearly all tasks then share one text.
-  const retention = options.retention === "none" ? { retention: options.retention } : {}
   const identity = TaskIdentity.make(name, options)
-  const backlog = TaskIdentity.backlogOf(options)
-  const policy = JSON.stringify(
-    {
-      retry,
-      timeoutMs,
-      ...retention,
-      ...identity.rule === undefined ? {} : { identity: identity.rule },
-      ...backlog === undefined ? {} : { backlog }
-    } satisfies RunPolicy
-  )
+  const { deadlineMs, heartbeatMs, retry, text: policy } = TaskPolicy.make(options, {
+    ...identity.rule === undefined ? {} : { identity: identity.rule },
+    ...TaskIdentity.backlogOf(options)
+  })
   const keysOf = TaskKeys.make(name, options)
   const payloadSchema = options.payload
   const successSchema = (options.success ?? Schema.Void) as Schema.Schema<S, SI>
@@ -183,6 +157,8 @@ export const make = <
   const requestOf = (payload: P, terms: Terms): Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest> => {
     const own = identity.keyOf(payload, terms)
     if (own instanceof InvalidRequest) return Effect.fail(own)
+    const late = deadlineProblem(terms, deadlineMs)
+    if (late !== undefined) return Effect.fail(late)
     const keys = keysOf(payload, terms, identity.orderOf(own))
     if (keys instanceof InvalidRequest) return Effect.fail(keys)
     const text = codec.encodePayload(payload)
@@ -268,8 +244,15 @@ export const make = <
     enqueueDetailed,
     enqueueMany,
     result,
+    payloadOf: ({ payload }) =>
+      Effect.mapError(
+        codec.decodePayload(payload),
+        (error) => new PayloadInvalid({ task: name, issue: error.message })
+      ),
     execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
-    toLayer: <R>(handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, E, R>) =>
+    toLayer: <R>(
+      handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, Failing<E>, R>
+    ) =>
       Layer.effectDiscard(
         Effect.gen(function*() {
           const handlers = yield* Handlers
@@ -277,7 +260,7 @@ export const make = <
           const isRetryable = options.isRetryable ?? (() => true)
           const end = {
             onSuccess: (value: S) => codec.toOutcome(Exit.succeed(value), isRetryable),
-            onFailure: (cause: Cause.Cause<E>) => codec.toOutcome(Exit.failCause(cause), isRetryable)
+            onFailure: (cause: Cause.Cause<Failing<E>>) => codec.toOutcome(Exit.failCause(cause), isRetryable)
           }
           const attemptOf = TaskAttempt.make({ checkpoint: options.checkpoint, progress: options.progress })
           const run = (payload: P, raw: Attempt["Type"]) => {
@@ -299,42 +282,13 @@ export const make = <
                 ? run(exit.value, attempt)
                 : Effect.matchEffect(payload, { onFailure: undecodable, onSuccess: (decoded) => run(decoded, attempt) })
             },
-            context
+            context,
+            heartbeatMs,
+            (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable)
           )
         })
       )
   }
-}
-
-/** What all runs of one call have in common. */
-interface Terms extends TaskKeys.KeyOverrides, TaskIdentity.IdentityOverrides {
-  readonly nowMs: number
-  readonly when: RunRequest["when"]
-  readonly priority: number
-}
-
-const termsOf = (
-  { at, delay, priority = defaultPriority, ...overrides }: EnqueueOptions,
-  rule: IdentityRule | undefined
-): Effect.Effect<Terms, InvalidRequest> => {
-  if (rule?._tag === "debounce") {
-    if (delay !== undefined || at !== undefined) {
-      const field = delay === undefined ? "at" : "delay"
-      return new InvalidRequest({ field, limit: "absent for a task with debounce", actual: String(delay ?? at) })
-    }
-    delay = rule.quietMs
-  }
-  if (delay !== undefined && at !== undefined) {
-    return new InvalidRequest({ field: "at", limit: "absent when delay is given", actual: String(at) })
-  }
-  const wait = delay === undefined ? Duration.zero : Option.getOrUndefined(Duration.decodeUnknown(delay))
-  if (wait === undefined) {
-    return new InvalidRequest({ field: "delay", limit: "a duration", actual: String(delay) })
-  }
-  const when = at === undefined
-    ? { _tag: "delay", ms: Duration.toMillis(wait) } as const
-    : { _tag: "at", ms: at.getTime() } as const
-  return Effect.map(Clock.currentTimeMillis, (nowMs) => ({ nowMs, when, priority, ...overrides }))
 }
 
 const cut = (text: string): string =>
@@ -346,7 +300,7 @@ const failed = (
   message: string,
   retryable: boolean,
   error?: string
-): Outcome => ({
+): Extract<Outcome, { readonly _tag: "failure" }> => ({
   _tag: "failure",
   failure: { kind, tag, message: cut(message), ...(error === undefined ? {} : { error }) },
   retryable
@@ -362,6 +316,17 @@ const tagOf = (value: unknown): string =>
 /** The exit of an effect that needs no fiber: it has succeeded or failed already. */
 const ended = <A, E, R>(effect: Effect.Effect<A, E, R>): Exit.Exit<A, E> | undefined =>
   Exit.isExit(effect) ? effect as Exit.Exit<A, E> : undefined
+
+/** The error of the task in what a handler failed with, and what it said with it. */
+const saidWith = <E>(failing: Failing<E>, isRetryable: (error: E) => boolean) => {
+  if (failing instanceof RetryAfter) {
+    const { delayMs, error } = failing
+    return { error, retryable: isRetryable(error), retryAfterMs: delayMs }
+  }
+  if (failing instanceof RetryNever) return { error: failing.error, retryable: false }
+  const error = failing as E
+  return { error, retryable: isRetryable(error) }
+}
 
 const begin = <P, A, S, E, R>(
   handler: (payload: P, attempt: A) => Effect.Effect<S, E, R>,
@@ -447,7 +412,7 @@ const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
         : failed("unencodable", "ResultTooLarge", `the result is ${size} bytes, the limit is ${resultBytesMax}`, false)
     )
   }
-  const toOutcome = (exit: Exit.Exit<S, E>, isRetryable: (error: E) => boolean): Effect.Effect<Outcome> => {
+  const toOutcome = (exit: Exit.Exit<S, Failing<E>>, isRetryable: (error: E) => boolean): Effect.Effect<Outcome> => {
     if (Exit.isSuccess(exit)) {
       const encoded = encodeSuccess(exit.value)
       const done = ended(encoded)
@@ -458,12 +423,15 @@ const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
     const cause = exit.cause
     const typed = Cause.failureOption(cause)
     if (Option.isSome(typed)) {
-      return encodeError(typed.value).pipe(
-        Effect.map((error) =>
-          failed("failure", tagOf(typed.value), messageOf(typed.value), isRetryable(typed.value), error)
-        ),
+      if (typed.value instanceof Snooze) return Effect.succeed({ _tag: "snooze", delayMs: typed.value.delayMs })
+      const { error, retryAfterMs, retryable } = saidWith(typed.value, isRetryable)
+      return encodeError(error).pipe(
+        Effect.map((encoded): Outcome => {
+          const outcome = failed("failure", tagOf(error), messageOf(error), retryable, encoded)
+          return retryAfterMs === undefined ? outcome : { ...outcome, retryAfterMs }
+        }),
         Effect.catchAllCause((problem) =>
-          Effect.succeed(failed("unencodable", tagOf(typed.value), Cause.pretty(problem), false))
+          Effect.succeed(failed("unencodable", tagOf(error), Cause.pretty(problem), false))
         )
       )
     }

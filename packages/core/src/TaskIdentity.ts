@@ -171,7 +171,7 @@ const ruleOf = <P>(mode: Mode | undefined, options: IdentityOptions<P>): Identit
 /** Throws `InvalidRequest` on a bad bound. */
 export const backlogOf = (
   { fairnessKey, maxDepth, maxDepthPerTenant }: BacklogOptions & { readonly fairnessKey?: unknown }
-): Backlog | undefined => {
+): { readonly backlog?: Backlog } => {
   const whole = (field: string, value: number, max: number, limit = `an integer from 1 to ${max}`) => {
     if (!Number.isInteger(value) || value < 1 || value > max) throw invalid(field, limit, value)
   }
@@ -179,9 +179,9 @@ export const backlogOf = (
     const missing = maxDepth === undefined ? "maxDepth" : "fairnessKey"
     throw invalid("maxDepthPerTenant", `absent without ${missing}`, maxDepthPerTenant)
   }
-  if (maxDepth === undefined) return undefined
+  if (maxDepth === undefined) return {}
   whole("maxDepth", maxDepth, depthMax)
-  if (maxDepthPerTenant === undefined) return { maxDepth }
+  if (maxDepthPerTenant === undefined) return { backlog: { maxDepth } }
   whole("maxDepthPerTenant", maxDepthPerTenant, maxDepth, `an integer from 1 to maxDepth, ${maxDepth}`)
-  return { maxDepth, maxDepthPerTenant }
+  return { backlog: { maxDepth, maxDepthPerTenant } }
 }

@@ -5,7 +5,7 @@
  * A run whose time has come moves to its line at once, while the store still has it among the timers. That is enough as long
  * as it stays in memory (`inStoredLine`); before it may leave, it is written.
  */
-import { type Entry, entryOf, type Load } from "./Entry.js"
+import { type Edit, type Entry, entryOf, type Load } from "./Entry.js"
 import type { StoredRun } from "./Journal.js"
 import type { Line } from "./Line.js"
 import type { Lines } from "./Lines.js"
@@ -25,7 +25,11 @@ export interface WaitingHost {
   readonly forget: (entry: Entry) => void
   /** It has lost its place, and must be written before it gets another one. */
   readonly settle: (entry: Entry) => void
+  /** It has got a seat in its line. */
+  readonly seated: (entry: Entry) => void
   readonly load: (load: Load) => void
+  readonly nextNumber: () => number
+  readonly orderKeyOf: (entry: Entry) => number
 }
 
 export interface Arriving {
@@ -125,6 +129,28 @@ export class Waiting {
     this.shrunk(line, now)
   }
 
+  edit(run: Entry | StoredRun, { payload, priority, scheduledAt }: Edit, now: number): Entry | undefined {
+    const entry = "place" in run ? run : entryOf(run)
+    if (entry !== run && this.host.has(run.id)) return undefined
+    if (entry.place === "running" || entry.place === "finishing") return undefined
+    this.lines.awaits(entry)
+    if (entry === run) this.leave(entry, now)
+    else {
+      this.host.add(entry)
+      if (entry.told?.limits !== undefined) this.lines.claim(entry, false)
+    }
+    entry.payload = payload ?? entry.payload
+    entry.priority = priority ?? entry.priority
+    entry.scheduledAt = scheduledAt ?? entry.scheduledAt
+    if (scheduledAt !== undefined && entry.state !== "retrying") entry.state = scheduledAt > now ? "scheduled" : "ready"
+    entry.orderKey = this.host.orderKeyOf(entry)
+    entry.isEdited = true
+    // Whatever an owner before has started of it is stale: its worker knows the run as it was.
+    entry.lease = this.host.nextNumber()
+    this.host.settle(entry)
+    return entry
+  }
+
   forgotten(id: RunId): void {
     for (const departed of this.departed.values()) departed.add(id)
   }
@@ -162,6 +188,7 @@ export class Waiting {
       entry.inStoredLine = true
       entry.seat = seatOf(entry, keyOf(run), run.seq, entry.payload.length)
       this.host.add(entry)
+      if (line !== undefined) this.host.seated(entry)
       page.push(entry.seat)
     }
     const last = runs[runs.length - 1]
@@ -223,6 +250,7 @@ export class Waiting {
     if (seat === undefined) return false
     entry.seat = seat
     entry.place = place
+    if (place === "ready") this.host.seated(entry)
     if (!entry.inStoredLine) this.dueCount += 1
     for (const gone of window.evict()) this.evicted(gone.item, now)
     return true
