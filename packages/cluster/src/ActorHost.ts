@@ -2,7 +2,7 @@
 import type { InvalidRequest, Overloaded, PayloadTooLarge } from "@orrery/core/Errors"
 import type { WorkerPool } from "@orrery/core/Entry"
 import type { Journal } from "@orrery/core/Journal"
-import type { PartitionStore } from "@orrery/core/PartitionStore"
+import type { PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import type { SignalsService } from "@orrery/core/Signals"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
 import type { Effect, Fiber } from "effect"
@@ -39,6 +39,8 @@ export interface ActorHost {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   /** Calls back at a database time, once; a later call replaces the earlier. `Infinity`: never. */
   readonly makeAlarm: (ring: () => void) => { readonly set: (at: number) => void; readonly stop: () => void }
+  /** Of its queue, by which its limits are divided. */
+  readonly partitionsOf: (name: PartitionName) => number
   readonly agingStepMs: number
   readonly maxCrashes: number
   readonly adoptionGraceMs: number

@@ -15,6 +15,7 @@ import type { Committed, JournalBatch, RunFinish, RunUpdate } from "@orrery/core
 import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
 import type { Entry, Load, Waiter, WorkerPool } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
+import { type QueueRecord, type QueueRules, rulesOf } from "@orrery/core/QueueSettings"
 import type { Writing } from "@orrery/core/Reconciliation"
 import type { RunId } from "@orrery/core/RunId"
 import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
@@ -63,6 +64,8 @@ export class QueueActor {
   private readonly stoppedSignal = Deferred.unsafeMake<StopReason>(FiberId.none)
   /** Database time of the last command, for passivation. */
   lastActive: number
+  /** Of the settings of its queue that it goes by. */
+  settingsRevision: number
   /** Commits begun: as long as it is the same, this actor has changed nothing in the store. */
   commits = 0
 
@@ -77,10 +80,12 @@ export class QueueActor {
         epoch: taken.epoch,
         agingStepMs: host.agingStepMs,
         maxCrashes: host.maxCrashes,
+        rules: taken.settings === undefined ? undefined : this.rulesOf(taken.settings),
         window: { runsMax: host.windowRunsMax, bytesMax: host.windowBytesMax }
       },
       { ...taken, adoptUntil: taken.now + host.adoptionGraceMs }
     )
+    this.settingsRevision = taken.settings?.revision ?? 0
     this.alarm = host.makeAlarm(() => this.pump())
     this.pool = host.workers.poolFor(this)
     this.signal = host.signals.queue(name)
@@ -98,6 +103,18 @@ export class QueueActor {
 
   get isOpen(): boolean {
     return this.stopReason === undefined && !this.closing
+  }
+
+  private rulesOf(record: QueueRecord): QueueRules {
+    return rulesOf(record.settings, this.name.partition, this.host.partitionsOf(this.name))
+  }
+
+  /** Settings of its queue, from now on; older ones than it has are left aside. */
+  configure(record: QueueRecord): void {
+    if (this.stopReason !== undefined || record.revision <= this.settingsRevision) return
+    this.settingsRevision = record.revision
+    this.machine.configure(this.rulesOf(record), this.host.clock.now())
+    this.schedule()
   }
 
   /** One answer per request, in order, after the commit. `NotOwner` when the fate of some is unknown. */

@@ -40,6 +40,8 @@ import { type Deadline, Deadlines } from "./Deadlines.js"
 import { Leases } from "./Leases.js"
 import type { MachineOptions, Taken } from "./MachineOptions.js"
 import { Lines, type Started } from "./Lines.js"
+import { QueueControl } from "./QueueControl.js"
+import type { QueueRules } from "./QueueSettings.js"
 import { isOrdered } from "./RunKeys.js"
 import { type Arriving, Waiting } from "./Waiting.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
@@ -56,6 +58,7 @@ export class QueueMachine {
   private readonly waiting: Waiting
   private readonly deadlines = new Deadlines()
   private readonly leases = new Leases()
+  private readonly control: QueueControl
   /** The latest time that came with a command. */
   private now: number
   private numbers = 0
@@ -65,7 +68,9 @@ export class QueueMachine {
     taken: Taken
   ) {
     this.now = taken.now
-    this.lines = new Lines({ ...options, takenOverAt: options.epoch === 1 ? undefined : taken.now })
+    const takenOverAt = options.epoch === 1 ? undefined : taken.now
+    this.lines = new Lines({ ...options, takenOverAt })
+    this.control = new QueueControl(options.rules, takenOverAt, taken.now)
     this.waiting = new Waiting(this.lines, options.window, taken, {
       has: (id) => this.entries.has(id),
       add: (entry) => this.entries.set(entry.id, entry),
@@ -81,6 +86,13 @@ export class QueueMachine {
       this.leases.add(entry, run.worker ?? "")
       this.doubt(run.worker ?? "", taken.adoptUntil)
     }
+  }
+
+  /** What is said of the queue from now on. Nothing that runs is ended by it. */
+  configure(rules: QueueRules, now: number): void {
+    this.now = now
+    this.control.apply(rules, now)
+    this.lines.apply(rules, now)
   }
 
   /** The next number of this epoch, for arrivals and leases. */
@@ -133,6 +145,7 @@ export class QueueMachine {
 
   /** Whether a run is in memory that may start and whose task is among `tasks`. */
   hasReadyAmong(tasks: ReadonlySet<string>): boolean {
+    if (!this.control.mayStart(this.now, this.leases.count)) return false
     for (const task of this.lines.upTasks()) if (tasks.has(task)) return true
     return false
   }
@@ -227,14 +240,14 @@ export class QueueMachine {
 
   /** When `tick` has something to do by the clock, ms; `Infinity` when never. */
   nextTick(): number {
-    return Math.min(this.deadlines.next, this.leases.nextExpiry(), this.waiting.nextTick(), this.lines.nextTick())
+    return Math.min(this.deadlines.next, this.leases.nextExpiry(), this.waiting.nextTick(), this.lines.nextTick(), this.control.nextTick(this.now))
   }
 
   /** Gives runs that may start to workers with a free slot, in their order. */
   dispatch(now: number, pool: WorkerPool): void {
     this.now = now
     this.lines.unblock()
-    for (;;) {
+    while (this.control.mayStart(now, this.leases.count)) {
       const line = this.lines.next(now)
       if (line === undefined) return
       const entry = line.window.peek()!.item
@@ -397,11 +410,12 @@ export class QueueMachine {
     entry.startedAt = now
     this.leases.add(entry, worker)
     entry.permits = permits
-    entry.rates = rates
-    entry.isGated = isGated
+    const taken = this.control.take(now)
+    entry.rates = taken === undefined ? rates : [...rates, taken]
+    entry.isGated = isGated || this.control.isExact
     const timeoutMs = policyOf(entry).timeoutMs
     if (timeoutMs > 0) this.deadlines.set(entry, "timeout", now + timeoutMs + timeoutGraceMs)
-    if (!isGated) this.assign(entry)
+    if (!entry.isGated) this.assign(entry)
     this.write(entry)
   }
 
