@@ -13,13 +13,14 @@ import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
 import { QueueError } from "@orrery/core/Queues"
 import { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
+import { NoteReport, RunProgress } from "@orrery/core/RunNotes"
 import { RunState } from "@orrery/core/RunState"
 import { listLimitMax } from "@orrery/core/Runs"
 import { Schedule, Tick } from "@orrery/core/schedule/ScheduleDefinition"
 import { ScheduleCall, ScheduleError, ScheduleNotFound } from "@orrery/core/schedule/Schedules"
 import * as ScheduleStore from "@orrery/core/schedule/ScheduleStore"
 import { Schema } from "effect"
-import { AttemptFrame, rowsMax, UnknownFrameVersion } from "./Frames.js"
+import { AttemptFrame, OutcomeAnswers, rowsMax, UnknownFrameVersion } from "./Frames.js"
 
 /** Longest wait of one `AwaitFinal` or `ForwardAwait`: the caller asks again after it. */
 export const awaitMsMax = 20_000
@@ -110,6 +111,8 @@ const client = [
   /** The run once it is final; `null` when it is not after `waitMs`. */
   Rpc.make("AwaitFinal", { payload: { id: RunId, waitMs: WaitMs }, success: Schema.NullOr(Run), error: RunError }),
   Rpc.make("Cancel", { payload: { id: RunId }, success: CancelAnswer, error: RunError }),
+  /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
+  Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
   /** All live nodes, the answering one included. */
   Rpc.make("Nodes", { success: Schema.Array(NodeAddress).pipe(Schema.maxItems(nodesMax)), error: ClusterUnavailable }),
   /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */
@@ -182,6 +185,18 @@ const worker = [
     }),
     success: Count,
     error: SessionFailure
+  }),
+  /** Answers in the order of the reports. A node of an earlier release does not know it, nor the next one. */
+  Rpc.make("Note", {
+    payload: { sessionId: SessionId, reports: Schema.Array(NoteReport).pipe(Schema.maxItems(rowsMax)) },
+    success: OutcomeAnswers,
+    error: SessionFailure
+  }),
+  /** Of one attempt: what an earlier one of its run has left. */
+  Rpc.make("Checkpoint", {
+    payload: { sessionId: SessionId, attempt: AttemptFrame },
+    success: Schema.NullOr(Schema.String),
+    error: FrameFailure
   }),
   Rpc.make("Heartbeat", { payload: { sessionId: SessionId }, error: SessionUnknown }),
   /** Ends the session: attempts still out are handed back as interrupted, not as crashed. */

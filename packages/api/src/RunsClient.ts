@@ -89,6 +89,7 @@ const make = (options: RunsClientOptions) =>
       get: (id) => ask("get", (client) => client.Get({ id })),
       list: (filter) => ask("list", (client) => client.List({ filter })),
       awaitFinal,
+      progress: (id) => ask("progress", (client) => client.Progress({ id })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
     })
     return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)), Context.add(Queues, queuesOf(ask)))

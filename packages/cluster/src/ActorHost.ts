@@ -3,6 +3,7 @@ import type { InvalidRequest, Overloaded, PayloadTooLarge } from "@orrery/core/E
 import type { WorkerPool } from "@orrery/core/Entry"
 import type { Journal } from "@orrery/core/Journal"
 import type { PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import type { ProgressStore } from "@orrery/core/ProgressStore"
 import type { SignalsService } from "@orrery/core/Signals"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
 import type { Effect, Fiber } from "effect"
@@ -22,6 +23,7 @@ export type StopReason = "closed" | "fenced" | "unavailable" | "exhausted"
 export interface ActorHost {
   readonly journal: Journal["Type"]
   readonly store: PartitionStore["Type"]
+  readonly progress: ProgressStore["Type"]
   readonly clock: DatabaseClock
   readonly workers: {
     readonly poolFor: (actor: QueueActor) => WorkerPool

@@ -11,6 +11,7 @@ import { type EnqueueAnswer, NotOwner } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
+import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
@@ -50,6 +51,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
+  readonly progress: Runs["Type"]["progress"]
   /** The run once it is final, or `null` after `waitMs`. */
   readonly awaitFinal: (id: RunId, waitMs: number) => Effect.Effect<Run | null, RunNotFound | ClusterUnavailable>
   /** What another node asks of the owner it takes this node for. */
@@ -85,6 +87,7 @@ const make = Effect.gen(function*() {
   const self = yield* NodeIdentity
   const peers = yield* Peers
   const reader = yield* RunReader
+  const progress = yield* ProgressStore
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
   const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
@@ -325,6 +328,7 @@ const make = Effect.gen(function*() {
           there: (address) => call("forward cancel", address, (client) => client.ForwardCancel({ partition: name, id }))
         })
       }),
+    progress: (id) => OwnedCalls.progress(progress, id),
     awaitFinal: (id, wait) =>
       Effect.gen(function*() {
         const waitMs = Math.min(wait, waitMsMax)
@@ -371,6 +375,7 @@ export const layerRuns = Layer.effect(
       get: gateway.get,
       list: gateway.list,
       cancel: gateway.cancel,
+      progress: gateway.progress,
       awaitFinal: (id) =>
         gateway.awaitFinal(id, waitMsMax).pipe(
           Effect.repeat({

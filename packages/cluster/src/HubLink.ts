@@ -25,6 +25,8 @@ export const make = (node: string, hub: WorkerHub, leaseMs: number): NodeLink =>
         leaseMs,
         gatherMs: 0,
         report: session.report,
+        note: session.note,
+        checkpoint: session.checkpoint,
         announce: (partitionId, held) =>
           Effect.suspend(() => {
             const stale = session.announce(partitionId, held)

@@ -147,6 +147,7 @@ const rpcHandlers = (sessions: Sessions) =>
         List: ({ filter }) => gateway.list(filter),
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
+        Progress: ({ id }) => gateway.progress(id),
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () =>
@@ -178,10 +179,16 @@ const rpcHandlers = (sessions: Sessions) =>
             })),
         SetCredit: ({ ahead, credit, sessionId }) =>
           sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead))),
+        Note: ({ reports, sessionId }) => sessions.use(sessionId, (session) => session.note(reports)),
+        Checkpoint: ({ attempt, sessionId }) =>
+          sessions.use(sessionId, (session) =>
+            Effect.flatMap(decodeAttempts(attempt), ([ref]) =>
+              ref === undefined ? Effect.succeed(null) : session.checkpoint(ref))),
         Heartbeat: ({ sessionId }) =>
           sessions.use(
             sessionId,
-            (session) => session.heartbeat() ? Effect.void : Effect.fail(new SessionUnknown({ sessionId }))
+            (session) =>
+              session.heartbeat() ? Effect.void : Effect.fail(new SessionUnknown({ sessionId }))
           ),
         Goodbye: ({ sessionId }) =>
           sessions.use(sessionId, (session) =>
@@ -191,7 +198,8 @@ const rpcHandlers = (sessions: Sessions) =>
               sessions.delete(sessionId)
             })),
 
-        ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
+        ForwardCancel: ({ id, partition }) =>
+          gateway.owned.cancel(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }
     })

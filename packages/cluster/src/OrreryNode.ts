@@ -15,6 +15,7 @@ import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as PgQueueSettings from "@orrery/store-pg/PgQueueSettings"
+import * as PgProgressStore from "@orrery/store-pg/PgProgressStore"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
 import * as PgRunTally from "@orrery/store-pg/PgRunTally"
 import * as PgScheduleStore from "@orrery/store-pg/PgScheduleStore"
@@ -64,6 +65,19 @@ const startRetry = (budgetMs: number) =>
 
 /** Partitions are made for a week ahead, so a few missed rounds do no harm. */
 const historyInterval = "6 hours"
+
+/** What runs have told is looked through for runs that are gone, a page at a time. */
+const sweepInterval = "10 minutes"
+
+const Swept = Layer.scopedDiscard(
+  PgProgressStore.sweep.pipe(
+    Effect.repeat({ while: (deleted) => deleted > 0 }),
+    Effect.catchAll((error) => Effect.logWarning(`could not sweep what runs have told: ${error.message}`)),
+    Effect.delay(sweepInterval),
+    Effect.forever,
+    Effect.forkScoped
+  )
+)
 
 /** Migrations, before anything else looks at the database. */
 const Prepared = Layer.scopedDiscard(
@@ -156,6 +170,7 @@ const Journal = Layer.unwrapEffect(
 const Store = Layer.mergeAll(
   Journal,
   PgPartitionStore.layer,
+  PgProgressStore.layer,
   PgRunReader.layer,
   PgRunTally.layer,
   PgScheduleStore.layer,
@@ -190,7 +205,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Layer.mergeAll(NodeDirectory.layer, Peers.layer, SelfWatch.layer, HeapWatch.layer)),
   Layer.provideMerge(ShardManager.layer),
   Layer.provideMerge(Store),
-  Layer.provideMerge(Enrolled),
+  Layer.provideMerge(Layer.merge(Enrolled, Swept)),
   Layer.provideMerge(DatabaseMemory.layer),
   Layer.provideMerge(Prepared),
   Layer.provideMerge(Pools),

@@ -24,6 +24,7 @@ import type { CancelAnswer } from "@orrery/core/Runs"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
 import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
+import { NoteDesk } from "./NoteDesk.js"
 import { type Arrival, Arrivals, type Place, refusalOf } from "./Arrivals.js"
 import { groupByWorker } from "./groupByWorker.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
@@ -60,6 +61,8 @@ export class QueueActor {
   private readonly pool: WorkerPool
   /** For those who watch the queue from elsewhere. */
   private readonly signal: QueueSignal
+  /** What its running attempts tell. */
+  readonly notes: NoteDesk
   private stopReason: StopReason | undefined
   private readonly stoppedSignal = Deferred.unsafeMake<StopReason>(FiberId.none)
   /** Database time of the last command, for passivation. */
@@ -89,6 +92,7 @@ export class QueueActor {
     this.alarm = host.makeAlarm(() => this.pump())
     this.pool = host.workers.poolFor(this)
     this.signal = host.signals.queue(name)
+    this.notes = new NoteDesk(this, host, this.signal)
   }
 
   /** The partition has an owner of a later epoch: what this one remembers is of the past. */

@@ -12,6 +12,7 @@ import { Journal } from "@orrery/core/Journal"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
+import { ProgressStore } from "@orrery/core/ProgressStore"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
 import { makeAlarm } from "./Alarm.js"
@@ -67,6 +68,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const cluster = yield* ClusterConfig
   const journal = yield* Journal
   const store = yield* PartitionStore
+  const progress = yield* ProgressStore
   const signals = yield* Signals
   const partitions = QueuePartitions.parse(cluster.queuePartitions) ?? new Map<string, number>()
   const clock = new DatabaseClock()
@@ -89,6 +91,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const host: ActorHost = {
     journal,
     store,
+    progress,
     clock,
     workers: {
       poolFor: (actor) => hub.poolFor(actor),

@@ -9,6 +9,7 @@ import type { Handlers } from "@orrery/core/Handlers"
 import type { Journal } from "@orrery/core/Journal"
 import * as NodeConfig from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import type { QueueSettingsStore } from "@orrery/core/QueueSettingsStore"
 import { Queues } from "@orrery/core/Queues"
@@ -58,6 +59,7 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
   Effect.gen(function*() {
     const store = yield* PartitionStore
     const reader = yield* RunReader
+    const progress = yield* ProgressStore
     const parent = yield* Effect.scope
     const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
     const homes = new Map<string, Home>()
@@ -156,6 +158,7 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
       get: (id) => Effect.map(find(id), explained),
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
       awaitFinal,
+      progress: (id) => OwnedCalls.progress(progress, id),
       cancel: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)
@@ -176,7 +179,7 @@ export const layer = (
 ): Layer.Layer<
   Runs | Queues,
   never,
-  Journal | PartitionStore | QueueSettingsStore | RunReader | Handlers | ClusterConfig
+  Journal | PartitionStore | ProgressStore | QueueSettingsStore | RunReader | Handlers | ClusterConfig
 > => {
   const nodeId = randomUUID()
   const residents = Layer.scoped(

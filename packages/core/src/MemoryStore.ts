@@ -1,6 +1,7 @@
 /**
- * Journal, partition store, settings of queues and run reader in memory, over one shared state: for tests, and for
- * applications that embed Orrery and can lose their runs with the process. Same fence, same answers as PostgreSQL; passes the same contracts.
+ * Journal, partition store, settings of queues, run reader and progress store in memory, over one shared state: for
+ * tests, and for applications that embed Orrery and can lose their runs with the process. Same fence, same answers as
+ * PostgreSQL; passes the same contracts.
  *
  * Bounded: history keeps the newest `historyRunsMax` final runs. Runs that are not final are bounded by their callers
  * only. A page costs one pass over the runs of its partition.
@@ -11,6 +12,7 @@ import { fromSubmit, Journal } from "./Journal.js"
 import { MemoryTables } from "./MemoryTables.js"
 import { PartitionStore } from "./PartitionStore.js"
 import { QueueSettingsStore } from "./QueueSettingsStore.js"
+import { ProgressStore } from "./ProgressStore.js"
 import { RunReader } from "./RunReader.js"
 
 export interface MemoryStoreOptions {
@@ -18,26 +20,28 @@ export interface MemoryStoreOptions {
   readonly historyRunsMax?: number
 }
 
+type MemoryServices = Journal | PartitionStore | RunReader | QueueSettingsStore | ProgressStore
+
 const historyRunsMaxDefault = 100_000
 
 export const make = (
   options: MemoryStoreOptions = {}
-): Effect.Effect<Context.Context<Journal | PartitionStore | RunReader | QueueSettingsStore>> =>
+): Effect.Effect<Context.Context<MemoryServices>> =>
   Effect.map(Effect.clock, (clock) => {
     const tables = new MemoryTables(options.historyRunsMax ?? historyRunsMaxDefault)
     return Context.empty().pipe(
       Context.add(Journal, journal(tables, clock)),
       Context.add(PartitionStore, partitionStore(tables)),
       Context.add(RunReader, runReader(tables)),
-      Context.add(QueueSettingsStore, settingsStore(tables))
+      Context.add(QueueSettingsStore, settingsStore(tables)),
+      Context.add(ProgressStore, progressStore(tables))
     )
   })
 
-export const layerWith = (options: MemoryStoreOptions): Layer.Layer<Journal | PartitionStore | RunReader | QueueSettingsStore> =>
-  Layer.effectContext(make(options))
+export const layerWith = (options: MemoryStoreOptions): Layer.Layer<MemoryServices> => Layer.effectContext(make(options))
 
 /** A store of its own for each time it is built. */
-export const layer: Layer.Layer<Journal | PartitionStore | RunReader | QueueSettingsStore> = layerWith({})
+export const layer: Layer.Layer<MemoryServices> = layerWith({})
 
 const journal = (tables: MemoryTables, clock: Clock.Clock): Journal["Type"] =>
   fromSubmit((batch, done) =>
@@ -71,4 +75,16 @@ const settingsStore = (tables: MemoryTables): QueueSettingsStore["Type"] => ({
   find: (name) => Effect.sync(() => tables.findSettings(name)),
   list: (filter) => Effect.sync(() => tables.listSettings(filter)),
   save: (record) => Effect.map(Clock.currentTimeMillis, (now) => tables.saveSettings(record, now))
+})
+
+export const progressStore = (tables: MemoryTables): ProgressStore["Type"] => ({
+  write: (batch) =>
+    Effect.suspend(() =>
+      tables.writeNotes(batch)
+        ? Effect.void
+        : new Fenced({ partitionId: batch.partitionId, epoch: batch.epoch })
+    ),
+  find: (ids) => Effect.sync(() => tables.findNotes(ids)),
+  checkpoint: (id) => Effect.sync(() => tables.checkpoint(id)),
+  endsSince: (query) => Effect.map(Clock.currentTimeMillis, (now) => tables.endsSince(query, now))
 })

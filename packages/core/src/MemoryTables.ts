@@ -15,9 +15,12 @@ import {
 } from "./PartitionStore.js"
 import { type QueueName, type QueueRecord, unset } from "./QueueSettings.js"
 import type { QueueFilter } from "./QueueSettingsStore.js"
+import type { Ends, EndsQuery, NotesBatch } from "./ProgressStore.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
 import type { Run, RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
+import type { FinalState } from "./RunState.js"
+import type { StoredNotes } from "./RunNotes.js"
 import { listBytesMax, listLimitMax, type RunFilter } from "./Runs.js"
 
 interface Partition {
@@ -37,6 +40,7 @@ export class MemoryTables {
 
   /** By `namespace|queue`. */
   private readonly settings = new Map<string, QueueRecord>()
+  private readonly notes = new Map<RunId, { readonly notes: StoredNotes; readonly checkpoint: string | null }>()
 
   /** `historyRunsMax`: final runs kept; the oldest go first. */
   constructor(private readonly historyRunsMax: number) {}
@@ -68,11 +72,43 @@ export class MemoryTables {
     const run = partition.runs.get(finish.id)!
     partition.runs.delete(finish.id)
     this.home.delete(finish.id)
-    if (!finish.keep) return
+    if (!finish.keep) return void this.notes.delete(finish.id)
     const { keep: _, ...end } = finish
     const final = { ...run, ...end }
     this.history.set(finish.id, shown(partition, final, { finishedAt: now, result: finish.result }))
-    if (this.history.size > this.historyRunsMax) this.history.delete(this.history.keys().next().value!)
+    if (this.history.size <= this.historyRunsMax) return
+    const oldest = this.history.keys().next().value!
+    this.history.delete(oldest)
+    this.notes.delete(oldest)
+  }
+
+  /** False: fenced, nothing was written. */
+  writeNotes({ epoch, partitionId, rows }: NotesBatch): boolean {
+    if (this.byId.get(partitionId)?.epoch !== epoch) return false
+    for (const { checkpoint, notes } of rows) {
+      const before = this.notes.get(notes.runId)
+      if (before !== undefined && before.notes.lease > notes.lease) continue
+      this.notes.set(notes.runId, { notes, checkpoint: checkpoint ?? before?.checkpoint ?? null })
+    }
+    return true
+  }
+
+  findNotes(ids: ReadonlyArray<RunId>): ReadonlyArray<StoredNotes> {
+    return ids.flatMap((id) => this.notes.get(id)?.notes ?? [])
+  }
+
+  checkpoint(id: RunId): string | null {
+    return this.notes.get(id)?.checkpoint ?? null
+  }
+
+  endsSince({ limit, namespace, queue, since }: EndsQuery, now: number): Ends {
+    const all = [...this.history.values()].filter((run) =>
+      run.namespace === namespace && run.queue === queue && run.finishedAt! >= since
+    )
+    const ends = all.slice(0, limit).map(({ finishedAt, id, state }) => (
+      { id, state: state as FinalState, finishedAt: finishedAt! }
+    ))
+    return { ends, horizon: now, more: all.length > limit }
   }
 
   takeOver(name: PartitionName, now: number): Takeover {

@@ -11,6 +11,7 @@ import { defaultPriority, type Outcome, type Run, type RunFailure } from "./Run.
 import { type RunId, unsafeMakeRunId } from "./RunId.js"
 import { type Retention, type RunPolicy, type RunRequest, timeoutMsMax } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
+import * as TaskAttempt from "./TaskAttempt.js"
 import * as TaskKeys from "./TaskKeys.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
@@ -40,7 +41,7 @@ export interface EnqueueOptions extends TaskKeys.KeyOverrides {
   readonly at?: Date
 }
 
-export interface Task<Name extends string, P, PI, S, SI, E, EI> {
+export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = number> {
   readonly name: Name
   readonly queue: string
   readonly namespace: string
@@ -75,9 +76,12 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI> {
     E | RunFailed | EnqueueError | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
-  /** Gives this process the ability to run the task. The handler may be run more than once for a run. */
+  /**
+   * Gives this process the ability to run the task. The handler may be run more than once for a run. By `attempt` it tells
+   * how far it is, logs, and keeps a checkpoint for the attempt after it.
+   */
   readonly toLayer: <R>(
-    handler: (payload: P) => Effect.Effect<S, E, R>
+    handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, E, R>
   ) => Layer.Layer<never, never, Handlers | Exclude<R, Attempt>>
 }
 
@@ -89,7 +93,19 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI> {
  * `timeout` is start-to-close, per attempt. `isRetryable` decides on a typed error (default: all are);
  * defects and timeouts are retried by the same policy.
  */
-export const make = <const Name extends string, P, PI, S = void, SI = void, E = never, EI = never>(
+export const make = <
+  const Name extends string,
+  P,
+  PI,
+  S = void,
+  SI = void,
+  E = never,
+  EI = never,
+  C = never,
+  CI = never,
+  G = number,
+  GI = number
+>(
   name: Name,
   options: {
     readonly payload: Schema.Schema<P, PI>
@@ -107,8 +123,12 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
      * one run); see `Retention` for its price.
      */
     readonly retention?: Retention
+    /** Of `attempt.checkpoint`. Each attempt of such a task begins with a look for one. */
+    readonly checkpoint?: Schema.Schema<C, CI>
+    /** Of `attempt.progress`. Default: a percentage. */
+    readonly progress?: Schema.Schema<G, GI>
   } & TaskKeys.KeyOptions<P>
-): Task<Name, P, PI, S, SI, E, EI> => {
+): Task<Name, P, PI, S, SI, E, EI, C, G> => {
   const queue = options.queue ?? "default"
   const namespace = options.namespace ?? "default"
   for (const [field, value] of [["task", name], ["queue", queue], ["namespace", namespace]] as const) {
@@ -205,7 +225,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
     enqueueMany,
     result,
     execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
-    toLayer: <R>(handler: (payload: P) => Effect.Effect<S, E, R>) =>
+    toLayer: <R>(handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, E, R>) =>
       Layer.effectDiscard(
         Effect.gen(function*() {
           const handlers = yield* Handlers
@@ -215,8 +235,12 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
             onSuccess: (value: S) => codec.toOutcome(Exit.succeed(value), isRetryable),
             onFailure: (cause: Cause.Cause<E>) => codec.toOutcome(Exit.failCause(cause), isRetryable)
           }
-          const run = (payload: P) => {
-            const effect = begin(handler, payload)
+          const attemptOf = TaskAttempt.make({ checkpoint: options.checkpoint, progress: options.progress })
+          const run = (payload: P, raw: Attempt["Type"]) => {
+            const attempt = attemptOf(raw)
+            const effect = Effect.isEffect(attempt)
+              ? Effect.flatMap(attempt, (typed) => begin(handler, payload, typed))
+              : begin(handler, payload, attempt)
             const exit = ended(effect)
             return exit === undefined
               ? Effect.matchCauseEffect(effect, end) as Effect.Effect<Outcome, never, Attempt>
@@ -224,12 +248,12 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
           }
           yield* handlers.register(
             name,
-            (text) => {
+            (text, attempt) => {
               const payload = codec.decodePayload(text)
               const exit = ended(payload)
               return exit !== undefined && Exit.isSuccess(exit)
-                ? run(exit.value)
-                : Effect.matchEffect(payload, { onFailure: undecodable, onSuccess: run })
+                ? run(exit.value, attempt)
+                : Effect.matchEffect(payload, { onFailure: undecodable, onSuccess: (decoded) => run(decoded, attempt) })
             },
             context
           )
@@ -287,9 +311,13 @@ const tagOf = (value: unknown): string =>
 const ended = <A, E, R>(effect: Effect.Effect<A, E, R>): Exit.Exit<A, E> | undefined =>
   Exit.isExit(effect) ? effect as Exit.Exit<A, E> : undefined
 
-const begin = <P, S, E, R>(handler: (payload: P) => Effect.Effect<S, E, R>, payload: P): Effect.Effect<S, E, R> => {
+const begin = <P, A, S, E, R>(
+  handler: (payload: P, attempt: A) => Effect.Effect<S, E, R>,
+  payload: P,
+  attempt: A
+): Effect.Effect<S, E, R> => {
   try {
-    return handler(payload)
+    return handler(payload, attempt)
   } catch (defect) {
     return Effect.die(defect)
   }

@@ -12,6 +12,8 @@ import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/co
 import { Cause, Effect, Exit, type Fiber, FiberId, Runtime } from "effect"
 import * as Ahead from "./Ahead.js"
 import { attemptContext } from "./attemptContext.js"
+import type { Notes } from "./Notes.js"
+import { RunningAttempt } from "./RunningAttempt.js"
 
 /** Why the worker interrupts a handler. */
 type StopReason =
@@ -37,6 +39,8 @@ export interface Held {
   timers: Array<Fiber.RuntimeFiber<unknown>> | undefined
   stopReason: StopReason | undefined
   outcome: Outcome | undefined
+  /** What it tells; `undefined`: nothing yet. */
+  notes: Notes | undefined
   /** Monotonic, ms: when it was assigned; once it runs, when it began. */
   since: number
   /** How often it was seen waiting for its start. */
@@ -70,6 +74,12 @@ export interface Binding {
   readonly wake: Effect.Latch
   /** Open when `outbox` need not wait for more. */
   readonly due: Effect.Latch
+  /** Attempts with notes to be sent. */
+  readonly noted: Set<Held>
+  /** Open while `noted` may hold something. */
+  readonly noteWake: Effect.Latch
+  /** Open when somebody waits for some of them. */
+  readonly noteDue: Effect.Latch
   /** Opened to end the session from this side. */
   readonly lost: Effect.Latch
   credit: number
@@ -140,6 +150,7 @@ const take = (attempts: Attempts, binding: Binding, assignment: Assignment): voi
     timers: undefined,
     stopReason: undefined,
     outcome: undefined,
+    notes: undefined,
     since: performance.now(),
     looks: 0,
     endedAt: 0
@@ -188,15 +199,10 @@ const start = (attempts: Attempts, held: Held): void => {
   }
   held.since = now
   binding.peak = Math.max(binding.peak, binding.running + 1)
-  const { attempt, lease, payload, runId, timeoutMs } = assignment
-  const services = attemptContext(known.services, {
-    runId,
-    attempt,
-    fencingToken: `${lease}.${attempt}`,
-    idempotencyKey: runId,
-    timeoutMs
-  })
-  const effect = begin(known.handler, payload)
+  const { payload, timeoutMs } = assignment
+  const attempt = new RunningAttempt(held)
+  const services = attemptContext(known.services, attempt)
+  const effect = begin(known.handler, payload, attempt)
   // A handler that had nothing to wait for has ended already: no fiber.
   if (Exit.isExit(effect)) {
     paced(attempts, held, false)
@@ -218,9 +224,13 @@ const paced = (attempts: Attempts, held: Held, waited: boolean): void => {
   if (Ahead.noteEnd(attempts.pace, performance.now() - held.since, waited)) attempts.rebalance()
 }
 
-const begin = (handler: Handler, payload: string): Effect.Effect<Outcome, never, Attempt> => {
+const begin = (
+  handler: Handler,
+  payload: string,
+  attempt: Attempt["Type"]
+): Effect.Effect<Outcome, never, Attempt> => {
   try {
-    return handler(payload)
+    return handler(payload, attempt)
   } catch (defect) {
     return Effect.die(defect)
   }
@@ -343,9 +353,20 @@ export const charsOf = ({ outcome }: Held): number => {
 export const post = (held: Held): void => {
   const { binding } = held
   if (held.outcome === undefined || held.isHomeless || !binding.isOpen) return
+  // What it has told is to be known before its end.
+  if (held.notes?.isPending === true) return note(held)
   binding.outbox.add(held)
   binding.wake.unsafeOpen()
   if (isDue(binding)) binding.due.unsafeOpen()
+}
+
+/** Puts its notes in line. */
+export const note = (held: Held): void => {
+  const { binding, notes } = held
+  if (notes === undefined || !notes.isPending || !binding.isOpen) return
+  binding.noted.add(held)
+  binding.noteWake.unsafeOpen()
+  if (held.outcome !== undefined || notes.isUrgent) binding.noteDue.unsafeOpen()
 }
 
 /** Enough has gathered to be worth a message: without it the node would have little more to assign. */
@@ -357,6 +378,7 @@ export const drop = (attempts: Attempts, held: Held): void => {
   held.binding.held.delete(held)
   held.binding.ready.delete(held)
   held.binding.outbox.delete(held)
+  held.binding.noted.delete(held)
   if (held.outcome !== undefined) {
     attempts.unacked -= 1
     attempts.unackedChars -= charsOf(held)
@@ -370,6 +392,7 @@ export const rebind = (held: Held, binding: Binding): void => {
   if (before !== binding) {
     before.held.delete(held)
     before.outbox.delete(held)
+    before.noted.delete(held)
     binding.held.add(held)
     if (before.ready.delete(held)) binding.ready.add(held)
     if (held.fiber !== undefined && !held.isAstray) {
@@ -379,6 +402,7 @@ export const rebind = (held: Held, binding: Binding): void => {
     held.binding = binding
   }
   held.isHomeless = false
+  note(held)
 }
 
 export const heldOf = (attempts: Attempts, partitionId: number): ReadonlyArray<Held> =>

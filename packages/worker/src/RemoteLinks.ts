@@ -115,6 +115,8 @@ const sessionOf = (connection: NodeConnection, session: {
   readonly closed: Deferred.Deferred<void>
 }): WorkerSession => {
   const { closed, leaseMs, sessionId } = session
+  // A node of an earlier release does not: what attempts tell is then lost, as there it always was.
+  let knowsNotes = true
   const ask = <A>(
     operation: string,
     call: Effect.Effect<A, SessionUnknown | UnknownFrameVersion | ClusterUnavailable>
@@ -134,6 +136,23 @@ const sessionOf = (connection: NodeConnection, session: {
         const frame = encodeOutcomes(reports)
         return ask("report", connection.request(report, [sessionId, frame]))
       }),
+    note: (reports) =>
+      Effect.suspend(() => {
+        const call = connection.call("Note", (client) => client.Note({ sessionId, reports }))
+        return knowsNotes ? ask("note", call) : Effect.succeed(reports.map(() => "accepted" as const))
+      }).pipe(Effect.catchIf(isUnknownCall, () => {
+        knowsNotes = false
+        return Effect.succeed(reports.map(() => "accepted" as const))
+      })),
+    checkpoint: (attempt) =>
+      Effect.suspend(() => {
+        const payload = { sessionId, attempt: encodeAttempts([attempt]) }
+        const call = connection.call("Checkpoint", (client) => client.Checkpoint(payload))
+        return knowsNotes ? ask("checkpoint", call) : Effect.succeed(null)
+      }).pipe(Effect.catchIf(isUnknownCall, () => {
+        knowsNotes = false
+        return Effect.succeed(null)
+      })),
     announce: (partitionId, held) =>
       Effect.suspend(() => {
         const payload = { sessionId, partitionId, held: encodeAttempts(held) }
@@ -146,6 +165,8 @@ const sessionOf = (connection: NodeConnection, session: {
     closed: Deferred.await(closed)
   }
 }
+
+const isUnknownCall = ({ reason }: ClusterUnavailable): boolean => reason.includes("Unknown request tag")
 
 /** Learns the nodes in the background. Needs nothing. */
 export const layer = (options: RemoteLinksOptions): Layer.Layer<NodeLinks> => Layer.scoped(NodeLinks, make(options))
