@@ -50,5 +50,4 @@ export const layer = (
 ): Layer.Layer<
   Runs | Queues | Schedules,
   NoCluster | ConfigInvalid | ClusterUnavailable | Database.DatabaseUnavailable
-> =>
-  Layer.unwrapEffect(Effect.map(addresses(given), (nodes) => RunsClient.layer({ nodes, budget })))
+> => Layer.unwrapEffect(Effect.map(addresses(given), (nodes) => RunsClient.layer({ nodes, budget })))

@@ -45,7 +45,9 @@ const limitsText = ({ concurrency, limits = [], rate, rates = [] }: QueueLimits)
 const nameText = ({ key, name }: { readonly name: string; readonly key?: string }) =>
   key === undefined ? name : `${name}=${key}`
 
-const linesOf = ({ changedAt, changedBy, namespace, queue, revision, settings }: QueueRecord): ReadonlyArray<string> => [
+const linesOf = (
+  { changedAt, changedBy, namespace, queue, revision, settings }: QueueRecord
+): ReadonlyArray<string> => [
   `${namespace}/${queue}  revision ${revision}  ${iso(changedAt)}  ${changedBy ?? "-"}`,
   ...settings.paused === undefined ? [] : [`  paused by ${settings.paused.by}: ${settings.paused.why}`],
   ...settings.pausedKeys.map(({ of, pause }) => `  paused ${keyText(of)} by ${pause.by}: ${pause.why}`),
@@ -156,12 +158,18 @@ const setLimit = Command.make(
     per: durationMs("per").pipe(Options.withDescription("Period of --rate. Default: a second."), Options.optional),
     name: Options.text("name").pipe(
       Options.withPseudoName("NAME[=KEY]"),
-      Options.withDescription("A limit or rate that tasks have named, of all its keys or of one. Default: the queue's own."),
+      Options.withDescription(
+        "A limit or rate that tasks have named, of all its keys or of one. Default: the queue's own."
+      ),
       Options.optional
     )
   },
   (flags) => Effect.flatMap(limitsOf(flags), (limits) => ask({ _tag: "setLimits", ...commonOf(flags), limits }, flags))
-).pipe(Command.withDescription("Goes before what tasks and the code say, at once, until reset-limits. Nothing running is ended."))
+).pipe(
+  Command.withDescription(
+    "Goes before what tasks and the code say, at once, until reset-limits. Nothing running is ended."
+  )
+)
 
 interface Limiting {
   readonly concurrency: Option.Option<number>

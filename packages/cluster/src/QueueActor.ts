@@ -26,6 +26,7 @@ import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect
 import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
 import { NoteDesk } from "./NoteDesk.js"
 import { type Arrival, Arrivals, type Place, refusalOf } from "./Arrivals.js"
+import { readPages } from "./readPages.js"
 import { groupByWorker } from "./groupByWorker.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
 
@@ -35,9 +36,7 @@ const batchRowsMax = 1_000
 const pendingWritesMax = 2_000
 /** Lines whose heads are read in one statement. */
 const linesPerRead = 200
-/** Of one of them, at least, in bytes of payload. */
-const lineBytesMin = 64 * 1024
-/** Pause after a page could not be read, or the journal was full. */
+/** Pause after the journal was full. */
 const pause = Duration.millis(200)
 /** A node that may not act is asked again after this, ms. */
 const standStillMs = 250
@@ -460,28 +459,17 @@ export class QueueActor {
     )
   }
 
-  /** Pages of several lines, or one of the runs that wait for their time. */
   private read(loads: ReadonlyArray<Load>): void {
-    const { store } = this.host
-    const bytesMax = Math.max(lineBytesMin, Math.floor(this.host.windowBytesMax / loads.length))
-    const pages = loads.map(({ afterKey, afterSeq, limit, line = "" }) => (
-      { partitionId: this.partitionId, afterKey, afterSeq, limit, bytesMax, line }
-    ))
-    const read = loads[0]!.line === undefined
-      ? Effect.map(store.readTimers(pages[0]!), (page) => [page])
-      : store.readLines(pages)
+    const read = readPages(this.host, this.partitionId, loads)
     this.host.fork(
-      Effect.exit(read).pipe(
-        Effect.tap((exit) => (Exit.isFailure(exit) ? Effect.sleep(pause) : Effect.void)),
-        Effect.map((exit) => {
-          if (this.stopReason !== undefined) return
-          for (const [at, { line }] of loads.entries()) {
-            if (Exit.isFailure(exit)) this.machine.loadFailed(line)
-            else this.machine.loaded(line, exit.value[at]!.runs, exit.value[at]!.complete, this.arrivals)
-          }
-          this.schedule()
-        })
-      )
+      Effect.map(read, (exit) => {
+        if (this.stopReason !== undefined) return
+        for (const [at, { line }] of loads.entries()) {
+          if (Exit.isFailure(exit)) this.machine.loadFailed(line)
+          else this.machine.loaded(line, exit.value[at]!.runs, exit.value[at]!.complete, this.arrivals)
+        }
+        this.schedule()
+      })
     )
   }
 

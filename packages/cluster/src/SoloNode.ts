@@ -211,8 +211,10 @@ export const layer = (
   )
   const queues = Layer.effect(
     Queues,
-    Effect.flatMap(Residents.Residents, ({ list }) =>
-      NodeQueues.makeOn((record) => Effect.sync(() => SettingsCheck.apply(list(), record))))
+    Effect.flatMap(
+      Residents.Residents,
+      ({ list }) => NodeQueues.makeOn((record) => Effect.sync(() => SettingsCheck.apply(list(), record)))
+    )
   )
   return worker.pipe(Layer.provideMerge(Layer.merge(runs, queues)), Layer.provide(residents))
 }

@@ -38,7 +38,8 @@ export const make = (
     )
   })
 
-export const layerWith = (options: MemoryStoreOptions): Layer.Layer<MemoryServices> => Layer.effectContext(make(options))
+export const layerWith = (options: MemoryStoreOptions): Layer.Layer<MemoryServices> =>
+  Layer.effectContext(make(options))
 
 /** A store of its own for each time it is built. */
 export const layer: Layer.Layer<MemoryServices> = layerWith({})

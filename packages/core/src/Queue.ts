@@ -60,8 +60,10 @@ export const make = (name: string, options: QueueOptions): Queue => {
 
 /** Declares the queues to the cluster. May be repeated. */
 export const reconcile = (queues: ReadonlyArray<Queue>): Effect.Effect<void, QueueError, Queues> =>
-  Effect.flatMap(Queues, ({ call }) =>
-    Effect.forEach(queues, ({ declaration }) => call(declaration), { discard: true, concurrency: 16 }))
+  Effect.flatMap(
+    Queues,
+    ({ call }) => Effect.forEach(queues, ({ declaration }) => call(declaration), { discard: true, concurrency: 16 })
+  )
 
 const rateOf = ({ algorithm, limit, per }: QueueRateOption) => {
   const period = Option.getOrUndefined(Duration.decodeUnknown(per))

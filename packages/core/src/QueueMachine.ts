@@ -240,7 +240,13 @@ export class QueueMachine {
 
   /** When `tick` has something to do by the clock, ms; `Infinity` when never. */
   nextTick(): number {
-    return Math.min(this.deadlines.next, this.leases.nextExpiry(), this.waiting.nextTick(), this.lines.nextTick(), this.control.nextTick(this.now))
+    return Math.min(
+      this.deadlines.next,
+      this.leases.nextExpiry(),
+      this.waiting.nextTick(),
+      this.lines.nextTick(),
+      this.control.nextTick(this.now)
+    )
   }
 
   /** Gives runs that may start to workers with a free slot, in their order. */

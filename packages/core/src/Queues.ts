@@ -1,9 +1,17 @@
 /** What applications and people do with queues, from anywhere: inside a node, or over the wire. */
 import { Context, Effect, Schema } from "effect"
 import { ClusterUnavailable, InvalidRequest, RevisionStale, type StoreUnavailable } from "./Errors.js"
-import { checkCall, dividedProblem, type QueueCall, type QueueName, type QueueRecord, step, unset } from "./QueueSettings.js"
+import {
+  checkCall,
+  dividedProblem,
+  type QueueCall,
+  type QueueName,
+  type QueueRecord,
+  step,
+  unset
+} from "./QueueSettings.js"
 import { listBytesMax } from "./Runs.js"
-import { type QueueFilter, queuesLimitMax, type QueueSettingsStore } from "./QueueSettingsStore.js"
+import { type QueueFilter, type QueueSettingsStore, queuesLimitMax } from "./QueueSettingsStore.js"
 
 export const QueueError = Schema.Union(RevisionStale, InvalidRequest, ClusterUnavailable)
 export type QueueError = typeof QueueError.Type
@@ -57,7 +65,8 @@ export const make = ({ now, partitionsOf, store, tell }: QueuesHost): Queues["Ty
         const problem = checkCall(call) ?? dividedProblem(call, partitionsOf(call))
         return problem === undefined ? attempt(call, triesMax) : Effect.fail(problem)
       }),
-    get: (name) => Effect.mapBoth(store.find(name), { onFailure: unavailable, onSuccess: (found) => found ?? unset(name) }),
+    get: (name) =>
+      Effect.mapBoth(store.find(name), { onFailure: unavailable, onSuccess: (found) => found ?? unset(name) }),
     list: (filter) =>
       Effect.mapBoth(store.list({ ...filter, limit: Math.min(filter.limit, queuesLimitMax) }), {
         onFailure: unavailable,

@@ -496,7 +496,14 @@ class History {
     this.free = new Map(workers.map((worker) => [worker, areAlive ? 0 : 3]))
     const all = [...this.stored.values()]
     return new QueueMachine(
-      { partitionId: 1, epoch: this.epoch++, agingStepMs: 30, maxCrashes: 3, window: { runsMax: 3, bytesMax: 1e6 }, rules: this.rules },
+      {
+        partitionId: 1,
+        epoch: this.epoch++,
+        agingStepMs: 30,
+        maxCrashes: 3,
+        window: { runsMax: 3, bytesMax: 1e6 },
+        rules: this.rules
+      },
       {
         now: this.now,
         lines: [...new Set(all.filter(isInLine).map((run) => lineOf(run.task, run.keys)))],

@@ -1,5 +1,15 @@
 /** One import for applications: define tasks, choose a layer, provide it. */
-export { ConcurrencyLimiter, Queue, Queues, RateLimiter, RecurringSchedule, RetryPolicy, Schedules, Signals, Task } from "@orrery/core"
+export {
+  ConcurrencyLimiter,
+  Queue,
+  Queues,
+  RateLimiter,
+  RecurringSchedule,
+  RetryPolicy,
+  Schedules,
+  Signals,
+  Task
+} from "@orrery/core"
 export { Attempt } from "@orrery/core/Handlers"
 export { Runs } from "@orrery/core/Runs"
 export * as Orrery from "./Orrery.js"

@@ -178,7 +178,13 @@ export const make = Effect.gen(function*() {
     const running = yield* query<StoredRow>("takeOver", readRunning, [id])
     const [settings] = yield* newerSettings([{ namespace, queue, revision: 0 }])
     const [lines] = yield* query<Pick<Takeover, "hasTimers" | "now" | "lines">>("takeOver", readWaiting, [id])
-    return { partitionId: id, epoch, running: running.map(storedOf), ...lines!, ...settings === undefined ? {} : { settings } }
+    return {
+      partitionId: id,
+      epoch,
+      running: running.map(storedOf),
+      ...lines!,
+      ...settings === undefined ? {} : { settings }
+    }
   })
 
   const readLines = (requests: ReadonlyArray<LinePageRequest>) => {

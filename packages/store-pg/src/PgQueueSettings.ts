@@ -4,7 +4,7 @@
  */
 import type { StoreUnavailable } from "@orrery/core/Errors"
 import type { QueueRecord } from "@orrery/core/QueueSettings"
-import { queuesLimitMax, QueueSettingsStore } from "@orrery/core/QueueSettingsStore"
+import { QueueSettingsStore, queuesLimitMax } from "@orrery/core/QueueSettingsStore"
 import { Effect, Layer } from "effect"
 import { unavailable } from "./internal/pgErrors.js"
 import { recordOf, settingsColumns, type SettingsRow } from "./internal/settingsRows.js"

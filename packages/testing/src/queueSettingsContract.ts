@@ -27,7 +27,12 @@ export const queueSettingsContract = (
       const { namespace, queue } = samplePartition()
       return { namespace, queue }
     }
-    const pauseOf = (of: ReturnType<typeof sample>, by = "ann"): QueueCall => ({ _tag: "pause", ...of, by, why: "leak" })
+    const pauseOf = (of: ReturnType<typeof sample>, by = "ann"): QueueCall => ({
+      _tag: "pause",
+      ...of,
+      by,
+      why: "leak"
+    })
 
     it.effect("keeps what is said, and tells owners and lists of it", () =>
       Effect.gen(function*() {
@@ -140,7 +145,10 @@ export const queueSettingsContract = (
         const refused = (call: QueueCall) => Effect.map(Effect.flip(queues.call(call)), ({ message }) => message)
         const limits = { _tag: "setLimits", ...of, by: "ann" } as const
 
-        assert.match(yield* refused({ ...limits, limits: { concurrency: 0 } }), /^settings.limits.concurrency must.* got 0$/)
+        assert.match(
+          yield* refused({ ...limits, limits: { concurrency: 0 } }),
+          /^settings.limits.concurrency must.* got 0$/
+        )
         assert.match(
           yield* refused({ ...limits, queue: "wide", limits: { concurrency: 3 } }),
           /concurrency must be at least 4, one for each partition of the queue, got 3/
