@@ -27,6 +27,7 @@ export const awaitMsMax = 20_000
 /** Most nodes in one answer. */
 export const nodesMax = 1_000
 const nodeIdLengthMax = 64
+const featuresMax = 100
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
 export class NotOwner extends Schema.TaggedError<NotOwner>("@orrery/api/NotOwner")("NotOwner", {
@@ -175,6 +176,8 @@ const worker = [
     success: AttemptFrame,
     error: FrameFailure
   }),
+  /** What this node understands beyond the first release. A node of that release does not know the call. */
+  Rpc.make("Features", { success: Schema.Array(Schema.String).pipe(Schema.maxItems(featuresMax)) }),
   /** Answers with the attempts out at that moment. */
   Rpc.make("SetCredit", {
     // A worker of an earlier release does not say how many may wait at it: none.

@@ -19,6 +19,12 @@ export type NotOwner = typeof notOwner
 
 export type StopReason = "closed" | "fenced" | "unavailable" | "exhausted"
 
+/** Calls back at a database time, once; a later `set` replaces the earlier. `Infinity`: never. */
+export interface Alarm {
+  readonly set: (at: number) => void
+  readonly stop: () => void
+}
+
 /** What an actor needs of its node. */
 export interface ActorHost {
   readonly journal: Journal["Type"]
@@ -39,8 +45,7 @@ export interface ActorHost {
   /** Why new runs are not taken now, however few wait. */
   readonly overload: () => Overloaded | undefined
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
-  /** Calls back at a database time, once; a later call replaces the earlier. `Infinity`: never. */
-  readonly makeAlarm: (ring: () => void) => { readonly set: (at: number) => void; readonly stop: () => void }
+  readonly makeAlarm: (ring: () => void) => Alarm
   /** Of its queue, by which its limits are divided. */
   readonly partitionsOf: (name: PartitionName) => number
   readonly agingStepMs: number

@@ -1,6 +1,13 @@
 /** Serves the data plane of a node: clients, workers and other nodes, over TCP. */
 import { RpcServer } from "@effect/rpc"
-import { decodeAttempts, decodeOutcomes, decodeRequests, encodeAttempts, encodeToWorker } from "@orrery/api/Frames"
+import {
+  decodeAttempts,
+  decodeOutcomes,
+  decodeRequests,
+  encodeAttempts,
+  encodeToWorker,
+  outcomeDelays
+} from "@orrery/api/Frames"
 import type { Caller, FrameHandlers } from "@orrery/api/NodeListener"
 import * as NodeListener from "@orrery/api/NodeListener"
 import { type EnqueueAnswer, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
@@ -164,6 +171,7 @@ const rpcHandlers = (sessions: Sessions) =>
         ScheduleList: ({ filter }) => schedules.list(filter),
         ScheduleTicks: ({ id, limit }) => schedules.ticks(id, limit),
 
+        Features: () => Effect.succeed([outcomeDelays]),
         QueueCall: ({ call }) => queues.call(call),
         QueueGet: (name) => queues.get(name),
         QueueList: ({ filter }) => queues.list(filter),

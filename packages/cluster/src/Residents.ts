@@ -60,6 +60,8 @@ export interface ResidentsOptions {
    * written under it.
    */
   readonly takingOver?: (partition: string) => (epoch: number) => boolean
+  /** Time by which runs are due, where it is not the database's as the process carries it on: in tests. */
+  readonly time?: { readonly clock: DatabaseClock; readonly makeAlarm: ActorHost["makeAlarm"] }
   /** Why new runs are not taken now. */
   readonly overload?: () => Overloaded | undefined
 }
@@ -71,7 +73,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const progress = yield* ProgressStore
   const signals = yield* Signals
   const partitions = QueuePartitions.parse(cluster.queuePartitions) ?? new Map<string, number>()
-  const clock = new DatabaseClock()
+  const clock = options.time?.clock ?? new DatabaseClock()
   /**
    * The entity that came last, by partition. A shard that leaves and comes back at once has its old entity still ending when the
    * new one begins: two that took the partition over from each other in turn would serve nobody.
@@ -104,8 +106,8 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     mayAct: options.mayAct ?? options.mayTakeOver,
     overload: options.overload ?? (() => undefined),
     fork,
-    makeAlarm: (ring) =>
-      makeAlarm(clock, () => clock.isStale ? void fork(Effect.tap(reckon, Effect.sync(ring))) : ring()),
+    makeAlarm: options.time?.makeAlarm ??
+      ((ring) => makeAlarm(clock, () => clock.isStale ? void fork(Effect.tap(reckon, Effect.sync(ring))) : ring())),
     partitionsOf: (name) => QueuePartitions.countOf(partitions, name),
     agingStepMs: cluster.agingStepMs,
     maxCrashes: cluster.maxCrashes,

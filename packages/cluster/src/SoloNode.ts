@@ -55,7 +55,8 @@ interface Home {
   idleSince: number
 }
 
-const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) =>
+/** The port of runs over actors that all live here. */
+export const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) =>
   Effect.gen(function*() {
     const store = yield* PartitionStore
     const reader = yield* RunReader

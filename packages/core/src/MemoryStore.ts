@@ -31,10 +31,10 @@ export const make = (
     const tables = new MemoryTables(options.historyRunsMax ?? historyRunsMaxDefault)
     return Context.empty().pipe(
       Context.add(Journal, journal(tables, clock)),
-      Context.add(PartitionStore, partitionStore(tables)),
-      Context.add(RunReader, runReader(tables)),
-      Context.add(QueueSettingsStore, settingsStore(tables)),
-      Context.add(ProgressStore, progressStore(tables))
+      Context.add(PartitionStore, partitionStore(tables, clock)),
+      Context.add(RunReader, runReader(tables, clock)),
+      Context.add(QueueSettingsStore, settingsStore(tables, clock)),
+      Context.add(ProgressStore, progressStore(tables, clock))
     )
   })
 
@@ -56,29 +56,30 @@ const journal = (tables: MemoryTables, clock: Clock.Clock): Journal["Type"] =>
     })
   )
 
-const partitionStore = (tables: MemoryTables): PartitionStore["Type"] => ({
-  takeOver: (name) => Effect.map(Clock.currentTimeMillis, (now) => tables.takeOver(name, now)),
+// The store has one clock, whoever calls: that of the place where it was made.
+const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStore["Type"] => ({
+  takeOver: (name) => Effect.sync(() => tables.takeOver(name, clock.unsafeCurrentTimeMillis())),
   readLines: (requests) => Effect.sync(() => tables.readLines(requests)),
   readTimers: (request) => Effect.sync(() => tables.readTimers(request)),
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
   newerSettings: (known) => Effect.sync(() => tables.newerSettings(known)),
-  now: Clock.currentTimeMillis,
+  now: clock.currentTimeMillis,
   listWithWork: (except) => Effect.sync(() => tables.listWithWork(except))
 })
 
-const runReader = (tables: MemoryTables): RunReader["Type"] => ({
-  find: (id) => Effect.map(Clock.currentTimeMillis, (now) => tables.find(id, now)),
-  list: (filter) => Effect.map(Clock.currentTimeMillis, (now) => tables.list(filter, now))
+const runReader = (tables: MemoryTables, clock: Clock.Clock): RunReader["Type"] => ({
+  find: (id) => Effect.sync(() => tables.find(id, clock.unsafeCurrentTimeMillis())),
+  list: (filter) => Effect.sync(() => tables.list(filter, clock.unsafeCurrentTimeMillis()))
 })
 
-const settingsStore = (tables: MemoryTables): QueueSettingsStore["Type"] => ({
+const settingsStore = (tables: MemoryTables, clock: Clock.Clock): QueueSettingsStore["Type"] => ({
   find: (name) => Effect.sync(() => tables.findSettings(name)),
   list: (filter) => Effect.sync(() => tables.listSettings(filter)),
-  save: (record) => Effect.map(Clock.currentTimeMillis, (now) => tables.saveSettings(record, now))
+  save: (record) => Effect.sync(() => tables.saveSettings(record, clock.unsafeCurrentTimeMillis()))
 })
 
-export const progressStore = (tables: MemoryTables): ProgressStore["Type"] => ({
+export const progressStore = (tables: MemoryTables, clock: Clock.Clock = Clock.make()): ProgressStore["Type"] => ({
   write: (batch) =>
     Effect.suspend(() =>
       tables.writeNotes(batch)
@@ -87,5 +88,5 @@ export const progressStore = (tables: MemoryTables): ProgressStore["Type"] => ({
     ),
   find: (ids) => Effect.sync(() => tables.findNotes(ids)),
   checkpoint: (id) => Effect.sync(() => tables.checkpoint(id)),
-  endsSince: (query) => Effect.map(Clock.currentTimeMillis, (now) => tables.endsSince(query, now))
+  endsSince: (query) => Effect.sync(() => tables.endsSince(query, clock.unsafeCurrentTimeMillis()))
 })

@@ -5,6 +5,7 @@ export {
   Queues,
   RateLimiter,
   RecurringSchedule,
+  Retry,
   RetryPolicy,
   Schedules,
   Signals,
