@@ -101,7 +101,8 @@ export class Intake {
   }
 
   get isEmpty(): boolean {
-    return this.arrivals.isEmpty && this.lanes.size === 0 && this.held.length === 0 && !this.isReading && !this.isCounting
+    return this.arrivals.isEmpty && this.lanes.size === 0 && this.held.length === 0 && !this.isReading &&
+      !this.isCounting
   }
 
   /** Its request was found good. `now` is the database's. */
@@ -292,10 +293,10 @@ export class Intake {
     const lanes = this.toRead.splice(0, keysPerRead)
     const { machine, partitionId } = this.owner
     this.isReading = true
-    machine.beginRead(lanes)
+    const endRead = machine.beginRead()
     this.host.fork(
       Effect.map(Effect.exit(this.host.store.readIdentities(partitionId, lanes)), (exit) => {
-        const gone = machine.endRead(lanes)
+        const gone = endRead()
         this.isReading = false
         if (this.owner.isStopped) return
         if (Exit.isFailure(exit)) { for (const lane of lanes) this.giveUp(lane) }

@@ -239,9 +239,11 @@ class History {
         countRuns: (partitionId, limit) => ask(() => tables.countRuns(partitionId, limit)),
         epochs: () => Effect.die("not used"),
         now: Effect.sync(() => this.now),
+        newerSettings: () => Effect.die("not used"),
         listWithWork: () => Effect.die("not used")
       },
       progress: {} as ActorHost["progress"],
+      partitionsOf: () => 1,
       clock: { now: () => this.now, observe: () => undefined } as unknown as DatabaseClock,
       workers: {
         poolFor: () => ({ take: () => life === this.life && this.free > 0 ? (this.free -= 1, worker) : undefined }),

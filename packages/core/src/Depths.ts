@@ -63,12 +63,21 @@ export class Depths {
   }
 
   /** Why a run may not come in; `count`: the runs must be counted first, up to `countUpTo`. `undefined`: it may. */
-  refusal({ maxDepth, maxDepthPerTenant }: Backlog, keys: string | null): QueueFull | QuotaExceeded | "count" | undefined {
+  refusal(
+    { maxDepth, maxDepthPerTenant }: Backlog,
+    keys: string | null
+  ): QueueFull | QuotaExceeded | "count" | undefined {
     if (!this.isOn) return "count"
     const { namespace, queue } = this.name
     if (this.total >= maxDepth) {
       const actual = this.total
-      return new QueueFull({ namespace, queue, limit: maxDepth, actual, retryAfterMs: this.retryAfterMs(actual - maxDepth) })
+      return new QueueFull({
+        namespace,
+        queue,
+        limit: maxDepth,
+        actual,
+        retryAfterMs: this.retryAfterMs(actual - maxDepth)
+      })
     }
     const tenant = maxDepthPerTenant === undefined ? undefined : tenantOf(keys)
     if (maxDepthPerTenant !== undefined && tenant !== undefined) {

@@ -117,6 +117,11 @@ export interface WorkerPool {
 export const failureText = (kind: RunFailure["kind"], tag: string, message: string) =>
   JSON.stringify({ kind, tag, message } satisfies RunFailure)
 
+/** Why a run was cancelled that found its concurrency key full, or that made room at it. */
+export const crowdedText = () => failureText("cancelled", "ConcurrencyFull", "its concurrency key was full")
+export const replacedText = ({ id }: Entry) =>
+  failureText("cancelled", "ConcurrencyReplaced", `run ${id} with the same key took its place`)
+
 /**
  * What waits behind the slots of a worker begins or goes back within a second. Lost with its worker later than that, the grace
  * for lost workers included, it is taken to have begun, ms.

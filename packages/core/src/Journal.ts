@@ -34,22 +34,24 @@ export interface StoredRun {
 }
 
 /** The part of a stored run that changes. */
-export type RunUpdate = Pick<
-  StoredRun,
-  | "id"
-  | "state"
-  | "scheduledAt"
-  | "orderKey"
-  | "attempt"
-  | "crashes"
-  | "lease"
-  | "worker"
-  | "failure"
-  | "startedAt"
-> & {
-  /** What it was enqueued with, changed while it waits. */
-  readonly edit?: Pick<StoredRun, "payload" | "priority">
-}
+export type RunUpdate =
+  & Pick<
+    StoredRun,
+    | "id"
+    | "state"
+    | "scheduledAt"
+    | "orderKey"
+    | "attempt"
+    | "crashes"
+    | "lease"
+    | "worker"
+    | "failure"
+    | "startedAt"
+  >
+  & {
+    /** What it was enqueued with, changed while it waits. */
+    readonly edit?: Pick<StoredRun, "payload" | "priority">
+  }
 
 export interface RunFinish {
   readonly id: RunId

@@ -3,6 +3,7 @@ import type { CountedRuns } from "./Depths.js"
 import type { StoreUnavailable } from "./Errors.js"
 import type { IdentityKey, StoredIdentity } from "./Identity.js"
 import type { StoredRun } from "./Journal.js"
+import type { QueueName, QueueRecord } from "./QueueSettings.js"
 import type { RunId } from "./RunId.js"
 
 /** Names a partition; `partitionKey` of it is its entity id. */
@@ -28,6 +29,13 @@ export interface Takeover {
   readonly hasTimers: boolean
   /** Every run recorded as running. */
   readonly running: ReadonlyArray<StoredRun>
+  /** Of its queue; left out: nothing was ever said of it. */
+  readonly settings?: QueueRecord
+}
+
+/** A queue and the revision of its settings that is known. */
+export interface KnownSettings extends QueueName {
+  readonly revision: number
 }
 
 /** One page of a window: runs after (`afterKey`, `afterSeq`), in order, at most `limit` and about `bytesMax` of payload. */
@@ -80,6 +88,10 @@ export class PartitionStore extends Context.Tag("@orrery/core/PartitionStore")<P
   readonly countRuns: (partitionId: number, limit: number) => Effect.Effect<CountedRuns, StoreUnavailable>
   /** By partition id: under which epoch its runs may be written now. */
   readonly epochs: (partitionIds: ReadonlyArray<number>) => Effect.Effect<ReadonlyMap<number, number>, StoreUnavailable>
+  /** Settings of those queues whose revision is higher than the one that is known. */
+  readonly newerSettings: (
+    known: ReadonlyArray<KnownSettings>
+  ) => Effect.Effect<ReadonlyArray<QueueRecord>, StoreUnavailable>
   /** The database clock, ms since 1970, taken before the answer. */
   readonly now: Effect.Effect<number, StoreUnavailable>
   /**

@@ -144,7 +144,9 @@ const ruleOf = <P>(mode: Mode | undefined, options: IdentityOptions<P>): Identit
     }
     case "unique": {
       const { while: states, window } = unique!
-      if (window !== undefined && states !== undefined) throw invalid("unique.window", "absent when unique.while is given", window)
+      if (window !== undefined && states !== undefined) {
+        throw invalid("unique.window", "absent when unique.while is given", window)
+      }
       if (window !== undefined) return { _tag: "window", windowMs: msOf("unique.window", window, windowMsMax) }
       const all = LiveState.literals
       const bad = states?.find((state) => !all.includes(state))

@@ -155,14 +155,13 @@ export class Waiting {
     for (const departed of this.departed.values()) departed.add(id)
   }
 
-  beginRead(read: object): void {
-    this.departed.set(read, new Set())
-  }
-
-  endRead(read: object): ReadonlySet<RunId> {
-    const departed = this.departed.get(read)!
-    this.departed.delete(read)
-    return departed
+  beginRead(): () => ReadonlySet<RunId> {
+    const departed = new Set<RunId>()
+    this.departed.set(departed, departed)
+    return () => {
+      this.departed.delete(departed)
+      return departed
+    }
   }
 
   loaded(

@@ -19,6 +19,7 @@ import { Effect, Layer } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
 import { isInLine, isRunning, isTimer, line, linesOfPartition } from "./internal/places.js"
+import { recordOf, settingsColumns, type SettingsRow } from "./internal/settingsRows.js"
 import { storedColumns, storedOf, type StoredRow } from "./internal/storedRows.js"
 import { PgPools } from "./PgPools.js"
 
@@ -48,6 +49,12 @@ const readWaiting: Statement = {
     select coalesce((select array_agg(line) from lines where line is not null), '{}') as "lines",
       exists (select from orrery.runs where partition_id = $1 and ${isTimer()}) as "hasTimers",
       (extract(epoch from clock_timestamp()) * 1000)::float8 as now`
+}
+
+const readSettings: Statement = {
+  name: "orrery_settings",
+  text: `select ${settingsColumns()} from unnest($1::text[], $2::text[], $3::bigint[]) k(namespace, queue, revision)
+    join orrery.queue_settings s on s.namespace = k.namespace and s.queue = k.queue and s.revision > k.revision`
 }
 
 /**
@@ -97,7 +104,8 @@ const withoutPayload = storedColumns.replace("payload, ", "")
 
 const readKeys: Statement = {
   name: "orrery_identities",
-  text: `select i.task as "keyTask", i.key, i.run_id as "runId", i.expires_at as "expiresAt", i.first_at as "firstAt", r.*
+  text:
+    `select i.task as "keyTask", i.key, i.run_id as "runId", i.expires_at as "expiresAt", i.first_at as "firstAt", r.*
     from unnest($2::text[], $3::text[]) q(task, key)
     join orrery.run_identities i on i.partition_id = $1 and i.task = q.task and i.key = q.key
     left join lateral (
@@ -197,6 +205,16 @@ export const make = Effect.gen(function*() {
       ...more
     ]).pipe(Effect.map(pageOf))
 
+  const newerSettings: PartitionStore["Type"]["newerSettings"] = (known) =>
+    Effect.map(
+      query<SettingsRow>("newerSettings", readSettings, [
+        known.map(({ namespace }) => namespace),
+        known.map(({ queue }) => queue),
+        known.map(({ revision }) => revision)
+      ]),
+      (rows) => rows.map(recordOf)
+    )
+
   const takeOver = Effect.fnUntraced(function*({ namespace, partition, queue }: PartitionName, owner: string) {
     const [taken] = yield* query<{ id: number; epoch: number }>("takeOver", raiseEpoch, [
       namespace,
@@ -207,8 +225,15 @@ export const make = Effect.gen(function*() {
     const { epoch, id } = taken!
     // Later statements: their snapshots hold everything the old owner has committed.
     const running = yield* query<StoredRow>("takeOver", readRunning, [id])
+    const [settings] = yield* newerSettings([{ namespace, queue, revision: 0 }])
     const [lines] = yield* query<Pick<Takeover, "hasTimers" | "now" | "lines">>("takeOver", readWaiting, [id])
-    return { partitionId: id, epoch, running: running.map(storedOf), ...lines! }
+    return {
+      partitionId: id,
+      epoch,
+      running: running.map(storedOf),
+      ...lines!,
+      ...settings === undefined ? {} : { settings }
+    }
   })
 
   const readLines = (requests: ReadonlyArray<LinePageRequest>) => {
@@ -261,6 +286,7 @@ export const make = Effect.gen(function*() {
         query<{ id: number; epoch: number }>("epochs", readEpochs, [partitionIds]),
         (rows) => new Map(rows.map(({ epoch, id }) => [id, epoch]))
       ),
+    newerSettings,
     now: Effect.map(query<{ now: number }>("now", readClock, []), ([row]) => row!.now),
     listWithWork: (except) => query<WithWork>("listWithWork", listPartitions, [except])
   })

@@ -25,10 +25,8 @@ describe("PgMigrations", () => {
         client,
         "select name from orrery.orrery_migrations order by migration_id"
       )
-      assert.deepStrictEqual(
-        applied.map(({ name }) => name),
-        ["runs", "run_keys", "schedules", "run_identities", "run_progress"]
-      )
+      const names = ["runs", "run_keys", "schedules", "run_identities", "queue_settings", "run_progress"]
+      assert.deepStrictEqual(applied, names.map((name) => ({ name })))
     }))
 
   it.scopedLive("has the state names of the code in SQL", () =>

@@ -26,7 +26,8 @@ export const identityContract = (
       Effect.flatMap(PartitionStore, (partitions) =>
         partitions.readIdentities(partitionId, keys.map((key) => ({ task: "mail.send", key }))))
     const find = ({ partitionId }: Owner, { id }: StoredRun) =>
-      Effect.flatMap(PartitionStore, (partitions) => partitions.findRun(partitionId, id))
+      Effect.flatMap(PartitionStore, (partitions) =>
+        partitions.findRun(partitionId, id))
 
     it.effect("gives a key to the run it comes with, and shows both", () =>
       Effect.gen(function*() {
@@ -101,7 +102,10 @@ export const identityContract = (
         const resent = yield* claim(owner, [[{ ...run, seq: 9 }, claimOf("k", { replaces: run.id })]], true)
 
         assert.deepStrictEqual([again, resent], [[], [run.id]])
-        assert.deepStrictEqual((yield* read(owner, "k", "other")).map(({ runId }) => runId).sort(), [run.id, other.id].sort())
+        assert.deepStrictEqual(
+          (yield* read(owner, "k", "other")).map(({ runId }) => runId).sort(),
+          [run.id, other.id].sort()
+        )
       }))
 
     it.effect("takes no key for an owner before a takeover", () =>
@@ -147,7 +151,10 @@ export const identityContract = (
 
         assert.deepStrictEqual(shown.map(({ run }) => run), [undefined, undefined])
         assert.deepStrictEqual(pruned, [1, 0])
-        assert.deepStrictEqual((yield* read(owner, "old", "live", "kept")).map(({ key }) => key).sort(), ["kept", "live"])
+        assert.deepStrictEqual((yield* read(owner, "old", "live", "kept")).map(({ key }) => key).sort(), [
+          "kept",
+          "live"
+        ])
       }))
 
     it.effect("changes payload and priority of a run where an update says so", () =>
@@ -182,7 +189,7 @@ export const identityContract = (
         ])
         yield* commit(owner, { inserts: runs })
         yield* commit(other, { inserts: [yield* sampleRun()] })
-        yield* commit(owner, { finishes: [finishOf(runs[4]!)] })
+        yield* commit(owner, { finishes: [finishOf(runs[4])] })
 
         const all = yield* store.countRuns(owner.partitionId, 100)
         const some = yield* store.countRuns(owner.partitionId, 3)
