@@ -331,9 +331,13 @@ describe("ScheduleActor", { timeout: 60_000 }, () => {
       const { schedules } = yield* start
       const commits = store.commits()
       const named = (n: number) => definitionOf(`together-${n}`)
-      const made = yield* Effect.forEach(range(0, 400), (n) => schedules.call({ _tag: "create", definition: named(n) }), {
-        concurrency: 400
-      })
+      const made = yield* Effect.forEach(
+        range(0, 400),
+        (n) => schedules.call({ _tag: "create", definition: named(n) }),
+        {
+          concurrency: 400
+        }
+      )
       assert.deepStrictEqual(made.map(({ definition }) => definition.name), range(0, 400).map((n) => `together-${n}`))
       assert.isBelow(store.commits() - commits, 60)
       assert.strictEqual((yield* store.list({ limit: 500 })).length, 400)
@@ -361,7 +365,9 @@ describe("ScheduleActor", { timeout: 60_000 }, () => {
       yield* TestClock.adjust(1_000)
       yield* process.kill
       yield* TestClock.adjust(hour)
-      for (const error of yield* Fiber.join(asked)) assert.strictEqual(error._tag, "ClusterUnavailable")
+      for (const error of yield* Fiber.join(asked)) {
+        assert.strictEqual(error._tag, "ClusterUnavailable")
+      }
     }))
 
   it.scoped("makes the ticks of many schedules of one instant", () =>
