@@ -1,6 +1,8 @@
 /** One import for applications: define tasks, choose a layer, provide it. */
 export {
   ConcurrencyLimiter,
+  Queue,
+  Queues,
   RateLimiter,
   RecurringSchedule,
   Retry,
