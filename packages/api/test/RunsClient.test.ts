@@ -20,6 +20,7 @@ const request = (payload = "{}"): RunRequest => ({
   when: { _tag: "delay", ms: 0 },
   policy,
   keys: null,
+  trace: undefined,
   resend: false
 })
 const finalRun = (id: RunId): Run => ({

@@ -25,6 +25,7 @@ export interface Entry {
   readonly payload: string
   readonly policy: string
   readonly keys: string | null
+  readonly trace: string | undefined
   /** Of the ready runs of its partition, which it waits with. */
   readonly line: string
   readonly told: RunKeys | undefined
@@ -166,6 +167,7 @@ export const entryOf = (run: StoredRun): Entry => ({
   payload: run.payload,
   policy: run.policy,
   keys: run.keys,
+  trace: run.trace,
   line: lineOf(run.task, run.keys),
   told: run.keys === null ? undefined : keysOf(run.keys),
   permits: noPermits,
@@ -231,5 +233,6 @@ export const assignmentOf = (entry: Entry, partitionId: number): Assignment => (
   payload: entry.payload,
   attempt: entry.attempt,
   lease: entry.lease,
-  timeoutMs: policyOf(entry).timeoutMs
+  timeoutMs: policyOf(entry).timeoutMs,
+  trace: entry.trace
 })

@@ -13,6 +13,7 @@ import { type Retention, type RunPolicy, type RunRequest, timeoutMsMax } from ".
 import { Runs } from "./Runs.js"
 import * as TaskAttempt from "./TaskAttempt.js"
 import * as TaskKeys from "./TaskKeys.js"
+import * as TraceParent from "./TraceParent.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
 export const failureTextMax = 4_096
@@ -167,6 +168,7 @@ export const make = <
       when: terms.when,
       policy,
       keys,
+      trace: terms.trace,
       resend: false
     })
     const exit = ended(text)
@@ -267,6 +269,7 @@ interface Terms extends TaskKeys.KeyOverrides {
   readonly nowMs: number
   readonly when: RunRequest["when"]
   readonly priority: number
+  readonly trace: string | undefined
 }
 
 const termsOf = (
@@ -282,7 +285,11 @@ const termsOf = (
   const when = at === undefined
     ? { _tag: "delay", ms: Duration.toMillis(wait) } as const
     : { _tag: "at", ms: at.getTime() } as const
-  return Effect.map(Clock.currentTimeMillis, (nowMs) => ({ nowMs, when, priority, ...overrides }))
+  return Effect.zipWith(
+    Clock.currentTimeMillis,
+    TraceParent.current,
+    (nowMs, trace) => ({ nowMs, when, priority, trace, ...overrides })
+  )
 }
 
 const cut = (text: string): string =>
