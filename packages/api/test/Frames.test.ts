@@ -52,7 +52,10 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
   fc.record({ _tag: fc.constantFrom("cancelled" as const, "interrupted" as const) })
 )
 const report: fc.Arbitrary<OutcomeReport> = fc.tuple(ref, outcome).map(([a, b]) => ({ ...a, outcome: b }))
-const assignment = fc.tuple(ref, fc.record({ task: name, payload: text, timeoutMs: fc.integer({ min: 0, max: 1e9 }), trace }))
+const assignment = fc.tuple(
+  ref,
+  fc.record({ task: name, payload: text, timeoutMs: fc.integer({ min: 0, max: 1e9 }), trace })
+)
   .map(([a, b]) => ({ ...a, ...b }))
 const toWorker: fc.Arbitrary<Frames.Ended | Frames.NodesChanged | ToWorker> = fc.oneof(
   fc.record({ _tag: fc.constant("ended" as const) }),

@@ -50,6 +50,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
   readonly success: Schema.Schema<S, SI>
   readonly error: Schema.Schema<E, EI>
   readonly retry: RetryPolicy
+  /** Of `attempt.progress`; `undefined`: percentages. */
+  readonly progress: Schema.Schema<G, unknown> | undefined
 
   /** Makes the request without sending it. */
   readonly request: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest>
@@ -68,6 +70,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** What a run that is final has come to. */
+  readonly end: (run: Run) => Effect.Effect<S, E | RunFailed>
   /** `enqueue`, then `result`. */
   readonly execute: (
     payload: P,
@@ -222,6 +226,8 @@ export const make = <
     success: successSchema,
     error: errorSchema,
     retry,
+    progress: options.progress as unknown as Task<Name, P, PI, S, SI, E, EI, C, G>["progress"],
+    end: codec.decodeEnd,
     request,
     enqueue,
     enqueueMany,

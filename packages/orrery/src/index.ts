@@ -1,5 +1,14 @@
 /** One import for applications: define tasks, choose a layer, provide it. */
-export { ConcurrencyLimiter, RateLimiter, RecurringSchedule, RetryPolicy, Schedules, Signals, Task } from "@orrery/core"
+export {
+  ConcurrencyLimiter,
+  RateLimiter,
+  RecurringSchedule,
+  RetryPolicy,
+  Schedules,
+  Signals,
+  Task,
+  Watch
+} from "@orrery/core"
 export { Attempt } from "@orrery/core/Handlers"
 export { Runs } from "@orrery/core/Runs"
 export * as Orrery from "./Orrery.js"

@@ -14,10 +14,13 @@ const handlers = step.toLayer(({ failures }) =>
   Effect.suspend(() => {
     attempts += 1
     if (attempts <= failures) return Effect.dieMessage("again")
-    return Effect.map(Effect.option(Effect.currentSpan), Option.match({
-      onNone: () => "no span",
-      onSome: ({ traceId }) => traceId
-    }))
+    return Effect.map(
+      Effect.option(Effect.currentSpan),
+      Option.match({
+        onNone: () => "no span",
+        onSome: ({ traceId }) => traceId
+      })
+    )
   })
 )
 

@@ -26,5 +26,5 @@ export const attemptSpan = <R>(
       parent,
       attributes: { "orrery.run": runId, "orrery.attempt": attempt }
     })
-  ) as Effect.Effect<Outcome, never, R>
+  )
 }
