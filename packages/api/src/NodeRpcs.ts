@@ -8,6 +8,9 @@
 import { Rpc, RpcGroup } from "@effect/rpc"
 import { ClusterUnavailable, EnqueueError, RunNotFound } from "@orrery/core/Errors"
 import { Name } from "@orrery/core/Name"
+import { QueueCall, QueueRecord } from "@orrery/core/QueueSettings"
+import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
+import { QueueError } from "@orrery/core/Queues"
 import { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
 import { NoteReport, RunProgress } from "@orrery/core/RunNotes"
@@ -25,6 +28,7 @@ export const awaitMsMax = 20_000
 /** Most nodes in one answer. */
 export const nodesMax = 1_000
 const nodeIdLengthMax = 64
+const featuresMax = 100
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
 export class NotOwner extends Schema.TaggedError<NotOwner>("@orrery/api/NotOwner")("NotOwner", {
@@ -160,6 +164,24 @@ const schedules = [
   })
 ] as const
 
+/** A node of an earlier release does not know these. */
+const queues = [
+  /** Answered once it is committed. */
+  Rpc.make("QueueCall", { payload: { call: QueueCall }, success: QueueRecord, error: QueueError }),
+  Rpc.make("QueueGet", { payload: { namespace: Name, queue: Name }, success: QueueRecord, error: ClusterUnavailable }),
+  Rpc.make("QueueList", {
+    payload: {
+      filter: Schema.Struct({
+        namespace: optionalExact(Name),
+        after: optionalExact(Schema.String.pipe(Schema.maxLength(401))),
+        limit: Schema.Int.pipe(Schema.between(1, queuesLimitMax))
+      })
+    },
+    success: Schema.Array(QueueRecord),
+    error: ClusterUnavailable
+  })
+] as const
+
 const worker = [
   /** Answers with those of `held` that the owner has given up. */
   Rpc.make("Announce", {
@@ -167,6 +189,8 @@ const worker = [
     success: AttemptFrame,
     error: FrameFailure
   }),
+  /** What this node understands beyond the first release. A node of that release does not know the call. */
+  Rpc.make("Features", { success: Schema.Array(Schema.String).pipe(Schema.maxItems(featuresMax)) }),
   /** Answers with the attempts out at that moment. */
   Rpc.make("SetCredit", {
     // A worker of an earlier release does not say how many may wait at it: none.
@@ -203,6 +227,8 @@ const node = [
   }),
   /** A hint: the members have changed, look now. */
   Rpc.make("MembersChanged"),
+  /** A hint: actors of the queue here go by these settings now. A node of an earlier release does not know it. */
+  Rpc.make("QueueSettingsChanged", { payload: { record: QueueRecord } }),
   Rpc.make("ForwardCancel", {
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,
@@ -219,4 +245,4 @@ const node = [
  * Serve it with `disableFatalDefects: true`, else one defect kills every call of the connection; on a `NodeListener`;
  * with `NodeConnection.serialization`.
  */
-export class NodeRpcs extends RpcGroup.make(...client, ...schedules, ...worker, ...node) {}
+export class NodeRpcs extends RpcGroup.make(...client, ...schedules, ...queues, ...worker, ...node) {}

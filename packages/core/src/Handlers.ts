@@ -1,4 +1,4 @@
-import { Context, Effect, Layer, type Option } from "effect"
+import { Context, Effect, type Exit, Layer, type Option } from "effect"
 import type { Outcome } from "./Run.js"
 import type { RunId } from "./RunId.js"
 
@@ -23,6 +23,11 @@ export class Attempt extends Context.Tag("@orrery/core/Attempt")<Attempt, {
   readonly idempotencyKey: string
   /** Start-to-close timeout, ms; 0: none. */
   readonly timeoutMs: number
+  /**
+   * Tells the worker that the handler is alive: its `heartbeatTimeout` begins anew. Costs next to nothing and never waits;
+   * without a `heartbeatTimeout` it does nothing.
+   */
+  readonly heartbeat: Effect.Effect<void>
   /** When the attempt is interrupted if it has not ended, ms since 1970 by this machine's clock; `undefined`: never. */
   readonly deadline: number | undefined
   /**
@@ -45,12 +50,22 @@ export type Handler = (payload: string, attempt: Attempt["Type"]) => Effect.Effe
 export interface Registered {
   readonly handler: Handler
   readonly services: Context.Context<never>
+  /** Longest silence between two heartbeats, ms; `undefined`: none are expected. */
+  readonly heartbeatMs: number | undefined
+  /** What an attempt reports whose handler has ended so. For tests that make one fail. */
+  readonly conclude: ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<Outcome, never, Attempt>) | undefined
 }
 
 /** The tasks this process can run, by name. Filled by `Task.toLayer` while layers are built. */
 export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
   /** Dies when the name is taken: two handlers for one task are a mistake in the program. */
-  readonly register: (task: string, handler: Handler, services?: Context.Context<never>) => Effect.Effect<void>
+  readonly register: (
+    task: string,
+    handler: Handler,
+    services?: Context.Context<never>,
+    heartbeatMs?: number,
+    conclude?: Registered["conclude"]
+  ) => Effect.Effect<void>
   readonly find: (task: string) => Registered | undefined
   readonly names: () => ReadonlyArray<string>
 }>() {}
@@ -58,10 +73,10 @@ export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
 export const layer: Layer.Layer<Handlers> = Layer.sync(Handlers, () => {
   const handlers = new Map<string, Registered>()
   return Handlers.of({
-    register: (task, handler, services = Context.empty()) =>
+    register: (task, handler, services = Context.empty(), heartbeatMs, conclude) =>
       Effect.suspend(() => {
         if (handlers.has(task)) return Effect.dieMessage(`task ${task} has two handlers in this process`)
-        handlers.set(task, { handler, services })
+        handlers.set(task, { handler, services, heartbeatMs, conclude })
         return Effect.void
       }),
     find: (task) => handlers.get(task),

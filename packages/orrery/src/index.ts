@@ -1,8 +1,11 @@
 /** One import for applications: define tasks, choose a layer, provide it. */
 export {
   ConcurrencyLimiter,
+  Queue,
+  Queues,
   RateLimiter,
   RecurringSchedule,
+  Retry,
   RetryPolicy,
   Schedules,
   Signals,

@@ -8,6 +8,7 @@
  */
 import type { Attempt, Handler, Handlers } from "@orrery/core/Handlers"
 import type { Outcome } from "@orrery/core/Run"
+import { tags } from "@orrery/core/RunTimes"
 import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
 import { Cause, Effect, Exit, type Fiber, FiberId, Runtime } from "effect"
 import * as Ahead from "./Ahead.js"
@@ -22,6 +23,8 @@ type StopReason =
   | "cancel"
   /** Start-to-close is over. */
   | "timeout"
+  /** No heartbeat for too long. */
+  | "silence"
   /** The worker stops, or may no longer count on its lease. */
   | "interrupt"
   /** The owner has given the attempt up: whatever becomes of it, nobody wants to know. */
@@ -44,6 +47,9 @@ export interface Held {
   notes: Notes | undefined
   /** Monotonic, ms: when it was assigned; once it runs, when it began. */
   since: number
+  /** Monotonic, ms: its start, or its last heartbeat. Kept only where there is a `heartbeatMs`. */
+  beatAt: number
+  heartbeatMs: number | undefined
   /** How often it was seen waiting for its start. */
   looks: number
   /** Monotonic, ms: when the outcome became known. */
@@ -153,6 +159,8 @@ const take = (attempts: Attempts, binding: Binding, assignment: Assignment): voi
     outcome: undefined,
     notes: undefined,
     since: performance.now(),
+    beatAt: 0,
+    heartbeatMs: undefined,
     looks: 0,
     endedAt: 0
   }
@@ -202,6 +210,8 @@ const start = (attempts: Attempts, held: Held): void => {
   binding.peak = Math.max(binding.peak, binding.running + 1)
   const { payload, timeoutMs } = assignment
   const attempt = new RunningAttempt(held)
+  held.heartbeatMs = known.heartbeatMs
+  held.beatAt = now
   const services = attemptContext(known.services, attempt)
   const effect = attemptSpan(assignment, begin(known.handler, payload, attempt))
   // A handler that had nothing to wait for has ended already: no fiber.
@@ -219,7 +229,20 @@ const start = (attempts: Attempts, held: Held): void => {
   held.fiber = fiber
   fiber.addObserver((exit) => ended(attempts, held, exit))
   if (timeoutMs > 0) later(attempts, held, timeoutMs, () => stop(attempts, held, "timeout"))
+  if (held.heartbeatMs !== undefined) {
+    held.timers ??= []
+    held.timers.push(fork(attempts, watchHeartbeats(attempts, held, held.heartbeatMs)))
+  }
 }
+
+/** The first silence counts from its start. */
+const watchHeartbeats = (attempts: Attempts, held: Held, heartbeatMs: number): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const left = held.beatAt + heartbeatMs - performance.now()
+    return left > 0
+      ? Effect.zipRight(Effect.sleep(left), watchHeartbeats(attempts, held, heartbeatMs))
+      : Effect.sync(() => stop(attempts, held, "silence"))
+  })
 
 const paced = (attempts: Attempts, held: Held, waited: boolean): void => {
   if (Ahead.noteEnd(attempts.pace, performance.now() - held.since, waited)) attempts.rebalance()
@@ -313,8 +336,10 @@ const outcomeOf = (held: Held, exit: Exit.Exit<Outcome>): Outcome =>
 const outcomeOfStop = (held: Held): Outcome => {
   if (held.stopReason === "cancel") return { _tag: "cancelled" }
   if (held.stopReason === "interrupt") return { _tag: "interrupted" }
-  const message = `no end within ${held.assignment.timeoutMs} ms`
-  return { _tag: "failure", failure: { kind: "timeout", tag: "Timeout", message }, retryable: true }
+  const [tag, message] = held.stopReason === "silence"
+    ? [tags.heartbeat, `no heartbeat within ${held.heartbeatMs} ms`]
+    : [tags.timeout, `no end within ${held.assignment.timeoutMs} ms`]
+  return { _tag: "failure", failure: { kind: "timeout", tag, message }, retryable: true }
 }
 
 const messageLengthMax = 4_096

@@ -32,6 +32,12 @@ export class RunningAttempt implements Service {
     const { assignment: { timeoutMs }, since } = this.held
     return timeoutMs === 0 ? undefined : Math.floor(performance.timeOrigin + since + timeoutMs)
   }
+  get heartbeat() {
+    const { held } = this
+    return Effect.sync(() => {
+      held.beatAt = performance.now()
+    })
+  }
   /** Of tasks without a schema for it. */
   get checkpoint() {
     return Option.none()

@@ -15,6 +15,7 @@ const attempt: Attempt["Type"] = {
   idempotencyKey: runId,
   timeoutMs: 0,
   deadline: undefined,
+  heartbeat: Effect.void,
   progress: () => Effect.void,
   log: () => Effect.void,
   notes: { progress: () => undefined, saveCheckpoint: () => Effect.void, loadCheckpoint: Effect.succeedNone }
