@@ -47,6 +47,8 @@ class World {
     get: () => Effect.dieMessage("not used"),
     list: () => Effect.dieMessage("not used"),
     progress: () => Effect.dieMessage("not used"),
+    changes: () => Effect.dieMessage("not used"),
+    queueChanges: () => Effect.dieMessage("not used"),
     awaitFinal: () => Effect.dieMessage("not used")
   })
 

@@ -8,6 +8,7 @@ import type { RunId } from "./RunId.js"
 import type { RunRequest } from "./RunRequest.js"
 import type * as TaskIdentity from "./TaskIdentity.js"
 import type * as TaskKeys from "./TaskKeys.js"
+import * as TraceParent from "./TraceParent.js"
 
 export interface EnqueueOptions extends TaskKeys.KeyOverrides, TaskIdentity.IdentityOverrides, WhenFull {
   /** 0 most urgent, 9 least; default 5. */
@@ -31,6 +32,7 @@ export interface Terms extends TaskKeys.KeyOverrides, TaskIdentity.IdentityOverr
   readonly nowMs: number
   readonly when: RunRequest["when"]
   readonly priority: number
+  readonly trace: string | undefined
 }
 
 export const termsOf = (
@@ -54,7 +56,11 @@ export const termsOf = (
   const when = at === undefined
     ? { _tag: "delay", ms: Duration.toMillis(wait) } as const
     : { _tag: "at", ms: at.getTime() } as const
-  return Effect.map(Clock.currentTimeMillis, (nowMs) => ({ nowMs, when, priority, ...overrides }))
+  return Effect.zipWith(
+    Clock.currentTimeMillis,
+    TraceParent.current,
+    (nowMs, trace) => ({ nowMs, when, priority, trace, ...overrides })
+  )
 }
 
 /** A run whose time comes when it is over already. Of an instant, by the clock of the caller. */

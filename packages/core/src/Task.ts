@@ -47,6 +47,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
   readonly success: Schema.Schema<S, SI>
   readonly error: Schema.Schema<E, EI>
   readonly retry: RetryPolicy
+  /** Of `attempt.progress`; `undefined`: percentages. */
+  readonly progress: Schema.Schema<G, unknown> | undefined
 
   /** Makes the request without sending it. */
   readonly request: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest>
@@ -67,6 +69,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** What a run that is final has come to. */
+  readonly end: (run: Run) => Effect.Effect<S, E | RunFailed>
   /** `enqueue`, then `result`. */
   readonly execute: (
     payload: P,
@@ -173,6 +177,7 @@ export const make = <
       policy,
       keys,
       ...own === undefined ? undefined : { identity: own },
+      trace: terms.trace,
       resend: false
     })
     const exit = ended(text)
@@ -239,6 +244,8 @@ export const make = <
     success: successSchema,
     error: errorSchema,
     retry,
+    progress: options.progress as unknown as Task<Name, P, PI, S, SI, E, EI, C, G>["progress"],
+    end: codec.decodeEnd,
     request,
     enqueue,
     enqueueDetailed,

@@ -63,7 +63,8 @@ const fresh: Columns<Insert> = [
 /** What a run is told beyond that. */
 const told: Columns<Insert> = [
   ["line", "text", ({ run }) => run.keys === null ? null : lineOf(run.task, run.keys)],
-  ["keys", "text", ({ run }) => run.keys]
+  ["keys", "text", ({ run }) => run.keys],
+  ["trace", "text", ({ run }) => run.trace ?? null]
 ]
 const fuller: Columns<Insert> = [...fresh, ...told]
 
@@ -272,7 +273,7 @@ const isFresh = ({ resend, run }: Insert): boolean =>
 const isClaiming = (insert: Insert): insert is Claiming => insert.claim !== undefined
 const isEdited = (update: RunUpdate): update is Edited => update.edit !== undefined
 
-const isTold = ({ run }: Insert): boolean => run.keys !== null
+const isTold = ({ run }: Insert): boolean => run.keys !== null || run.trace !== undefined
 
 /** Batches of one partition must be of one epoch, and at most one of them may change runs. `mayExist`: some of the new runs may be there already. */
 export const commitStatement = (batches: ReadonlyArray<JournalBatch>, mayExist = false): Statement => {
