@@ -23,6 +23,8 @@ export const awaitMsMax = 20_000
 /** Most nodes in one answer. */
 export const nodesMax = 1_000
 const nodeIdLengthMax = 64
+/** Most partitions in one `Nudge`. */
+export const nudgesMax = 1_000
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
 export class NotOwner extends Schema.TaggedError<NotOwner>("@orrery/api/NotOwner")("NotOwner", {
@@ -175,6 +177,10 @@ const node = [
   }),
   /** A hint: the members have changed, look now. */
   Rpc.make("MembersChanged"),
+  /** A hint: the inbox has rows of these partitions. `forwarded`: by a node, which takes this one for their owner. */
+  Rpc.make("Nudge", {
+    payload: { partitions: Schema.Array(PartitionName).pipe(Schema.maxItems(nudgesMax)), forwarded: Schema.Boolean }
+  }),
   Rpc.make("ForwardCancel", {
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,

@@ -17,6 +17,7 @@ import { encodeRequests, UnknownFrameVersion } from "./Frames.js"
 import * as LiveNode from "./LiveNode.js"
 import type { Client, NodeConnection } from "./NodeConnection.js"
 import { awaitMsMax } from "./NodeRpcs.js"
+import * as Nudges from "./Nudges.js"
 import { schedulesOf } from "./schedulesOf.js"
 
 export interface RunsClientOptions {
@@ -87,7 +88,8 @@ const make = (options: RunsClientOptions) =>
       get: (id) => ask("get", (client) => client.Get({ id })),
       list: (filter) => ask("list", (client) => client.List({ filter })),
       awaitFinal,
-      cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
+      cancel: (id) => ask("cancel", (client) => client.Cancel({ id })),
+      nudge: yield* Nudges.make((use) => once("nudge", use))
     })
     return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)))
   })

@@ -33,6 +33,7 @@ export interface Place {
 export interface Arrival {
   readonly run: StoredRun
   readonly resend: boolean
+  readonly fromInbox: boolean
   readonly place: Place
   /** The same request came again before the commit. */
   others: Array<Place> | undefined
@@ -77,7 +78,7 @@ export class Arrivals {
   }
 
   /** Its request was found good. `now` is the database's. */
-  add(request: RunRequest, now: number, machine: QueueMachine, { at, to }: Place): void {
+  add(request: RunRequest, now: number, machine: QueueMachine, { at, to }: Place, fromInbox = false): void {
     const twin = this.unanswered.get(request.id)
     if (twin !== undefined) {
       twin.others ??= []
@@ -96,6 +97,7 @@ export class Arrivals {
     const arrival = {
       run: runOf(request, line, now, machine),
       resend: request.resend,
+      fromInbox,
       place: { to, at },
       others: undefined
     }
@@ -104,7 +106,7 @@ export class Arrivals {
     this.waiting.push(arrival)
   }
 
-  /** The next batch to be committed; `undefined` when it is better to wait. */
+  /** The next batch to be committed, all from the inbox or none; `undefined` when it is better to wait. */
   take(): ReadonlyArray<Arrival> | undefined {
     // A second batch beside the first only when it is full: half of one would rather grow.
     const besides = this.ordered === 0 && this.inFlight < inFlightMax && this.waiting.length >= batchRowsMax
@@ -112,8 +114,10 @@ export class Arrivals {
     if (this.waiting.length === 0 || !mayGo) return undefined
     let count = 0
     let bytes = 0
-    for (const { run } of this.waiting) {
+    const { fromInbox } = this.waiting[0]!
+    for (const { fromInbox: isSame, run } of this.waiting) {
       if (count >= batchRowsMax || (count > 0 && bytes + run.payload.length > batchBytesMax)) break
+      if (isSame !== fromInbox) break
       count += 1
       bytes += run.payload.length
     }

@@ -9,6 +9,7 @@ import type { Handlers } from "@orrery/core/Handlers"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import type { Runs } from "@orrery/core/Runs"
 import type { Schedules } from "@orrery/core/schedule/Schedules"
+import * as PgInbox from "@orrery/store-pg/PgInbox"
 import * as PgJournal from "@orrery/store-pg/PgJournal"
 import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
@@ -22,6 +23,7 @@ import * as DatabaseMemory from "./DatabaseMemory.js"
 import * as Drain from "./Drain.js"
 import * as Gateway from "./Gateway.js"
 import * as HeapWatch from "./HeapWatch.js"
+import * as InboxDrain from "./InboxDrain.js"
 import * as NodeDirectory from "./NodeDirectory.js"
 import * as NodeIdentity from "./NodeIdentity.js"
 import * as NodeServer from "./NodeServer.js"
@@ -152,6 +154,7 @@ const Journal = Layer.unwrapEffect(
 
 const Store = Layer.mergeAll(
   Journal,
+  PgInbox.layer,
   PgPartitionStore.layer,
   PgRunReader.layer,
   PgRunTally.layer,
@@ -179,7 +182,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Reconciler.layer),
   Layer.provideMerge(Remember.layer),
   Layer.provideMerge(Layer.provide(ScheduleEntity.layer, Gateway.layerRuns)),
-  Layer.provideMerge(Gateway.layer),
+  Layer.provideMerge(Layer.provideMerge(Gateway.layer, InboxDrain.layer)),
   Layer.provideMerge(QueueEntity.layer),
   Layer.provideMerge(Residents.layer),
   Layer.provideMerge(Reach.layer),

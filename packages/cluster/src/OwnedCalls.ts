@@ -1,12 +1,12 @@
 /** What the owner of a partition answers: calls on an actor that lives here, in the words of the `Runs` port. */
 import { ClusterUnavailable, type EnqueueError, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
-import { noCapableWorker, type Run } from "@orrery/core/Run"
+import { inInbox, noCapableWorker, type Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, listLimitMax, type RunFilter } from "@orrery/core/Runs"
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import type { NotOwner } from "./ActorHost.js"
 import type { QueueActor } from "./QueueActor.js"
 import type { WorkerHub } from "./WorkerHub.js"
@@ -34,7 +34,9 @@ export const enqueue = (
 
 /** With what the node knows of why it waits: workers attach to every node, so any node can tell. */
 export const explained = (hub: WorkerHub, run: Run): Run =>
-  run.state === "ready" && !hub.hasCapable(run.task) ? { ...run, waitsFor: noCapableWorker } : run
+  run.state === "ready" && run.waitsFor === null && !hub.hasCapable(run.task)
+    ? { ...run, waitsFor: noCapableWorker }
+    : run
 
 export const find = (
   reader: RunReader["Type"],
@@ -43,6 +45,24 @@ export const find = (
   reader.find(id).pipe(
     Effect.mapError(unavailable("get")),
     Effect.flatMap((run) => run === undefined ? new RunNotFound({ runId: id }) : Effect.succeed(run))
+  )
+
+/** Between two looks for the owner to have taken a run out of the inbox: 5 ms doubling to 100 ms. */
+const takenYet = Schedule.exponential("5 millis").pipe(Schedule.union(Schedule.spaced("100 millis")))
+
+/** The run once its queue has it: in the inbox its partition is not known. `undefined`: it is there still after `waitMs`. */
+export const findTaken = (
+  reader: RunReader["Type"],
+  id: RunId,
+  waitMs: number
+): Effect.Effect<Run | undefined, RunNotFound | ClusterUnavailable> =>
+  find(reader, id).pipe(
+    Effect.filterOrFail((run) => run.waitsFor !== inInbox, () => "in-inbox" as const),
+    Effect.retry({
+      schedule: takenYet.pipe(Schedule.upTo(waitMs)),
+      while: (error) => error === "in-inbox"
+    }),
+    Effect.catchIf((error): error is "in-inbox" => error === "in-inbox", () => Effect.succeed(undefined))
   )
 
 export const list = (

@@ -101,7 +101,7 @@ export class QueueActor {
   }
 
   /** One answer per request, in order, after the commit. `NotOwner` when the fate of some is unknown. */
-  enqueue(requests: ReadonlyArray<RunRequest>): Effect.Effect<ReadonlyArray<RowAnswer>, NotOwner> {
+  enqueue(requests: ReadonlyArray<RunRequest>, fromInbox = false): Effect.Effect<ReadonlyArray<RowAnswer>, NotOwner> {
     return Effect.async<ReadonlyArray<RowAnswer>, NotOwner>((resume) => {
       if (!this.isOpen) return resume(Effect.fail(notOwner))
       if (requests.length === 0) return resume(Effect.succeed([]))
@@ -109,18 +109,20 @@ export class QueueActor {
       const now = this.host.clock.now()
       this.lastActive = now
       const overload = this.host.overload()
-      for (let at = 0; at < requests.length; at++) this.accept(requests[at]!, now, overload, { to: answers, at })
+      for (let at = 0; at < requests.length; at++) {
+        this.accept(requests[at]!, now, overload, { to: answers, at }, fromInbox)
+      }
       this.schedule()
     })
   }
 
-  private accept(request: RunRequest, now: number, overload: Overloaded | undefined, place: Place): void {
+  private accept(request: RunRequest, now: number, overload: Overloaded | undefined, place: Place, fromInbox: boolean) {
     const problem = requestProblem(request, this.host.payloadBytesMax)
     if (problem !== undefined) return place.to.set(place.at, problem)
     // Stored already, by an earlier sending of the same request.
     if (this.machine.knows(request.id)) return place.to.set(place.at, "stored")
     if (overload !== undefined) return place.to.set(place.at, refusalOf(request, overload))
-    this.arrivals.add(request, now, this.machine, place)
+    this.arrivals.add(request, now, this.machine, place, fromInbox)
   }
 
   /** One answer per report, after the commit. */
@@ -338,7 +340,7 @@ export class QueueActor {
 
   private flushArrivals(batch: ReadonlyArray<Arrival>): void {
     this.commit(
-      { inserts: batch, updates: [], finishes: [] },
+      { inserts: batch, updates: [], finishes: [], ...(batch[0]!.fromInbox ? { fromInbox: true } : {}) },
       ({ duplicates }) => {
         for (const { run } of batch) if (!duplicates.has(run.id)) this.machine.admitNew(run)
         this.signal.publish(() => batch.flatMap(({ run }) => duplicates.has(run.id) ? [] : [run]))
@@ -372,14 +374,14 @@ export class QueueActor {
       entry.sentWaiters = entry.waiters
       entry.waiters = undefined
     }
-    this.commit({ inserts: [], updates, finishes }, () => {
-      this.signal.publish(() => [...updates, ...finishes])
-      this.written()
+    this.commit({ inserts: [], updates, finishes }, ({ gone }) => {
+      this.signal.publish(() => [...updates.filter(({ id }) => gone?.has(id) !== true), ...finishes])
+      this.written(gone)
     }, () => this.notWritten())
   }
 
   private commit(
-    changes: Pick<JournalBatch, "inserts" | "updates" | "finishes">,
+    changes: Omit<JournalBatch, "partitionId" | "epoch">,
     onCommitted: (committed: Committed) => void,
     onOverloaded: (overloaded: Overloaded) => void
   ): void {
@@ -402,13 +404,14 @@ export class QueueActor {
     })
   }
 
-  private written(): void {
+  private written(gone: Committed["gone"]): void {
     const sent = this.sent
     this.sent = []
     this.isWriting = false
     for (const entry of sent) {
-      const hasEnded = entry.sent === "finish"
-      this.machine.committed(entry)
+      const isGone = gone?.has(entry.id) === true
+      const hasEnded = entry.sent === "finish" || isGone
+      this.machine.committed(entry, isGone)
       if (hasEnded && this.watchers.size > 0) this.notify(entry.id)
       const waiters = entry.sentWaiters
       entry.sentWaiters = undefined
@@ -464,7 +467,8 @@ export class QueueActor {
     )
   }
 
-  private notify(id: RunId): void {
+  /** The end of the run is committed: whoever watches it hears of it. */
+  notify(id: RunId): void {
     const set = this.watchers.get(id)
     if (set === undefined) return
     this.watchers.delete(id)

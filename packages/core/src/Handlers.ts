@@ -13,6 +13,8 @@ export class Attempt extends Context.Tag("@orrery/core/Attempt")<Attempt, {
   readonly idempotencyKey: string
   /** Start-to-close timeout, ms; 0: none. */
   readonly timeoutMs: number
+  /** Set by `completeInTransaction`: how the run has ended, durably, whatever its handler does from then on. */
+  committed?: Outcome
 }>() {}
 
 /** Runs one attempt from encoded payload to outcome. Never fails; an interruption of it is the worker's to report. */

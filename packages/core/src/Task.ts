@@ -75,6 +75,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI> {
     E | RunFailed | EnqueueError | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** How an attempt ends whose handler ends with this: a success, or the failure of a result that cannot be encoded. */
+  readonly outcomeOf: (result: S) => Effect.Effect<Outcome>
   /** Gives this process the ability to run the task. The handler may be run more than once for a run. */
   readonly toLayer: <R>(
     handler: (payload: P) => Effect.Effect<S, E, R>
@@ -205,6 +207,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
     enqueueMany,
     result,
     execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
+    outcomeOf: (result) => codec.toOutcome(Exit.succeed(result), () => true),
     toLayer: <R>(handler: (payload: P) => Effect.Effect<S, E, R>) =>
       Layer.effectDiscard(
         Effect.gen(function*() {

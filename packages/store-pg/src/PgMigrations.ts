@@ -14,9 +14,10 @@ import { unavailable } from "./internal/pgErrors.js"
 import runs from "./migrations/0001_runs.js"
 import runKeys from "./migrations/0002_run_keys.js"
 import schedules from "./migrations/0003_schedules.js"
+import inbox from "./migrations/0008_inbox.js"
 
 /** In order. Released ones are never edited. */
-const migrations = { "0001_runs": runs, "0002_run_keys": runKeys, "0003_schedules": schedules }
+const migrations = { "0001_runs": runs, "0002_run_keys": runKeys, "0003_schedules": schedules, "0008_inbox": inbox }
 
 /** In the schema `orrery`, like everything else. */
 export const table = "orrery_migrations"

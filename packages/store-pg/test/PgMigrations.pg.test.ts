@@ -25,7 +25,9 @@ describe("PgMigrations", () => {
         client,
         "select name from orrery.orrery_migrations order by migration_id"
       )
-      assert.deepStrictEqual(applied, [{ name: "runs" }, { name: "run_keys" }, { name: "schedules" }])
+      assert.deepStrictEqual(applied, [{ name: "runs" }, { name: "run_keys" }, { name: "schedules" }, {
+        name: "inbox"
+      }])
     }))
 
   it.scopedLive("has the state names of the code in SQL", () =>

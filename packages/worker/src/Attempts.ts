@@ -32,6 +32,8 @@ export interface Held {
   /** The binding's node has refused it as not its own: wait for `owned`. */
   isHomeless: boolean
   fiber: Fiber.RuntimeFiber<Outcome> | undefined
+  /** What its handler was given, once it runs. */
+  attempt: Attempt["Type"] | undefined
   /** Runs on though its owner no longer counts it: it takes a slot from all nodes. */
   isAstray: boolean
   timers: Array<Fiber.RuntimeFiber<unknown>> | undefined
@@ -136,6 +138,7 @@ const take = (attempts: Attempts, binding: Binding, assignment: Assignment): voi
     binding,
     isHomeless: false,
     fiber: undefined,
+    attempt: undefined,
     isAstray: false,
     timers: undefined,
     stopReason: undefined,
@@ -189,13 +192,8 @@ const start = (attempts: Attempts, held: Held): void => {
   held.since = now
   binding.peak = Math.max(binding.peak, binding.running + 1)
   const { attempt, lease, payload, runId, timeoutMs } = assignment
-  const services = attemptContext(known.services, {
-    runId,
-    attempt,
-    fencingToken: `${lease}.${attempt}`,
-    idempotencyKey: runId,
-    timeoutMs
-  })
+  held.attempt = { runId, attempt, fencingToken: `${lease}.${attempt}`, idempotencyKey: runId, timeoutMs }
+  const services = attemptContext(known.services, held.attempt)
   const effect = begin(known.handler, payload)
   // A handler that had nothing to wait for has ended already: no fiber.
   if (Exit.isExit(effect)) {
@@ -324,7 +322,7 @@ const outcomeOfCause = (held: Held, cause: Cause.Cause<unknown>): Outcome => {
 
 /** The outcome is known: it is kept and sent until somebody answers for it. */
 const finish = (attempts: Attempts, held: Held, outcome: Outcome): void => {
-  held.outcome = outcome
+  held.outcome = held.attempt?.committed ?? outcome
   held.endedAt = performance.now()
   attempts.unacked += 1
   attempts.unackedChars += charsOf(held)

@@ -8,7 +8,7 @@ class Greeting extends Context.Tag("test/Greeting")<Greeting, string>() {}
 class Other extends Context.Tag("test/Other")<Other, number>() {}
 
 const runId = unsafeMakeRunId(1_800_000_000_000)
-const attempt = { runId, attempt: 2, fencingToken: "7.2", idempotencyKey: runId, timeoutMs: 0 }
+const attempt: Attempt["Type"] = { runId, attempt: 2, fencingToken: "7.2", idempotencyKey: runId, timeoutMs: 0 }
 const services = Context.make(Greeting, "hello") as Context.Context<never>
 
 describe("attemptContext", () => {
