@@ -14,13 +14,14 @@
  *                 is there where a run has any
  * Worker frame    [1, tag, …]: see `encodeToWorker`
  * Attempt frame   [1, [[partitionId, runId, attempt, lease], …]]
- * Outcome frame   [1, [[partitionId, runId, attempt, lease, tag, …], …]]: see `outcomeRow`
+ * Outcome frame   [1, [[partitionId, runId, attempt, lease, tag, …], …]]: see `outcomeRow`. A delay (the last of a failure,
+ *                 or a snooze) is sent only to a node that says it knows them (`outcomeDelays`)
  */
 import { type Outcome, priorityMax, RunFailure } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { keysLengthMax } from "@orrery/core/RunKeys"
-import { timeoutMsMax } from "@orrery/core/RunRequest"
+import { delayMsMax, timeoutMsMax } from "@orrery/core/RunRequest"
 import type { Assignment, AttemptRef, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Either, Schema } from "effect"
 
@@ -120,11 +121,14 @@ const isOutcomeRow = (row: ReadonlyArray<unknown>) => {
     case tags.success:
       return row.length === 6 && isText(row[5], textLengthMax)
     case tags.failure:
-      return row.length === 10 && isInt(row[5], 0, failureKinds.length - 1) && isText(row[6], failureTextLengthMax)
+      return (row.length === 10 || (row.length === 11 && isInt(row[10], 0, delayMsMax))) &&
+        isInt(row[5], 0, failureKinds.length - 1) && isText(row[6], failureTextLengthMax)
         && isText(row[7], failureTextLengthMax) && (row[8] === null || isText(row[8], textLengthMax)) && isBit(row[9])
     case tags.cancelled:
     case tags.interrupted:
       return row.length === 5
+    case tags.snooze:
+      return row.length === 6 && isInt(row[5], 0, delayMsMax)
     default:
       return false
   }
@@ -169,7 +173,10 @@ export const OutcomeAnswers = Schema.declare(isOutcomeAnswers, { identifier: "Ou
 
 /** Their places go over the wire: new ones are added at the end. */
 const failureKinds = RunFailure.fields.kind.literals
-const tags = { success: 0, failure: 1, cancelled: 2, interrupted: 3 } as const
+const tags = { success: 0, failure: 1, cancelled: 2, interrupted: 3, snooze: 4 } as const
+
+/** Feature of a node: it reads the delays of outcomes. One that does not name it is of an earlier release. */
+export const outcomeDelays = "outcome-delays"
 
 /** What the guards have made sure of. */
 type Bit = 0 | 1
@@ -188,8 +195,18 @@ type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, 
 type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number]
 type OutcomeRow =
   | readonly [...AttemptRow, tag: 0, result: string]
-  | readonly [...AttemptRow, tag: 1, kind: number, name: string, message: string, error: string | null, retryable: Bit]
+  | readonly [
+    ...AttemptRow,
+    tag: 1,
+    kind: number,
+    name: string,
+    message: string,
+    error: string | null,
+    retryable: Bit,
+    retryAfterMs?: number
+  ]
   | readonly [...AttemptRow, tag: 2 | 3]
+  | readonly [...AttemptRow, tag: 4, delayMs: number]
 interface Body {
   readonly requests: readonly [ReadonlyArray<KindRow>, ReadonlyArray<RequestRow>]
   readonly attempts: readonly [ReadonlyArray<AttemptRow>]
@@ -301,19 +318,43 @@ const outcomeRow = (report: OutcomeReport): OutcomeRow => {
   const { outcome } = report
   const ref = attemptRow(report)
   if (outcome._tag === "success") return [...ref, tags.success, outcome.result]
+  if (outcome._tag === "snooze") return [...ref, tags.snooze, outcome.delayMs]
   if (outcome._tag !== "failure") return [...ref, tags[outcome._tag]]
   const { error, kind: why, message, tag } = outcome.failure
-  return [...ref, tags.failure, failureKinds.indexOf(why), tag, message, error ?? null, bit(outcome.retryable)]
+  const kind = failureKinds.indexOf(why)
+  const { retryAfterMs, retryable } = outcome
+  return retryAfterMs === undefined
+    ? [...ref, tags.failure, kind, tag, message, error ?? null, bit(retryable)]
+    : [...ref, tags.failure, kind, tag, message, error ?? null, bit(retryable), retryAfterMs]
+}
+
+/** Whether it says when to begin again. */
+export const hasDelay = ({ outcome }: OutcomeReport): boolean =>
+  outcome._tag === "snooze" || (outcome._tag === "failure" && outcome.retryAfterMs !== undefined)
+
+/** For a node that knows no delays: tried again by the policy. A snooze is a failed attempt there. */
+export const withoutDelay = (report: OutcomeReport): OutcomeReport => {
+  const { outcome } = report
+  if (outcome._tag === "failure" && outcome.retryAfterMs !== undefined) {
+    const { retryAfterMs: _, ...rest } = outcome
+    return { ...report, outcome: rest }
+  }
+  if (outcome._tag !== "snooze") return report
+  const message = `its queue is owned by an earlier release, which cannot put it off by ${outcome.delayMs} ms`
+  const failure = { kind: "interrupted", tag: "Snoozed", message } as const
+  return { ...report, outcome: { _tag: "failure", failure, retryable: true } }
 }
 
 const outcomeOf = (row: OutcomeRow): Outcome => {
   if (row[4] === tags.success) return { _tag: "success", result: row[5] }
+  if (row[4] === tags.snooze) return { _tag: "snooze", delayMs: row[5] }
   if (row[4] !== tags.failure) return { _tag: row[4] === tags.cancelled ? "cancelled" : "interrupted" }
   const failure = { kind: failureKinds[row[5]]!, tag: row[6], message: row[7] }
   return {
     _tag: "failure",
     failure: row[8] === null ? failure : { ...failure, error: row[8] },
-    retryable: row[9] === 1
+    retryable: row[9] === 1,
+    ...row[10] === undefined ? {} : { retryAfterMs: row[10] }
   }
 }
 

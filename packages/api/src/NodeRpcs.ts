@@ -8,15 +8,19 @@
 import { Rpc, RpcGroup } from "@effect/rpc"
 import { ClusterUnavailable, EnqueueError, RunNotFound } from "@orrery/core/Errors"
 import { Name } from "@orrery/core/Name"
+import { QueueCall, QueueRecord } from "@orrery/core/QueueSettings"
+import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
+import { QueueError } from "@orrery/core/Queues"
 import { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
+import { NoteReport, RunProgress } from "@orrery/core/RunNotes"
 import { RunState } from "@orrery/core/RunState"
 import { listLimitMax } from "@orrery/core/Runs"
 import { Schedule, Tick } from "@orrery/core/schedule/ScheduleDefinition"
 import { ScheduleCall, ScheduleError, ScheduleNotFound } from "@orrery/core/schedule/Schedules"
 import * as ScheduleStore from "@orrery/core/schedule/ScheduleStore"
 import { Schema } from "effect"
-import { AttemptFrame, rowsMax, UnknownFrameVersion } from "./Frames.js"
+import { AttemptFrame, OutcomeAnswers, rowsMax, UnknownFrameVersion } from "./Frames.js"
 
 /** Longest wait of one `AwaitFinal` or `ForwardAwait`: the caller asks again after it. */
 export const awaitMsMax = 20_000
@@ -25,6 +29,7 @@ export const nodesMax = 1_000
 const nodeIdLengthMax = 64
 /** Most partitions in one `Nudge`. */
 export const nudgesMax = 1_000
+const featuresMax = 100
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
 export class NotOwner extends Schema.TaggedError<NotOwner>("@orrery/api/NotOwner")("NotOwner", {
@@ -109,6 +114,8 @@ const client = [
   /** The run once it is final; `null` when it is not after `waitMs`. */
   Rpc.make("AwaitFinal", { payload: { id: RunId, waitMs: WaitMs }, success: Schema.NullOr(Run), error: RunError }),
   Rpc.make("Cancel", { payload: { id: RunId }, success: CancelAnswer, error: RunError }),
+  /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
+  Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
   /** All live nodes, the answering one included. */
   Rpc.make("Nodes", { success: Schema.Array(NodeAddress).pipe(Schema.maxItems(nodesMax)), error: ClusterUnavailable }),
   /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */
@@ -146,6 +153,24 @@ const schedules = [
   })
 ] as const
 
+/** A node of an earlier release does not know these. */
+const queues = [
+  /** Answered once it is committed. */
+  Rpc.make("QueueCall", { payload: { call: QueueCall }, success: QueueRecord, error: QueueError }),
+  Rpc.make("QueueGet", { payload: { namespace: Name, queue: Name }, success: QueueRecord, error: ClusterUnavailable }),
+  Rpc.make("QueueList", {
+    payload: {
+      filter: Schema.Struct({
+        namespace: optionalExact(Name),
+        after: optionalExact(Schema.String.pipe(Schema.maxLength(401))),
+        limit: Schema.Int.pipe(Schema.between(1, queuesLimitMax))
+      })
+    },
+    success: Schema.Array(QueueRecord),
+    error: ClusterUnavailable
+  })
+] as const
+
 const worker = [
   /** Answers with those of `held` that the owner has given up. */
   Rpc.make("Announce", {
@@ -153,6 +178,8 @@ const worker = [
     success: AttemptFrame,
     error: FrameFailure
   }),
+  /** What this node understands beyond the first release. A node of that release does not know the call. */
+  Rpc.make("Features", { success: Schema.Array(Schema.String).pipe(Schema.maxItems(featuresMax)) }),
   /** Answers with the attempts out at that moment. */
   Rpc.make("SetCredit", {
     // A worker of an earlier release does not say how many may wait at it: none.
@@ -163,6 +190,18 @@ const worker = [
     }),
     success: Count,
     error: SessionFailure
+  }),
+  /** Answers in the order of the reports. A node of an earlier release does not know it, nor the next one. */
+  Rpc.make("Note", {
+    payload: { sessionId: SessionId, reports: Schema.Array(NoteReport).pipe(Schema.maxItems(rowsMax)) },
+    success: OutcomeAnswers,
+    error: SessionFailure
+  }),
+  /** Of one attempt: what an earlier one of its run has left. */
+  Rpc.make("Checkpoint", {
+    payload: { sessionId: SessionId, attempt: AttemptFrame },
+    success: Schema.NullOr(Schema.String),
+    error: FrameFailure
   }),
   Rpc.make("Heartbeat", { payload: { sessionId: SessionId }, error: SessionUnknown }),
   /** Ends the session: attempts still out are handed back as interrupted, not as crashed. */
@@ -181,6 +220,8 @@ const node = [
   Rpc.make("Nudge", {
     payload: { partitions: Schema.Array(PartitionName).pipe(Schema.maxItems(nudgesMax)), forwarded: Schema.Boolean }
   }),
+  /** A hint: actors of the queue here go by these settings now. A node of an earlier release does not know it. */
+  Rpc.make("QueueSettingsChanged", { payload: { record: QueueRecord } }),
   Rpc.make("ForwardCancel", {
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,
@@ -197,4 +238,4 @@ const node = [
  * Serve it with `disableFatalDefects: true`, else one defect kills every call of the connection; on a `NodeListener`;
  * with `NodeConnection.serialization`.
  */
-export class NodeRpcs extends RpcGroup.make(...client, ...schedules, ...worker, ...node) {}
+export class NodeRpcs extends RpcGroup.make(...client, ...schedules, ...queues, ...worker, ...node) {}

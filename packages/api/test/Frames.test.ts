@@ -47,6 +47,13 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
     ),
     retryable: fc.boolean()
   }),
+  fc.record({
+    _tag: fc.constant("failure" as const),
+    failure: fc.record({ kind: fc.constant("failure" as const), tag: text, message: text }),
+    retryable: fc.boolean(),
+    retryAfterMs: fc.integer({ min: 0, max: 1e9 })
+  }),
+  fc.record({ _tag: fc.constant("snooze" as const), delayMs: fc.integer({ min: 0, max: 1e9 }) }),
   fc.record({ _tag: fc.constantFrom("cancelled" as const, "interrupted" as const) })
 )
 const report: fc.Arbitrary<OutcomeReport> = fc.tuple(ref, outcome).map(([a, b]) => ({ ...a, outcome: b }))
@@ -110,6 +117,16 @@ describe("Frames", { timeout: 30_000 }, () => {
       assert.isTrue(Frames.isAttemptFrame(attempts) && Frames.isOutcomeFrame(outcomes))
       assert.deepStrictEqual(Either.getOrThrow(Frames.decodeAttempts(attempts)), refs)
       assert.deepStrictEqual(Either.getOrThrow(Frames.decodeOutcomes(outcomes)), reports)
+    }))
+  })
+
+  it("says to a node of an earlier release what that one can read", () => {
+    fc.assert(fc.property(fc.array(report), (reports) => {
+      const told = reports.map(Frames.withoutDelay)
+      const rows = overTheWire(Frames.encodeOutcomes(told))[1] as ReadonlyArray<ReadonlyArray<unknown>>
+
+      assert.isTrue(rows.every((row) => row[4] !== 4 && row.length <= 10), "rows of the first release")
+      for (const [at, each] of reports.entries()) if (!Frames.hasDelay(each)) assert.strictEqual(told[at], each)
     }))
   })
 

@@ -43,6 +43,8 @@ export interface JobShape {
   readonly fillerChars: number
   /** 0: no concurrency keys; otherwise job n has key n modulo this. */
   readonly keys: number
+  /** 0: none; otherwise `tenantOf` says whose job n is, and the system is told. */
+  readonly tenants: number
   readonly seed: number
 }
 
@@ -95,6 +97,8 @@ export interface WorkInput extends OfSystem {
   readonly handlerMs: number
   /** As `JobShape.keys`, to see runs of one key that are together. */
   readonly keys: number
+  /** More than 0: jobs are of so many tenants (`tenantOf`), whether or not the system was told. */
+  readonly tenants: number
   /** Tell every single start, not a count now and then. */
   readonly tellEach: boolean
   /** Beside a server, where the system has that (`System.workApart`). */
@@ -117,6 +121,10 @@ export interface WorkReport {
   readonly over: number
   /** Submission to start, or due to start where there is a due instant, ms. */
   readonly start: Quantiles
+  /** The same of all tenants but the large one; all 0 without tenants. */
+  readonly others: Quantiles
+  /** Jain's index over the tenants, of the first ten starts for each of them; 0 without tenants. */
+  readonly jain: number
 }
 
 export interface Usage {

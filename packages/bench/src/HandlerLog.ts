@@ -2,9 +2,13 @@
 import type { WorkReport } from "./Calls.js"
 import { quantiles } from "./statistics.js"
 import { type JobPayload, monotonicUs } from "./System.js"
+import { jain, tenantOf } from "./tenants.js"
 
 /** Jobs the first table of seen indexes holds; it doubles. */
 const seenMin = 65_536
+
+/** So many starts for each tenant say how they share: until then all of them have some waiting. */
+const startsPerTenant = 10
 
 /** ms since 1970, with a fraction: `Date` has none, and lateness is a few ms. */
 const wallMs = (): number => performance.timeOrigin + performance.now()
@@ -14,6 +18,8 @@ export interface HandlerLogOptions {
   readonly handlerMs: number
   /** As `JobShape.keys`. */
   readonly keys: number
+  /** As `WorkInput.tenants`. */
+  readonly tenants: number
   /** After each start. */
   readonly onStart: () => void
 }
@@ -24,6 +30,9 @@ export class HandlerLog {
   private readonly running = new Set<number>()
   private starts: Array<readonly [number, number]> = []
   private readonly runningOfKey: Int32Array
+  private ofOthers: Array<number> = []
+  /** Starts of each tenant, among the first `startsPerTenant` for each of them. */
+  private startsOf: Int32Array
   private repeated = 0
   private firstUs = 0
   private lastUs = 0
@@ -34,6 +43,7 @@ export class HandlerLog {
 
   constructor(private readonly options: HandlerLogOptions) {
     this.runningOfKey = new Int32Array(options.keys)
+    this.startsOf = new Int32Array(options.tenants)
   }
 
   /** The handler that every driver calls. */
@@ -70,7 +80,12 @@ export class HandlerLog {
     const latencyMs = job.dueMs > 0 ? wallMs() - job.dueMs : (nowUs - job.submittedUs) / 1_000
     if (latencyMs < 0 && job.dueMs > 0) this.early += 1
     this.latencies.push(latencyMs)
-    const { handlerMs, keys } = this.options
+    const { handlerMs, keys, tenants } = this.options
+    if (tenants > 0) {
+      const tenant = tenantOf(job.index, tenants)
+      if (tenant > 0) this.ofOthers.push(latencyMs)
+      if (this.handled <= startsPerTenant * tenants) this.startsOf[tenant]! += 1
+    }
     if (keys === 0 || handlerMs === 0) return
     const key = job.index % keys
     if (this.runningOfKey[key]! > 0) this.violations += 1
@@ -86,6 +101,8 @@ export class HandlerLog {
   /** Between two steps of one workload: their indexes differ, so what was seen stays. */
   forget(): void {
     this.latencies = []
+    this.ofOthers = []
+    this.startsOf = new Int32Array(this.options.tenants)
     this.starts = []
     this.handled = 0
     this.repeated = 0
@@ -112,7 +129,9 @@ export class HandlerLog {
       early: this.early,
       violations: this.violations,
       over: this.latencies.reduce((count, each) => each > overMs ? count + 1 : count, 0),
-      start: quantiles(this.latencies)
+      start: quantiles(this.latencies),
+      others: quantiles(this.ofOthers),
+      jain: jain(this.startsOf)
     }
   }
 }

@@ -68,9 +68,16 @@ export interface Stage {
   readonly checkpoint: Effect.Effect<void, BenchPostgres.PostgresFailed>
 }
 
-type WorkOptions = Pick<WorkInput, "concurrency" | "handlerMs" | "keys" | "tellEach" | "apart">
+export type WorkOptions = Pick<WorkInput, "concurrency" | "handlerMs" | "keys" | "tenants" | "tellEach" | "apart">
 
-const workDefaults: WorkOptions = { concurrency: 0, handlerMs: 0, keys: 0, tellEach: false, apart: false }
+const workDefaults: WorkOptions = {
+  concurrency: 0,
+  handlerMs: 0,
+  keys: 0,
+  tenants: 0,
+  tellEach: false,
+  apart: false
+}
 
 /** How much longer than the wait the answer about it may take, ms. */
 const answerMarginMs = 30_000
@@ -82,6 +89,7 @@ export const shapeOf = (stage: Stage, options: Partial<JobShape> = {}): JobShape
   queues: stage.queues,
   fillerChars: fillerCharsDefault,
   keys: 0,
+  tenants: 0,
   seed: stage.bench.sizes.seed,
   ...options
 })

@@ -26,6 +26,8 @@ export interface Job {
   readonly queue: number
   /** Runs with the same key must not run together (workload W9); absent: no key. */
   readonly key?: string
+  /** Tenants take turns (workload W10); absent: there are none. */
+  readonly tenant?: string
   /** Filler, to make the payload as large as the workload asks for. */
   readonly filler: string
 }

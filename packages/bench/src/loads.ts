@@ -3,7 +3,7 @@ import { Effect, type Scope } from "effect"
 import type { Bulk, Description, JobShape, Submitted, Usage, WorkReport } from "./Calls.js"
 import * as Cost from "./Cost.js"
 import type { Role, RoleFailed } from "./Role.js"
-import { type Bench, type MeasureFailed, MeasureInvalid, open, shapeOf, type Stage } from "./Stage.js"
+import { type Bench, type MeasureFailed, MeasureInvalid, open, shapeOf, type Stage, type WorkOptions } from "./Stage.js"
 
 /** Jobs of one bulk call: more would be made and sent as one piece of memory. */
 const bulkMax = 100_000
@@ -72,6 +72,8 @@ export interface DrainOptions {
   readonly concurrency?: number
   readonly handlerMs?: number
   readonly shape?: Partial<JobShape>
+  /** As `WorkInput.tenants`. */
+  readonly tenants?: number
   readonly storeDelayMs?: number
   /** Workers that do nothing else, beside a server, where the system has that. */
   readonly apart?: boolean
@@ -104,7 +106,7 @@ export const drain = (
     yield* stage.checkpoint
     if (apart && system.hasWorkApart) yield* stage.serve
     const before = yield* Cost.mark(stage, [])
-    const work = stage.work({ concurrency, handlerMs, keys: shape.keys ?? 0, apart })
+    const work = stage.work({ concurrency, handlerMs, keys: shape.keys ?? 0, tenants: options.tenants ?? 0, apart })
     const workers = yield* Effect.all(Array.from({ length: n }, () => work), { concurrency: n })
     yield* awaitStarted(workers, jobs)
     const emptyUs = yield* stage.awaitEmpty(withinMs(jobs))
@@ -143,11 +145,11 @@ const stragglersWithin = "2 seconds"
 export const openPair = (
   bench: Bench,
   system: Description,
-  options: { readonly tellEach?: boolean } = {}
+  work: Partial<WorkOptions> = {}
 ): Effect.Effect<Pair, MeasureFailed, Scope.Scope> =>
   Effect.gen(function*() {
     const stage = yield* open(bench, system, { queues: 1, keepHistory: true })
-    const worker = yield* stage.work({ tellEach: options.tellEach ?? false })
+    const worker = yield* stage.work(work)
     const producer = yield* stage.produce
     const warm: Pair = { stage, producer, worker, next: 0 }
     yield* steady(warm, { ...warmUp, overMs: 0 })
@@ -166,7 +168,12 @@ export interface Steady {
 /** An open loop: so many jobs a second, whether or not they are answered and done. */
 export const steady = (
   pair: Pair,
-  options: { readonly perSecond: number; readonly forMs: number; readonly overMs: number }
+  options: {
+    readonly perSecond: number
+    readonly forMs: number
+    readonly overMs: number
+    readonly shape?: Partial<JobShape>
+  }
 ): Effect.Effect<Steady, MeasureFailed> =>
   Effect.gen(function*() {
     const { producer, stage, worker } = pair
@@ -175,7 +182,7 @@ export const steady = (
     const jobs = Math.round(perSecond * forMs / 1_000)
     yield* worker.ask("forget", null)
     pair.next += jobs
-    const loop = { shape: shapeOf(stage), firstIndex, perSecond, forMs, inFlightMax }
+    const loop = { shape: shapeOf(stage, options.shape), firstIndex, perSecond, forMs, inFlightMax }
     const submitted = yield* producer.ask("openLoop", loop, forMs + answersWithinMs)
     yield* Effect.timeoutOption(worker.awaitStarted(jobs), stragglersWithin)
     const report = yield* worker.ask("report", { overMs })

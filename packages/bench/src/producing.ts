@@ -2,6 +2,7 @@
 import type { Bulk, ClosedLoop, JobShape, OpenLoop, Submitted } from "./Calls.js"
 import { quantiles, randomOf, randomText } from "./statistics.js"
 import { type Job, monotonicUs, type Producer } from "./System.js"
+import { tenantOf } from "./tenants.js"
 
 /** Above 200/s jobs are submitted in groups, every 5 ms: a timer per job would be most of what the producer does. */
 const tickMs = 5
@@ -16,7 +17,8 @@ const makerOf = (shape: JobShape): (index: number, submittedUs: number, dueMs: n
     dueMs,
     queue: index % shape.queues,
     filler,
-    ...(shape.keys > 0 ? { key: `key-${index % shape.keys}` } : {})
+    ...(shape.keys > 0 ? { key: `key-${index % shape.keys}` } : {}),
+    ...(shape.tenants > 0 ? { tenant: `tenant-${tenantOf(index, shape.tenants)}` } : {})
   })
 }
 

@@ -67,6 +67,7 @@ const answers: { readonly [Name in CallName]: (input: Calls[Name]["in"]) => Prom
     const log = new HandlerLog({
       handlerMs: input.handlerMs,
       keys: input.keys,
+      tenants: input.tenants,
       onStart: () => input.tellEach && tell()
     })
     role.log = log

@@ -5,9 +5,13 @@
  *   ORRERY_CHAOS_ROUTES   JSON object: the address a connection is meant for -> the port on 127.0.0.1 it goes to
  *   ORRERY_CHAOS_CLOCK    file with the milliseconds that are added to the clock of `Date`; read again as it changes.
  *                         The monotonic clock stays right, as it does on a machine
+ *   ORRERY_CHAOS_HISTORY  folder: on SIGUSR2 garbage is collected, and the bytes that are left are written there, in held-PID
  */
-import { readFileSync } from "node:fs"
+import { readFileSync, renameSync, writeFileSync } from "node:fs"
 import { Socket } from "node:net"
+import { join } from "node:path"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 
 const direct = Symbol.for("@orrery/chaos/direct")
 const clockReadEveryMs = 50
@@ -62,6 +66,22 @@ const shiftClock = (file) => {
   })
 }
 
-const { ORRERY_CHAOS_CLOCK: clockFile, ORRERY_CHAOS_ROUTES: ownRoutes } = process.env
+/**
+ * @param {string} folder
+ */
+const tellHeldOn = (folder) => {
+  setFlagsFromString("--expose-gc")
+  const collect = runInNewContext("gc")
+  process.on("SIGUSR2", () => {
+    collect()
+    const file = join(folder, `held-${process.pid}`)
+    // The reader finds it whole.
+    writeFileSync(`${file}.new`, String(process.memoryUsage().heapUsed))
+    renameSync(`${file}.new`, file)
+  })
+}
+
+const { ORRERY_CHAOS_CLOCK: clockFile, ORRERY_CHAOS_HISTORY: folder, ORRERY_CHAOS_ROUTES: ownRoutes } = process.env
+if (folder !== undefined) tellHeldOn(folder)
 if (ownRoutes !== undefined) install(JSON.parse(ownRoutes))
 if (clockFile !== undefined) shiftClock(clockFile)

@@ -2,6 +2,7 @@
 import { Args, Command, Options } from "@effect/cli"
 import type { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
+import type { RunProgress } from "@orrery/core/RunNotes"
 import { RunState } from "@orrery/core/RunState"
 import { listLimitMax, Runs } from "@orrery/core/Runs"
 import { Console, Data, Duration, Effect, Option, Schema } from "effect"
@@ -32,11 +33,16 @@ const common = { nodes: options.nodes, json: options.json }
 const time = (ms: number | null): string => ms === null ? "-" : new Date(ms).toISOString()
 
 /** Payload, result and error are JSON text inside; a reader of JSON gets them as values. */
-const asJson = (run: Run): string =>
+const asJson = (run: Run, told: RunProgress | null = null): string =>
   JSON.stringify({
     ...run,
     payload: valueOf(run.payload),
-    result: run.result === null ? null : valueOf(run.result)
+    result: run.result === null ? null : valueOf(run.result),
+    ...told === null ? {} : {
+      progress: told.progress === null ? null : valueOf(told.progress),
+      lines: told.lines,
+      lineCount: told.lineCount
+    }
   })
 
 const valueOf = (text: string): unknown => Option.getOrElse(Schema.decodeOption(Schema.parseJson())(text), () => text)
@@ -54,7 +60,32 @@ const lineOf = (run: Run): string =>
 
 const stateOf = (run: Run): string => run.waitsFor === null ? run.state : `${run.state} (${run.waitsFor})`
 
-const detailsOf = (run: Run): string =>
+/** Log lines shown of a run. `--json` shows all that are kept. */
+const linesShown = 20
+
+const logOf = ({ lineCount, lines }: RunProgress): ReadonlyArray<string> => {
+  const shown = lines.slice(-linesShown)
+  const before = lineCount - shown.length
+  return [
+    ...before > 0 ? [`… ${before} earlier lines`] : [],
+    ...shown.map(({ at, attempt, text }) => `${time(at)} #${attempt} ${text}`)
+  ]
+}
+
+const toldOf = (told: RunProgress): ReadonlyArray<string> => [
+  ...told.progress === null ? [] : [`progress   ${progressOf(told.progress)} (${time(told.updatedAt)})`],
+  ...logOf(told).map((line) => `log        ${line}`)
+]
+
+const progressOf = (text: string): string => /^[\d.]+$/.test(text) ? `${text} %` : text
+
+const detailsOf = (run: Run, told: RunProgress | null = null): string =>
+  [
+    ...fieldsOf(run),
+    ...told === null ? [] : toldOf(told)
+  ].join("\n")
+
+const fieldsOf = (run: Run): ReadonlyArray<string> =>
   Object.entries({
     id: run.id,
     task: run.task,
@@ -70,9 +101,10 @@ const detailsOf = (run: Run): string =>
     payload: run.payload,
     result: run.result ?? "-",
     failure: run.failure === null ? "-" : `${run.failure.kind} ${run.failure.tag}: ${run.failure.message}`
-  }).map(([name, value]) => `${name.padEnd(10)} ${value}`).join("\n")
+  }).map(([name, value]) => `${name.padEnd(10)} ${value}`)
 
-const show = (run: Run, json: boolean) => Console.log(json ? asJson(run) : detailsOf(run))
+const show = (run: Run, json: boolean, told: RunProgress | null = null) =>
+  Console.log(json ? asJson(run, told) : detailsOf(run, told))
 
 const list = Command.make(
   "list",
@@ -113,8 +145,13 @@ const optional = <K extends string, A>(key: K, value: Option.Option<A>): { reado
 const get = Command.make("get", { ...common, id }, ({ id, json, nodes }) =>
   Effect.gen(function*() {
     const runs = yield* Runs
-    yield* show(yield* runs.get(id), json)
-  }).pipe(Effect.provide(Client.layer(nodes)))).pipe(Command.withDescription("Everything about one run."))
+    const run = yield* runs.get(id)
+    // A node of an earlier release cannot tell.
+    const told = yield* Effect.orElseSucceed(runs.progress(id), () => null)
+    yield* show(run, json, told)
+  }).pipe(Effect.provide(Client.layer(nodes)))).pipe(
+    Command.withDescription("Everything about one run, with its progress and newest log lines.")
+  )
 
 const cancel = Command.make("cancel", { ...common, id }, ({ id, json, nodes }) =>
   Effect.gen(function*() {

@@ -11,6 +11,7 @@ import { type EnqueueAnswer, NotOwner } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
+import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
@@ -51,6 +52,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
+  readonly progress: Runs["Type"]["progress"]
   /** The run once it is final, or `null` after `waitMs`. */
   readonly awaitFinal: (id: RunId, waitMs: number) => Effect.Effect<Run | null, RunNotFound | ClusterUnavailable>
   /** What another node asks of the owner it takes this node for. */
@@ -86,6 +88,7 @@ const make = Effect.gen(function*() {
   const self = yield* NodeIdentity
   const peers = yield* Peers
   const reader = yield* RunReader
+  const progress = yield* ProgressStore
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
   const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
@@ -330,6 +333,7 @@ const make = Effect.gen(function*() {
           there: (address) => call("forward cancel", address, (client) => client.ForwardCancel({ partition: name, id }))
         })
       }),
+    progress: (id) => OwnedCalls.progress(progress, id),
     awaitFinal: (id, wait) =>
       Effect.gen(function*() {
         const waitMs = Math.min(wait, waitMsMax)
@@ -381,6 +385,7 @@ export const layerRuns = Layer.effect(
         Effect.sync(() =>
           inbox.nudge(queues.map(({ namespace, queue }) => ({ namespace, queue, partition: 0 })))
         ),
+      progress: gateway.progress,
       awaitFinal: (id) =>
         gateway.awaitFinal(id, waitMsMax).pipe(
           Effect.repeat({

@@ -1,6 +1,13 @@
 /** Serves the data plane of a node: clients, workers and other nodes, over TCP. */
 import { RpcServer } from "@effect/rpc"
-import { decodeAttempts, decodeOutcomes, decodeRequests, encodeAttempts, encodeToWorker } from "@orrery/api/Frames"
+import {
+  decodeAttempts,
+  decodeOutcomes,
+  decodeRequests,
+  encodeAttempts,
+  encodeToWorker,
+  outcomeDelays
+} from "@orrery/api/Frames"
 import type { Caller, FrameHandlers } from "@orrery/api/NodeListener"
 import * as NodeListener from "@orrery/api/NodeListener"
 import { type EnqueueAnswer, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
@@ -8,6 +15,7 @@ import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { NodeConfig } from "@orrery/core/NodeConfig"
+import { Queues } from "@orrery/core/Queues"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
@@ -19,6 +27,7 @@ import { NodeIdentity } from "./NodeIdentity.js"
 import { Reach } from "./Reach.js"
 import { Readiness } from "./Readiness.js"
 import { Residents } from "./Residents.js"
+import * as SettingsCheck from "./SettingsCheck.js"
 import type { HubSession } from "./WorkerHub.js"
 
 /** Keeps a message below the 32 MiB of a connection at the largest payload of 256 KiB. */
@@ -140,11 +149,14 @@ const rpcHandlers = (sessions: Sessions) =>
       const reach = yield* Reach
       const schedules = yield* Schedules
       const inbox = yield* InboxDrain
+      const queues = yield* Queues
+      const residents = yield* Residents
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
+        Progress: ({ id }) => gateway.progress(id),
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () =>
@@ -162,6 +174,12 @@ const rpcHandlers = (sessions: Sessions) =>
         ScheduleList: ({ filter }) => schedules.list(filter),
         ScheduleTicks: ({ id, limit }) => schedules.ticks(id, limit),
 
+        Features: () => Effect.succeed([outcomeDelays]),
+        QueueCall: ({ call }) => queues.call(call),
+        QueueGet: (name) => queues.get(name),
+        QueueList: ({ filter }) => queues.list(filter),
+        QueueSettingsChanged: ({ record }) => Effect.sync(() => SettingsCheck.apply(residents.list(), record)),
+
         Announce: ({ held, partitionId, sessionId }) =>
           sessions.use(sessionId, (session) =>
             Effect.flatMap(decodeAttempts(held), (attempts) => {
@@ -172,10 +190,16 @@ const rpcHandlers = (sessions: Sessions) =>
             })),
         SetCredit: ({ ahead, credit, sessionId }) =>
           sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead))),
+        Note: ({ reports, sessionId }) => sessions.use(sessionId, (session) => session.note(reports)),
+        Checkpoint: ({ attempt, sessionId }) =>
+          sessions.use(sessionId, (session) =>
+            Effect.flatMap(decodeAttempts(attempt), ([ref]) =>
+              ref === undefined ? Effect.succeed(null) : session.checkpoint(ref))),
         Heartbeat: ({ sessionId }) =>
           sessions.use(
             sessionId,
-            (session) => session.heartbeat() ? Effect.void : Effect.fail(new SessionUnknown({ sessionId }))
+            (session) =>
+              session.heartbeat() ? Effect.void : Effect.fail(new SessionUnknown({ sessionId }))
           ),
         Goodbye: ({ sessionId }) =>
           sessions.use(sessionId, (session) =>
@@ -185,7 +209,8 @@ const rpcHandlers = (sessions: Sessions) =>
               sessions.delete(sessionId)
             })),
 
-        ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
+        ForwardCancel: ({ id, partition }) =>
+          gateway.owned.cancel(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }
     })

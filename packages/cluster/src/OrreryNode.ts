@@ -7,6 +7,7 @@ import type { SocketServer } from "@effect/platform"
 import type { ClusterConfig } from "@orrery/core/ClusterConfig"
 import type { Handlers } from "@orrery/core/Handlers"
 import { NodeConfig } from "@orrery/core/NodeConfig"
+import type { Queues } from "@orrery/core/Queues"
 import type { Runs } from "@orrery/core/Runs"
 import type { Schedules } from "@orrery/core/schedule/Schedules"
 import * as PgInbox from "@orrery/store-pg/PgInbox"
@@ -14,6 +15,8 @@ import * as PgJournal from "@orrery/store-pg/PgJournal"
 import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
+import * as PgQueueSettings from "@orrery/store-pg/PgQueueSettings"
+import * as PgProgressStore from "@orrery/store-pg/PgProgressStore"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
 import * as PgRunTally from "@orrery/store-pg/PgRunTally"
 import * as PgScheduleStore from "@orrery/store-pg/PgScheduleStore"
@@ -26,6 +29,7 @@ import * as HeapWatch from "./HeapWatch.js"
 import * as InboxDrain from "./InboxDrain.js"
 import * as NodeDirectory from "./NodeDirectory.js"
 import * as NodeIdentity from "./NodeIdentity.js"
+import * as NodeQueues from "./NodeQueues.js"
 import * as NodeServer from "./NodeServer.js"
 import * as NodeWorker from "./NodeWorker.js"
 import * as Peers from "./Peers.js"
@@ -63,6 +67,19 @@ const startRetry = (budgetMs: number) =>
 
 /** Partitions are made for a week ahead, so a few missed rounds do no harm. */
 const historyInterval = "6 hours"
+
+/** What runs have told is looked through for runs that are gone, a page at a time. */
+const sweepInterval = "10 minutes"
+
+const Swept = Layer.scopedDiscard(
+  PgProgressStore.sweep.pipe(
+    Effect.repeat({ while: (deleted) => deleted > 0 }),
+    Effect.catchAll((error) => Effect.logWarning(`could not sweep what runs have told: ${error.message}`)),
+    Effect.delay(sweepInterval),
+    Effect.forever,
+    Effect.forkScoped
+  )
+)
 
 /** Migrations, before anything else looks at the database. */
 const Prepared = Layer.scopedDiscard(
@@ -156,9 +173,11 @@ const Store = Layer.mergeAll(
   Journal,
   PgInbox.layer,
   PgPartitionStore.layer,
+  PgProgressStore.layer,
   PgRunReader.layer,
   PgRunTally.layer,
-  PgScheduleStore.layer
+  PgScheduleStore.layer,
+  PgQueueSettings.layer
 )
 
 const Ready = Layer.unwrapEffect(
@@ -170,7 +189,7 @@ const Ready = Layer.unwrapEffect(
 
 /** Closing the scope drains: the worker first, then the actors hand over, then the data plane goes. */
 export const layer: Layer.Layer<
-  OrreryNode | Runs | Schedules,
+  OrreryNode | Runs | Queues | Schedules,
   NodeIdentity.StartFailed | SocketServer.SocketServerError,
   NodeConfig | ClusterConfig | Handlers
 > = Layer.mergeAll(Node, PeerWatch.layer, Gateway.layerRuns).pipe(
@@ -182,14 +201,14 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Reconciler.layer),
   Layer.provideMerge(Remember.layer),
   Layer.provideMerge(Layer.provide(ScheduleEntity.layer, Gateway.layerRuns)),
-  Layer.provideMerge(Layer.provideMerge(Gateway.layer, InboxDrain.layer)),
+  Layer.provideMerge(Layer.merge(Gateway.layer, NodeQueues.layer).pipe(Layer.provideMerge(InboxDrain.layer))),
   Layer.provideMerge(QueueEntity.layer),
   Layer.provideMerge(Residents.layer),
   Layer.provideMerge(Reach.layer),
   Layer.provideMerge(Layer.mergeAll(NodeDirectory.layer, Peers.layer, SelfWatch.layer, HeapWatch.layer)),
   Layer.provideMerge(ShardManager.layer),
   Layer.provideMerge(Store),
-  Layer.provideMerge(Enrolled),
+  Layer.provideMerge(Layer.merge(Enrolled, Swept)),
   Layer.provideMerge(DatabaseMemory.layer),
   Layer.provideMerge(Prepared),
   Layer.provideMerge(Pools),

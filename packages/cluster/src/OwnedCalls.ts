@@ -1,7 +1,9 @@
 /** What the owner of a partition answers: calls on an actor that lives here, in the words of the `Runs` port. */
 import { ClusterUnavailable, type EnqueueError, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
+import type { ProgressStore } from "@orrery/core/ProgressStore"
 import { inInbox, noCapableWorker, type Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
+import { type RunProgress, shownNotes } from "@orrery/core/RunNotes"
 import type { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
@@ -70,6 +72,16 @@ export const list = (
   filter: RunFilter
 ): Effect.Effect<ReadonlyArray<Run>, ClusterUnavailable> =>
   Effect.mapError(reader.list({ ...filter, limit: Math.min(filter.limit, listLimitMax) }), unavailable("list"))
+
+/** What a run has told while it ran. */
+export const progress = (
+  store: ProgressStore["Type"],
+  id: RunId
+): Effect.Effect<RunProgress | null, ClusterUnavailable> =>
+  Effect.mapBoth(store.find([id]), {
+    onFailure: unavailable("progress"),
+    onSuccess: ([notes]) => notes === undefined ? null : shownNotes(notes)
+  })
 
 export const cancel = (
   reader: RunReader["Type"],

@@ -6,6 +6,8 @@
  * node's share of the worker's slots by what the worker lets it have ahead.
  */
 import type { WorkerPool } from "@orrery/core/Entry"
+import { ClusterUnavailable, type StoreUnavailable } from "@orrery/core/Errors"
+import type { NoteReport } from "@orrery/core/RunNotes"
 import type { Assignment, AttemptRef, Hello, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect } from "effect"
 import * as Hunger from "./Hunger.js"
@@ -33,6 +35,10 @@ interface Attached {
 /** A worker's session as the node sees it. Calls on a session that has ended answer as if nothing were owned here. */
 export interface HubSession {
   readonly report: (reports: ReadonlyArray<OutcomeReport>) => Effect.Effect<ReadonlyArray<OutcomeAnswer>>
+  /** In the order of the reports, once they are durable. */
+  readonly note: (reports: ReadonlyArray<NoteReport>) => Effect.Effect<ReadonlyArray<OutcomeAnswer>, ClusterUnavailable>
+  /** What an earlier attempt of the run has left. */
+  readonly checkpoint: (attempt: AttemptRef) => Effect.Effect<string | null, ClusterUnavailable>
   /** `undefined`: the partition is not owned here, so nothing can be said about its attempts. */
   readonly announce: (
     partitionId: number,
@@ -96,7 +102,21 @@ export class WorkerHub {
     return {
       report: (reports) => {
         seen()
-        return this.report(reports)
+        return this.answers(reports, (actor, those) => actor.report(those))
+      },
+      note: (reports) => {
+        seen()
+        const note = (actor: QueueActor, those: ReadonlyArray<NoteReport>) => actor.notes.note(those)
+        return Effect.mapError(this.answers(reports, note), unavailable("note"))
+      },
+      checkpoint: (attempt) => {
+        seen()
+        const actor = this.actors.get(attempt.partitionId)
+        const found = actor === undefined ? Effect.succeed(undefined) : actor.notes.checkpoint(attempt)
+        return Effect.flatMap(
+          Effect.mapError(found, unavailable("checkpoint")),
+          (text) => text === undefined ? notOwned("checkpoint") : Effect.succeed(text)
+        )
       },
       announce: (partitionId, held) => {
         if (!isLive()) return undefined
@@ -260,8 +280,12 @@ export class WorkerHub {
     if (this.waiting.delete(actor)) { for (const other of this.waiting) other.schedule() }
   }
 
-  private report(reports: ReadonlyArray<OutcomeReport>): Effect.Effect<ReadonlyArray<OutcomeAnswer>> {
-    const groups = new Map<number, { readonly reports: Array<OutcomeReport>; readonly places: Array<number> }>()
+  /** Of the actors of their partitions, in the order of the reports. */
+  private answers<R extends AttemptRef, E>(
+    reports: ReadonlyArray<R>,
+    ask: (actor: QueueActor, reports: ReadonlyArray<R>) => Effect.Effect<ReadonlyArray<OutcomeAnswer>, E>
+  ): Effect.Effect<ReadonlyArray<OutcomeAnswer>, E> {
+    const groups = new Map<number, { readonly reports: Array<R>; readonly places: Array<number> }>()
     reports.forEach((report, at) => {
       let group = groups.get(report.partitionId)
       if (group === undefined) {
@@ -275,7 +299,7 @@ export class WorkerHub {
     return Effect.forEach(groups, ([partitionId, group]) => {
       const actor = this.actors.get(partitionId)
       if (actor === undefined) return Effect.void
-      return Effect.map(actor.report(group.reports), (each) => {
+      return Effect.map(ask(actor, group.reports), (each) => {
         each.forEach((answer, at) => {
           answers[group.places[at]!] = answer
         })
@@ -329,6 +353,12 @@ export class WorkerHub {
     worker.closed()
   }
 }
+
+const unavailable = (operation: string) => (error: StoreUnavailable) =>
+  new ClusterUnavailable({ operation, reason: error.message })
+
+const notOwned = (operation: string) =>
+  new ClusterUnavailable({ operation, reason: "the partition is not owned by this node" })
 
 const ownedBy = ({ epoch, machine, partitionId }: QueueActor, worker: string): ToWorker => ({
   _tag: "owned",

@@ -65,7 +65,7 @@ it.scopedLive("a run does not end while another copy of its request is on its wa
       windowRunsMax: 100,
       windowBytesMax: 1e6,
       mayTakeOver: () => true
-    }).pipe(Effect.provide(Context.make(Journal, slow).pipe(Context.add(PartitionStore, late))))
+    }).pipe(Effect.provide(Context.merge(store, Context.make(Journal, slow).pipe(Context.add(PartitionStore, late)))))
     yield* residents.host(name, () => true)
     const actor = yield* residents.await(name, 5_000)
     assert(actor)

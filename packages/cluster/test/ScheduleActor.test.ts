@@ -46,6 +46,7 @@ class World {
       }),
     get: () => Effect.dieMessage("not used"),
     list: () => Effect.dieMessage("not used"),
+    progress: () => Effect.dieMessage("not used"),
     awaitFinal: () => Effect.dieMessage("not used")
   })
 

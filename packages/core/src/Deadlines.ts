@@ -1,27 +1,35 @@
-/** When attempts have had their time, as far as their owner is concerned. */
+/** When a run, or its attempt, has had its time, as far as its owner is concerned. At most one instant per run: the next. */
 import type { Entry } from "./Entry.js"
-import { Window } from "./Window.js"
+import { type Seat, Window } from "./Window.js"
 
 export interface Deadline {
   readonly entry: Entry
-  readonly kind: "timeout" | "cancel"
-  /** Of the attempt that is meant; there may be another one by then. */
-  readonly lease: number
+  /** `timeout`: of the attempt that is out; `cancel`: it was asked to end; `expire`: of a run in line. */
+  readonly kind: "timeout" | "cancel" | "expire"
 }
+export type Alarm = Seat<Deadline>
 
 export class Deadlines {
   private readonly inOrder = new Window<Deadline>({ runsMax: Infinity, bytesMax: Infinity }, true)
   private seq = 0
 
+  /** In place of the one before. */
   set(entry: Entry, kind: Deadline["kind"], at: number): void {
-    this.inOrder.offer({ entry, kind, lease: entry.lease }, at, this.seq++, 0)
+    this.clear(entry)
+    entry.alarm = this.inOrder.offer({ entry, kind }, at, this.seq++, 0)
+  }
+
+  clear(entry: Entry): void {
+    if (entry.alarm === undefined) return
+    this.inOrder.remove(entry.alarm)
+    entry.alarm = undefined
   }
 
   /** The next one that has passed. */
   take(now: number): Deadline | undefined {
     const head = this.inOrder.peek()
     if (head === undefined || head.key > now) return undefined
-    this.inOrder.remove(head)
+    this.clear(head.item.entry)
     return head.item
   }
 

@@ -1,4 +1,5 @@
 /** A run in the memory of its owner, and the words in which the machine says what it has decided. */
+import type { Alarm } from "./Deadlines.js"
 import type { Permit } from "./Gates.js"
 import type { Taken } from "./Lines.js"
 import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
@@ -28,6 +29,10 @@ export interface Entry {
   /** Of the ready runs of its partition, which it waits with. */
   readonly line: string
   readonly told: RunKeys | undefined
+  /** Its policy, once somebody has asked for it. */
+  terms: RunPolicy | undefined
+  /** When its owner must look at it next, if nothing else happens. */
+  alarm: Alarm | undefined
   /** Of its attempt that is out. */
   permits: ReadonlyArray<Permit>
   /** What its start has taken of rates, until its worker is told. */
@@ -142,8 +147,10 @@ export const fraction = (id: string, attempt: number): number => {
   return ((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32
 }
 
-export const policyOf = (entry: Entry): RunPolicy => {
-  const policy = parsePolicy(entry.policy)
+export const policyOf = (entry: Entry): RunPolicy => entry.terms ??= readPolicy(entry.policy)
+
+const readPolicy = (text: string): RunPolicy => {
+  const policy = parsePolicy(text)
   // Checked at the edge; a row that cannot be read any more gets the defaults rather than stopping its queue.
   return "retry" in policy ? policy : defaultPolicy
 }
@@ -168,6 +175,8 @@ export const entryOf = (run: StoredRun): Entry => ({
   keys: run.keys,
   line: lineOf(run.task, run.keys),
   told: run.keys === null ? undefined : keysOf(run.keys),
+  terms: undefined,
+  alarm: undefined,
   permits: noPermits,
   rates: noRates,
   claims: undefined,
@@ -224,12 +233,12 @@ export const refOf = (entry: Entry, partitionId: number): AttemptRef => ({
   lease: entry.lease
 })
 
-export const assignmentOf = (entry: Entry, partitionId: number): Assignment => ({
+export const assignmentOf = (entry: Entry, partitionId: number, timeoutMs: number): Assignment => ({
   partitionId,
   runId: entry.id,
   task: entry.task,
   payload: entry.payload,
   attempt: entry.attempt,
   lease: entry.lease,
-  timeoutMs: policyOf(entry).timeoutMs
+  timeoutMs
 })

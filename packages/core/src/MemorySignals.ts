@@ -73,7 +73,9 @@ export const make: Effect.Effect<SignalsService> = Effect.map(Effect.clock, (clo
     if (line === undefined) return
     if (line.buffers.size === 0 && line.leftAt + keptMs <= now()) return void lines.delete(key)
     // What is kept is small, whatever else the publisher has in its objects.
-    const told = events().map(({ id, state }) => ({ id, state }))
+    const told = events().map(({ id, isProgress, state }) =>
+      isProgress === undefined ? { id, state } : { id, state, isProgress }
+    )
     if (told.length === 0) return
     last = Math.max(last, line.number + 1)
     line.number += 1

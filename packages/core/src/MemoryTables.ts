@@ -4,6 +4,7 @@
  */
 import type { Committed, JournalBatch, RunFinish, StoredRun } from "./Journal.js"
 import {
+  type KnownSettings,
   type LinePageRequest,
   type Page,
   type PageRequest,
@@ -12,9 +13,14 @@ import {
   type Takeover,
   type WithWork
 } from "./PartitionStore.js"
+import { type QueueName, type QueueRecord, unset } from "./QueueSettings.js"
+import type { QueueFilter } from "./QueueSettingsStore.js"
+import type { Ends, EndsQuery, NotesBatch } from "./ProgressStore.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
 import type { Run, RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
+import type { FinalState } from "./RunState.js"
+import type { StoredNotes } from "./RunNotes.js"
 import { listBytesMax, listLimitMax, type RunFilter } from "./Runs.js"
 
 interface Partition {
@@ -31,6 +37,10 @@ export class MemoryTables {
   private readonly home = new Map<RunId, Partition>()
   /** Final runs, in the order of their ends. */
   readonly history = new Map<RunId, Run>()
+
+  /** By `namespace|queue`. */
+  private readonly settings = new Map<string, QueueRecord>()
+  private readonly notes = new Map<RunId, { readonly notes: StoredNotes; readonly checkpoint: string | null }>()
 
   /** `historyRunsMax`: final runs kept; the oldest go first. */
   constructor(private readonly historyRunsMax: number) {}
@@ -64,24 +74,87 @@ export class MemoryTables {
     const run = partition.runs.get(finish.id)!
     partition.runs.delete(finish.id)
     this.home.delete(finish.id)
-    if (!finish.keep) return
+    if (!finish.keep) return void this.notes.delete(finish.id)
     const { keep: _, ...end } = finish
     const final = { ...run, ...end }
     this.history.set(finish.id, shown(partition, final, { finishedAt: now, result: finish.result }))
-    if (this.history.size > this.historyRunsMax) this.history.delete(this.history.keys().next().value!)
+    if (this.history.size <= this.historyRunsMax) return
+    const oldest = this.history.keys().next().value!
+    this.history.delete(oldest)
+    this.notes.delete(oldest)
+  }
+
+  /** False: fenced, nothing was written. */
+  writeNotes({ epoch, partitionId, rows }: NotesBatch): boolean {
+    if (this.byId.get(partitionId)?.epoch !== epoch) return false
+    for (const { checkpoint, notes } of rows) {
+      const before = this.notes.get(notes.runId)
+      if (before !== undefined && before.notes.lease > notes.lease) continue
+      this.notes.set(notes.runId, { notes, checkpoint: checkpoint ?? before?.checkpoint ?? null })
+    }
+    return true
+  }
+
+  findNotes(ids: ReadonlyArray<RunId>): ReadonlyArray<StoredNotes> {
+    return ids.flatMap((id) => this.notes.get(id)?.notes ?? [])
+  }
+
+  checkpoint(id: RunId): string | null {
+    return this.notes.get(id)?.checkpoint ?? null
+  }
+
+  endsSince({ limit, namespace, queue, since }: EndsQuery, now: number): Ends {
+    const all = [...this.history.values()].filter((run) =>
+      run.namespace === namespace && run.queue === queue && run.finishedAt! >= since
+    )
+    const ends = all.slice(0, limit).map(({ finishedAt, id, state }) => (
+      { id, state: state as FinalState, finishedAt: finishedAt! }
+    ))
+    return { ends, horizon: now, more: all.length > limit }
   }
 
   takeOver(name: PartitionName, now: number): Takeover {
     const partition = this.raise(name)
     const runs = [...partition.runs.values()]
+    const settings = this.settings.get(queueKey(name))
     return {
       partitionId: partition.id,
       epoch: partition.epoch,
       now,
       lines: [...new Set(runs.filter(isInLine).map(storedLine))].sort(),
       hasTimers: runs.some(isTimer),
-      running: runs.filter((run) => run.state === "running")
+      running: runs.filter((run) => run.state === "running"),
+      ...settings === undefined ? {} : { settings }
     }
+  }
+
+  newerSettings(known: ReadonlyArray<KnownSettings>): ReadonlyArray<QueueRecord> {
+    return known.flatMap((each) => {
+      const found = this.settings.get(queueKey(each))
+      return found !== undefined && found.revision > each.revision ? [found] : []
+    })
+  }
+
+  findSettings(name: QueueName): QueueRecord | undefined {
+    return this.settings.get(queueKey(name))
+  }
+
+  /** `undefined`: another revision is the last. */
+  saveSettings(record: QueueRecord, now: number): QueueRecord | undefined {
+    if ((this.findSettings(record)?.revision ?? 0) !== record.revision - 1) return undefined
+    const saved = { ...record, changedAt: now }
+    this.settings.set(queueKey(record), saved)
+    return saved
+  }
+
+  listSettings({ after = "", limit, namespace }: QueueFilter): ReadonlyArray<QueueRecord> {
+    const names = new Map<string, QueueName>([...this.settings])
+    for (const { name } of this.byKey.values()) names.set(queueKey(name), name)
+    return [...names]
+      .filter(([key, name]) => key > after && (namespace === undefined || name.namespace === namespace))
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .slice(0, limit)
+      .map(([, name]) => this.findSettings(name) ?? unset(name))
   }
 
   private raise(name: PartitionName): Partition {
@@ -146,6 +219,7 @@ export class MemoryTables {
   }
 }
 
+const queueKey = ({ namespace, queue }: QueueName): string => `${namespace}|${queue}`
 const storedLine = (run: StoredRun): string => lineOf(run.task, run.keys)
 const waitsForTime = (run: StoredRun): boolean => run.state === "scheduled" || run.state === "retrying"
 const isInLine = (run: StoredRun): boolean => run.state === "ready" || (waitsForTime(run) && isOrdered(storedLine(run)))

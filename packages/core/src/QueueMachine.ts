@@ -20,7 +20,6 @@ import {
   entryOf,
   failureText,
   finishOf,
-  fraction,
   lose,
   noPermits,
   noRates,
@@ -32,15 +31,20 @@ import {
   type WorkerPool
 } from "./Entry.js"
 import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
-import * as RetryPolicy from "./RetryPolicy.js"
-import type { Outcome } from "./Run.js"
+import { marked } from "./fingerprint.js"
+import { RetryBudgets } from "./RetryBudgets.js"
+import { afterFailure } from "./afterFailure.js"
+import type { Outcome, RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
 import { type Deadline, Deadlines } from "./Deadlines.js"
 import { Leases } from "./Leases.js"
 import type { MachineOptions, Taken } from "./MachineOptions.js"
 import { Lines, type Started } from "./Lines.js"
+import { QueueControl } from "./QueueControl.js"
+import type { QueueRules } from "./QueueSettings.js"
 import { isOrdered } from "./RunKeys.js"
+import * as RunTimes from "./RunTimes.js"
 import { type Arriving, Waiting } from "./Waiting.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
 
@@ -56,6 +60,8 @@ export class QueueMachine {
   private readonly waiting: Waiting
   private readonly deadlines = new Deadlines()
   private readonly leases = new Leases()
+  private readonly control: QueueControl
+  private readonly budgets: RetryBudgets
   /** The latest time that came with a command. */
   private now: number
   private numbers = 0
@@ -65,12 +71,16 @@ export class QueueMachine {
     taken: Taken
   ) {
     this.now = taken.now
-    this.lines = new Lines({ ...options, takenOverAt: options.epoch === 1 ? undefined : taken.now })
+    const takenOverAt = options.epoch === 1 ? undefined : taken.now
+    this.lines = new Lines({ ...options, takenOverAt })
+    this.control = new QueueControl(options.rules, takenOverAt, taken.now)
+    this.budgets = new RetryBudgets(takenOverAt)
     this.waiting = new Waiting(this.lines, options.window, taken, {
       has: (id) => this.entries.has(id),
       add: (entry) => this.entries.set(entry.id, entry),
       forget: (entry) => this.forget(entry),
       settle: (entry) => this.settle(entry),
+      seated: (entry) => this.armExpiry(entry),
       load: (load) => this.out.loads.push(load)
     })
     for (const run of taken.running) {
@@ -79,8 +89,16 @@ export class QueueMachine {
       this.lines.claim(entry, false)
       entry.permits = this.lines.adopt(entry, taken.now)
       this.leases.add(entry, run.worker ?? "")
+      this.armTimeout(entry)
       this.doubt(run.worker ?? "", taken.adoptUntil)
     }
+  }
+
+  /** What is said of the queue from now on. Nothing that runs is ended by it. */
+  configure(rules: QueueRules, now: number): void {
+    this.now = now
+    this.control.apply(rules, now)
+    this.lines.apply(rules, now)
   }
 
   /** The next number of this epoch, for arrivals and leases. */
@@ -133,6 +151,7 @@ export class QueueMachine {
 
   /** Whether a run is in memory that may start and whose task is among `tasks`. */
   hasReadyAmong(tasks: ReadonlySet<string>): boolean {
+    if (!this.control.mayStart(this.now, this.leases.count)) return false
     for (const task of this.lines.upTasks()) if (tasks.has(task)) return true
     return false
   }
@@ -230,17 +249,27 @@ export class QueueMachine {
 
   /** When `tick` has something to do by the clock, ms; `Infinity` when never. */
   nextTick(): number {
-    return Math.min(this.deadlines.next, this.leases.nextExpiry(), this.waiting.nextTick(), this.lines.nextTick())
+    return Math.min(
+      this.deadlines.next,
+      this.leases.nextExpiry(),
+      this.waiting.nextTick(),
+      this.lines.nextTick(),
+      this.control.nextTick(this.now)
+    )
   }
 
   /** Gives runs that may start to workers with a free slot, in their order. */
   dispatch(now: number, pool: WorkerPool): void {
     this.now = now
     this.lines.unblock()
-    for (;;) {
+    while (this.control.mayStart(now, this.leases.count)) {
       const line = this.lines.next(now)
       if (line === undefined) return
       const entry = line.window.peek()!.item
+      if (entry.alarm !== undefined && entry.alarm.key <= now) {
+        this.expire(entry)
+        continue
+      }
       const worker = pool.take(entry.task, entry.isSuspect)
       if (worker === undefined) {
         this.lines.block(entry.task)
@@ -265,7 +294,10 @@ export class QueueMachine {
         this.finish(entry, "succeeded", outcome.result, null)
         break
       case "failure":
-        this.failed(entry, JSON.stringify(outcome.failure), outcome.retryable, now)
+        this.failed(entry, outcome.failure, outcome.retryable, outcome.retryAfterMs)
+        break
+      case "snooze":
+        this.snoozed(entry, outcome.delayMs)
         break
       case "cancelled":
         if (entry.cancelRequested) this.finish(entry, "cancelled", null, entry.failure)
@@ -325,7 +357,9 @@ export class QueueMachine {
         entry.attempt = ref.attempt
         entry.lease = ref.lease
         entry.state = "running"
+        entry.startedAt = this.now
         this.leases.add(entry, worker)
+        this.armTimeout(entry)
         this.write(entry)
         kept.add(entry)
         adopted += 1
@@ -354,7 +388,9 @@ export class QueueMachine {
         if (!entry.cancelRequested) {
           entry.cancelRequested = true
           this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
-          this.deadlines.set(entry, "cancel", now + cancelGraceMs)
+          if (!(entry.alarm !== undefined && entry.alarm.key <= now + cancelGraceMs)) {
+            this.deadlines.set(entry, "cancel", now + cancelGraceMs)
+          }
         }
         return { answer: "requested", entry }
       case "finishing":
@@ -388,6 +424,7 @@ export class QueueMachine {
   }
 
   private settle(entry: Entry): void {
+    this.deadlines.clear(entry)
     entry.place = "settling"
     entry.seat = undefined
     this.write(entry)
@@ -400,21 +437,23 @@ export class QueueMachine {
     entry.startedAt = now
     this.leases.add(entry, worker)
     entry.permits = permits
-    entry.rates = rates
-    entry.isGated = isGated
-    const timeoutMs = policyOf(entry).timeoutMs
-    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", now + timeoutMs + timeoutGraceMs)
-    if (!isGated) this.assign(entry)
+    const taken = this.control.take(now)
+    entry.rates = taken === undefined ? rates : [...rates, taken]
+    entry.isGated = isGated || this.control.isExact
+    this.armTimeout(entry)
+    if (!entry.isGated) this.assign(entry)
     this.write(entry)
   }
 
   /** The worker may hear of it. */
   private assign(entry: Entry): void {
     this.settleRates(entry, true)
-    this.out.assignments.push({ worker: entry.worker!, assignment: assignmentOf(entry, this.options.partitionId) })
+    const assignment = assignmentOf(entry, this.options.partitionId, RunTimes.attemptMs(entry, this.now))
+    this.out.assignments.push({ worker: entry.worker!, assignment })
   }
 
   private release(entry: Entry): void {
+    this.deadlines.clear(entry)
     this.lines.ended(entry.permits, this.now)
     entry.permits = noPermits
     this.settleRates(entry, false)
@@ -437,18 +476,48 @@ export class QueueMachine {
     else this.finish(entry, end, null, entry.failure)
   }
 
-  private failed(entry: Entry, failure: string, retryable: boolean, now: number): void {
-    entry.failure = failure
-    const delay = retryable
-      ? RetryPolicy.delayMs(policyOf(entry).retry, entry.attempt, fraction(entry.id, entry.attempt))
-      : undefined
-    if (delay === undefined) return this.finish(entry, "failed", null, failure)
-    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, failure)
-    entry.state = "retrying"
-    entry.scheduledAt = now + delay
+  private failed(entry: Entry, failure: RunFailure, retryable: boolean, retryAfterMs?: number): void {
+    const next = afterFailure(entry, { failure, retryable, retryAfterMs }, this.now, this.budgets)
+    if (next._tag === "end") return this.finish(entry, next.state, null, next.failure)
+    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, next.failure)
+    entry.failure = next.failure
+    this.putOff(entry, "retrying", next.at)
+  }
+
+  private snoozed(entry: Entry, delayMs: number): void {
+    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, entry.failure)
+    const at = this.now + delayMs
+    if (at >= RunTimes.snoozesUntil(entry)) {
+      return this.finish(entry, "expired", null, RunTimes.snoozeText(entry, delayMs))
+    }
+    entry.attempt -= 1
+    this.putOff(entry, "scheduled", at)
+  }
+
+  private putOff(entry: Entry, state: "retrying" | "scheduled", at: number): void {
+    entry.state = state
+    entry.scheduledAt = at
     entry.orderKey = this.orderKeyOf(entry)
     this.clearLease(entry)
     this.settle(entry)
+  }
+
+  /** In line for too long. */
+  private expire(entry: Entry): void {
+    this.waiting.leave(entry, this.now)
+    this.finish(entry, "expired", null, RunTimes.expiryText(entry, this.now))
+  }
+
+  private armExpiry(entry: Entry): void {
+    const at = RunTimes.expiresAt(entry)
+    if (at < Infinity) this.deadlines.set(entry, "expire", at)
+  }
+
+  /** For the attempt that is out. */
+  private armTimeout(entry: Entry): void {
+    const timeoutMs = RunTimes.attemptMs(entry, entry.startedAt ?? this.now)
+    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", (entry.startedAt ?? this.now) + timeoutMs + timeoutGraceMs)
+    else this.deadlines.clear(entry)
   }
 
   private interrupted(entry: Entry): void {
@@ -469,19 +538,22 @@ export class QueueMachine {
     entry.startedAt = null
   }
 
-  private deadlinePassed({ entry, kind, lease }: Deadline): void {
-    if (entry.place !== "running" || entry.lease !== lease) return
+  private deadlinePassed({ entry, kind }: Deadline): void {
+    if (kind === "expire") return this.expire(entry)
     this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
     this.release(entry)
     if (kind === "cancel") return this.finish(entry, "cancelled", null, entry.failure)
-    const { timeoutMs } = policyOf(entry)
-    this.failed(entry, failureText("timeout", "Timeout", `no outcome after ${timeoutMs} ms`), true, this.now)
+    const message = `no outcome after ${RunTimes.attemptMs(entry, entry.startedAt ?? this.now)} ms`
+    this.failed(entry, { kind: "timeout", tag: RunTimes.tags.timeout, message }, true)
   }
 
   private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {
+    this.deadlines.clear(entry)
     entry.place = "finishing"
     entry.seat = undefined
-    entry.failure = failure
+    entry.failure = failure !== null && (state === "failed" || state === "expired")
+      ? marked(entry.task, failure)
+      : failure
     entry.end = { state, result, keep: state !== "succeeded" || policyOf(entry).retention !== "none" }
     this.write(entry, "finish")
   }
@@ -492,6 +564,7 @@ export class QueueMachine {
   }
 
   private forget(entry: Entry): void {
+    this.deadlines.clear(entry)
     entry.place = "out"
     this.entries.delete(entry.id)
     this.waiting.forgotten(entry.id)

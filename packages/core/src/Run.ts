@@ -21,7 +21,9 @@ export const RunFailure = Schema.Struct({
   tag: Schema.String,
   message: Schema.String,
   /** The task's typed error, encoded by its schema, as JSON text. Only for `kind: "failure"`. */
-  error: Schema.optionalWith(Schema.String, { exact: true })
+  error: Schema.optionalWith(Schema.String, { exact: true }),
+  /** Of a run that failed or expired: the same for those of one cause (`fingerprint`). */
+  fingerprint: Schema.optionalWith(Schema.String, { exact: true })
 })
 export type RunFailure = typeof RunFailure.Type
 
@@ -63,7 +65,15 @@ export const inInbox = "its queue to take it out of the inbox"
 export type Outcome =
   | { readonly _tag: "success"; readonly result: string }
   /** `retryable: false` ends the run as failed whatever the policy says. */
-  | { readonly _tag: "failure"; readonly failure: RunFailure; readonly retryable: boolean }
+  | {
+    readonly _tag: "failure"
+    readonly failure: RunFailure
+    readonly retryable: boolean
+    /** Not again before that, in place of the pause of the policy, ms. */
+    readonly retryAfterMs?: number
+  }
+  /** Later, and the attempt does not count. */
+  | { readonly _tag: "snooze"; readonly delayMs: number }
   /** The owner asked for the interruption, and the handler has ended. */
   | { readonly _tag: "cancelled" }
   /** The worker stopped before the handler could end. Does not count as an attempt. */

@@ -3,6 +3,7 @@ import { Either, Schema } from "effect"
 import { InvalidRequest, PayloadTooLarge } from "./Errors.js"
 import { namePattern } from "./Name.js"
 import { RetryPolicy, standard } from "./RetryPolicy.js"
+import { ByTag, RetryBudget } from "./RetryRules.js"
 import { priorityMax } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { parseKeys } from "./RunKeys.js"
@@ -22,13 +23,22 @@ export const payloadBytesMaxDefault = 256 * 1024
 export const Retention = Schema.Literal("keep", "none")
 export type Retention = typeof Retention.Type
 
+const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+const TimeMs = Schema.Int.pipe(Schema.between(1, delayMsMax))
+
 /** Stored with the run as JSON text: what the owner needs to decide on it without the task's code. */
 export const RunPolicy = Schema.Struct({
   retry: RetryPolicy,
   /** Start-to-close, ms. 0: none. */
   timeoutMs: Schema.Int.pipe(Schema.between(0, timeoutMsMax)),
   /** Default "keep". */
-  retention: Schema.optionalWith(Retention, { exact: true })
+  retention: optional(Retention),
+  byTag: optional(ByTag),
+  retryBudget: optional(RetryBudget),
+  /** From `scheduledAt` to the first assignment. */
+  queueTtlMs: optional(TimeMs),
+  /** From `createdAt` to the end of the run. */
+  deadlineMs: optional(TimeMs)
 })
 export type RunPolicy = typeof RunPolicy.Type
 
@@ -126,6 +136,9 @@ export const requestProblem = (
   if (request.payload.includes("\u0000")) return invalid("payload", "JSON text", "a NUL character")
   const policy = parsePolicy(request.policy)
   if (policy instanceof InvalidRequest) return policy
+  if (policy.deadlineMs !== undefined && _tag === "delay" && ms >= policy.deadlineMs) {
+    return invalid("delay", `shorter than the deadline of the task, ${policy.deadlineMs} ms`, ms)
+  }
   const keys = request.keys === null ? undefined : parseKeys(request.keys)
   return keys instanceof InvalidRequest ? keys : undefined
 }

@@ -2,6 +2,7 @@ import { Context, type Effect } from "effect"
 import type { ClusterUnavailable, EnqueueError, RunNotFound } from "./Errors.js"
 import type { Run } from "./Run.js"
 import type { RunId } from "./RunId.js"
+import type { RunProgress } from "./RunNotes.js"
 import type { RunRequest } from "./RunRequest.js"
 import type { RunState } from "./RunState.js"
 
@@ -47,6 +48,9 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
 
   /** The run once it is final. Waits as long as that takes; survives node failures. */
   readonly awaitFinal: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
+
+  /** What the run has told while it ran, with its newest log lines; `null`: nothing, or it is long gone. */
+  readonly progress: (id: RunId) => Effect.Effect<RunProgress | null, ClusterUnavailable>
 
   /** A waiting run is cancelled when this answers; a running one is being interrupted. */
   readonly cancel: (id: RunId) => Effect.Effect<CancelAnswer, RunNotFound | ClusterUnavailable>

@@ -15,6 +15,8 @@ export interface QueueName {
 export interface RunEvent {
   readonly id: RunId
   readonly state: RunState
+  /** Its state is as it was: it has told something (`RunNotes`). */
+  readonly isProgress?: true
 }
 
 /** What a watcher is told. `cursor`: where a later watch can go on, opaque, at most `cursorLengthMax` characters. */

@@ -6,12 +6,15 @@ import { Cause, Clock, Data, Duration, Effect, Either, Exit, Layer, Option, Pars
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import { type Attempt, Handlers } from "./Handlers.js"
 import { namePattern } from "./Name.js"
-import { type RetryPolicy, standard } from "./RetryPolicy.js"
+import { type Failing, RetryAfter, RetryNever, Snooze } from "./Retry.js"
+import type { RetryPolicy } from "./RetryPolicy.js"
 import { defaultPriority, type Outcome, type Run, type RunFailure } from "./Run.js"
 import { type RunId, unsafeMakeRunId } from "./RunId.js"
-import { type Retention, type RunPolicy, type RunRequest, timeoutMsMax } from "./RunRequest.js"
+import type { Retention, RunRequest } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
+import * as TaskAttempt from "./TaskAttempt.js"
 import * as TaskKeys from "./TaskKeys.js"
+import * as TaskPolicy from "./TaskPolicy.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
 export const failureTextMax = 4_096
@@ -40,7 +43,7 @@ export interface EnqueueOptions extends TaskKeys.KeyOverrides {
   readonly at?: Date
 }
 
-export interface Task<Name extends string, P, PI, S, SI, E, EI> {
+export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = number> {
   readonly name: Name
   readonly queue: string
   readonly namespace: string
@@ -77,40 +80,63 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI> {
   >
   /** How an attempt ends whose handler ends with this: a success, or the failure of a result that cannot be encoded. */
   readonly outcomeOf: (result: S) => Effect.Effect<Outcome>
-  /** Gives this process the ability to run the task. The handler may be run more than once for a run. */
+  /** The payload of a run of this task, decoded. */
+  readonly payloadOf: (run: Pick<Run, "id" | "payload">) => Effect.Effect<P, PayloadInvalid>
+  /**
+   * Gives this process the ability to run the task. The handler may be run more than once for a run. By `attempt` it tells
+   * how far it is, logs, and keeps a checkpoint for the attempt after it. What it may say with a failure: `Retry`.
+   */
   readonly toLayer: <R>(
-    handler: (payload: P) => Effect.Effect<S, E, R>
+    handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, Failing<E>, R>
   ) => Layer.Layer<never, never, Handlers | Exclude<R, Attempt>>
 }
 
 /**
  * Defines a task. Throws on a bad option, naming it: a wrong definition is a mistake in the program.
  *
- * Limits, order and fairness are those of `TaskKeys.KeyOptions`.
+ * Limits, order and fairness are those of `TaskKeys.KeyOptions`; retries and times those of `TaskPolicy`.
  *
- * `timeout` is start-to-close, per attempt. `isRetryable` decides on a typed error (default: all are);
- * defects and timeouts are retried by the same policy.
+ * `isRetryable` decides on a typed error before the policy does (default: all are); defects and timeouts are retried by the
+ * default policy.
  */
-export const make = <const Name extends string, P, PI, S = void, SI = void, E = never, EI = never>(
+export const make = <
+  const Name extends string,
+  P,
+  PI,
+  S = void,
+  SI = void,
+  E = never,
+  EI = never,
+  C = never,
+  CI = never,
+  G = number,
+  GI = number
+>(
   name: Name,
-  options: {
-    readonly payload: Schema.Schema<P, PI>
-    readonly success?: Schema.Schema<S, SI>
-    readonly error?: Schema.Schema<E, EI>
-    /** Default "default". */
-    readonly queue?: string
-    /** Default "default". */
-    readonly namespace?: string
-    readonly retry?: RetryPolicy
-    readonly timeout?: Duration.DurationInput
-    readonly isRetryable?: (error: E) => boolean
-    /**
-     * What stays of a run that has succeeded. Default "keep". "none" drains about a tenth faster (22,600 against 20,200/s in
-     * one run); see `Retention` for its price.
-     */
-    readonly retention?: Retention
-  } & TaskKeys.KeyOptions<P>
-): Task<Name, P, PI, S, SI, E, EI> => {
+  options:
+    & {
+      readonly payload: Schema.Schema<P, PI>
+      readonly success?: Schema.Schema<S, SI>
+      readonly error?: Schema.Schema<E, EI>
+      /** Default "default". */
+      readonly queue?: string
+      /** Default "default". */
+      readonly namespace?: string
+      readonly isRetryable?: (error: E) => boolean
+      /**
+       * What stays of a run that has succeeded. Default "keep". "none" drains about a tenth faster (22,600 against 20,200/s in
+       * one run); see `Retention` for its price.
+       */
+      readonly retention?: Retention
+      /** Of `attempt.checkpoint`. Each attempt of such a task begins with a look for one. */
+      readonly checkpoint?: Schema.Schema<C, CI>
+      /** Of `attempt.progress`. Default: a percentage. */
+      readonly progress?: Schema.Schema<G, GI>
+    }
+    & TaskKeys.KeyOptions<P>
+    & TaskPolicy.RetryOptions<NoInfer<E>>
+    & TaskPolicy.TimeOptions
+): Task<Name, P, PI, S, SI, E, EI, C, G> => {
   const queue = options.queue ?? "default"
   const namespace = options.namespace ?? "default"
   for (const [field, value] of [["task", name], ["queue", queue], ["namespace", namespace]] as const) {
@@ -118,17 +144,7 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
       throw new InvalidRequest({ field, limit: "1 to 200 characters of A-Z a-z 0-9 _ . : / -", actual: value })
     }
   }
-  const timeout = options.timeout === undefined
-    ? Duration.zero
-    : Option.getOrUndefined(Duration.decodeUnknown(options.timeout))
-  const timeoutMs = timeout === undefined ? Number.NaN : Math.round(Duration.toMillis(timeout))
-  if (!(timeoutMs >= 0 && timeoutMs <= timeoutMsMax)) {
-    throw new InvalidRequest({ field: "timeout", limit: `0 to ${timeoutMsMax} ms`, actual: String(options.timeout) })
-  }
-  const retry = options.retry ?? standard
-  // The default is left out: nearly all tasks then share one text.
-  const retention = options.retention === "none" ? { retention: options.retention } : {}
-  const policy = JSON.stringify({ retry, timeoutMs, ...retention } satisfies RunPolicy)
+  const { deadlineMs, heartbeatMs, retry, text: policy } = TaskPolicy.make(options)
   const keysOf = TaskKeys.make(name, options)
   const payloadSchema = options.payload
   const successSchema = (options.success ?? Schema.Void) as Schema.Schema<S, SI>
@@ -136,6 +152,8 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
   const codec = makeCodec({ payload: payloadSchema, success: successSchema, error: errorSchema })
 
   const requestOf = (payload: P, terms: Terms): Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest> => {
+    const late = deadlineProblem(terms, deadlineMs)
+    if (late !== undefined) return Effect.fail(late)
     const keys = keysOf(payload, terms)
     if (keys instanceof InvalidRequest) return Effect.fail(keys)
     const text = codec.encodePayload(payload)
@@ -206,9 +224,16 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
     enqueue,
     enqueueMany,
     result,
+    payloadOf: ({ payload }) =>
+      Effect.mapError(
+        codec.decodePayload(payload),
+        (error) => new PayloadInvalid({ task: name, issue: error.message })
+      ),
     execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
     outcomeOf: (result) => codec.toOutcome(Exit.succeed(result), () => true),
-    toLayer: <R>(handler: (payload: P) => Effect.Effect<S, E, R>) =>
+    toLayer: <R>(
+      handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, Failing<E>, R>
+    ) =>
       Layer.effectDiscard(
         Effect.gen(function*() {
           const handlers = yield* Handlers
@@ -216,10 +241,14 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
           const isRetryable = options.isRetryable ?? (() => true)
           const end = {
             onSuccess: (value: S) => codec.toOutcome(Exit.succeed(value), isRetryable),
-            onFailure: (cause: Cause.Cause<E>) => codec.toOutcome(Exit.failCause(cause), isRetryable)
+            onFailure: (cause: Cause.Cause<Failing<E>>) => codec.toOutcome(Exit.failCause(cause), isRetryable)
           }
-          const run = (payload: P) => {
-            const effect = begin(handler, payload)
+          const attemptOf = TaskAttempt.make({ checkpoint: options.checkpoint, progress: options.progress })
+          const run = (payload: P, raw: Attempt["Type"]) => {
+            const attempt = attemptOf(raw)
+            const effect = Effect.isEffect(attempt)
+              ? Effect.flatMap(attempt, (typed) => begin(handler, payload, typed))
+              : begin(handler, payload, attempt)
             const exit = ended(effect)
             return exit === undefined
               ? Effect.matchCauseEffect(effect, end) as Effect.Effect<Outcome, never, Attempt>
@@ -227,14 +256,16 @@ export const make = <const Name extends string, P, PI, S = void, SI = void, E = 
           }
           yield* handlers.register(
             name,
-            (text) => {
+            (text, attempt) => {
               const payload = codec.decodePayload(text)
               const exit = ended(payload)
               return exit !== undefined && Exit.isSuccess(exit)
-                ? run(exit.value)
-                : Effect.matchEffect(payload, { onFailure: undecodable, onSuccess: run })
+                ? run(exit.value, attempt)
+                : Effect.matchEffect(payload, { onFailure: undecodable, onSuccess: (decoded) => run(decoded, attempt) })
             },
-            context
+            context,
+            heartbeatMs,
+            (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable)
           )
         })
       )
@@ -264,6 +295,15 @@ const termsOf = (
   return Effect.map(Clock.currentTimeMillis, (nowMs) => ({ nowMs, when, priority, ...overrides }))
 }
 
+/** A run whose time comes when it is over already. Of an instant, by the clock of the caller. */
+const deadlineProblem = ({ nowMs, when }: Terms, deadlineMs: number | undefined): InvalidRequest | undefined => {
+  if (deadlineMs === undefined) return undefined
+  const delayMs = when._tag === "delay" ? when.ms : when.ms - nowMs
+  if (delayMs < deadlineMs) return undefined
+  const limit = `earlier than the deadline of the task, ${deadlineMs} ms after the enqueue`
+  return new InvalidRequest({ field: when._tag, limit, actual: `${delayMs} ms after it` })
+}
+
 const cut = (text: string): string =>
   text.length <= failureTextMax ? text : `${text.slice(0, failureTextMax)} … (${text.length} characters)`
 
@@ -273,7 +313,7 @@ const failed = (
   message: string,
   retryable: boolean,
   error?: string
-): Outcome => ({
+): Extract<Outcome, { readonly _tag: "failure" }> => ({
   _tag: "failure",
   failure: { kind, tag, message: cut(message), ...(error === undefined ? {} : { error }) },
   retryable
@@ -290,9 +330,24 @@ const tagOf = (value: unknown): string =>
 const ended = <A, E, R>(effect: Effect.Effect<A, E, R>): Exit.Exit<A, E> | undefined =>
   Exit.isExit(effect) ? effect as Exit.Exit<A, E> : undefined
 
-const begin = <P, S, E, R>(handler: (payload: P) => Effect.Effect<S, E, R>, payload: P): Effect.Effect<S, E, R> => {
+/** The error of the task in what a handler failed with, and what it said with it. */
+const saidWith = <E>(failing: Failing<E>, isRetryable: (error: E) => boolean) => {
+  if (failing instanceof RetryAfter) {
+    const { delayMs, error } = failing
+    return { error, retryable: isRetryable(error), retryAfterMs: delayMs }
+  }
+  if (failing instanceof RetryNever) return { error: failing.error, retryable: false }
+  const error = failing as E
+  return { error, retryable: isRetryable(error) }
+}
+
+const begin = <P, A, S, E, R>(
+  handler: (payload: P, attempt: A) => Effect.Effect<S, E, R>,
+  payload: P,
+  attempt: A
+): Effect.Effect<S, E, R> => {
   try {
-    return handler(payload)
+    return handler(payload, attempt)
   } catch (defect) {
     return Effect.die(defect)
   }
@@ -370,7 +425,7 @@ const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
         : failed("unencodable", "ResultTooLarge", `the result is ${size} bytes, the limit is ${resultBytesMax}`, false)
     )
   }
-  const toOutcome = (exit: Exit.Exit<S, E>, isRetryable: (error: E) => boolean): Effect.Effect<Outcome> => {
+  const toOutcome = (exit: Exit.Exit<S, Failing<E>>, isRetryable: (error: E) => boolean): Effect.Effect<Outcome> => {
     if (Exit.isSuccess(exit)) {
       const encoded = encodeSuccess(exit.value)
       const done = ended(encoded)
@@ -381,12 +436,15 @@ const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
     const cause = exit.cause
     const typed = Cause.failureOption(cause)
     if (Option.isSome(typed)) {
-      return encodeError(typed.value).pipe(
-        Effect.map((error) =>
-          failed("failure", tagOf(typed.value), messageOf(typed.value), isRetryable(typed.value), error)
-        ),
+      if (typed.value instanceof Snooze) return Effect.succeed({ _tag: "snooze", delayMs: typed.value.delayMs })
+      const { error, retryAfterMs, retryable } = saidWith(typed.value, isRetryable)
+      return encodeError(error).pipe(
+        Effect.map((encoded): Outcome => {
+          const outcome = failed("failure", tagOf(error), messageOf(error), retryable, encoded)
+          return retryAfterMs === undefined ? outcome : { ...outcome, retryAfterMs }
+        }),
         Effect.catchAllCause((problem) =>
-          Effect.succeed(failed("unencodable", tagOf(typed.value), Cause.pretty(problem), false))
+          Effect.succeed(failed("unencodable", tagOf(error), Cause.pretty(problem), false))
         )
       )
     }

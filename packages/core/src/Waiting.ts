@@ -25,6 +25,8 @@ export interface WaitingHost {
   readonly forget: (entry: Entry) => void
   /** It has lost its place, and must be written before it gets another one. */
   readonly settle: (entry: Entry) => void
+  /** It has got a seat in its line. */
+  readonly seated: (entry: Entry) => void
   readonly load: (load: Load) => void
 }
 
@@ -152,6 +154,7 @@ export class Waiting {
       entry.inStoredLine = true
       entry.seat = seatOf(entry, keyOf(run), run.seq, entry.payload.length)
       this.host.add(entry)
+      if (line !== undefined) this.host.seated(entry)
       page.push(entry.seat)
     }
     const last = runs[runs.length - 1]
@@ -213,6 +216,7 @@ export class Waiting {
     if (seat === undefined) return false
     entry.seat = seat
     entry.place = place
+    if (place === "ready") this.host.seated(entry)
     if (!entry.inStoredLine) this.dueCount += 1
     for (const gone of window.evict()) this.evicted(gone.item, now)
     return true

@@ -19,11 +19,14 @@
  *
  * Outcomes are kept by the worker until the owner says that they are committed (or stale). When a partition
  * changes hands the new owner says `owned`, and the worker answers with what it still holds of it.
+ *
+ * Notes (`RunNotes`) go the same way, before the outcome of their attempt.
  */
 import { Context, type Effect, type Scope } from "effect"
 import type { ClusterUnavailable } from "./Errors.js"
 import type { Outcome } from "./Run.js"
 import type { RunId } from "./RunId.js"
+import type { NoteReport } from "./RunNotes.js"
 
 export interface Assignment {
   readonly partitionId: number
@@ -85,6 +88,12 @@ export interface WorkerSession {
   readonly report: (
     reports: ReadonlyArray<OutcomeReport>
   ) => Effect.Effect<ReadonlyArray<OutcomeAnswer>, ClusterUnavailable>
+  /** Answers in the order of the reports, once what they say is durable. One of an attempt that has ended is `stale`. */
+  readonly note: (
+    reports: ReadonlyArray<NoteReport>
+  ) => Effect.Effect<ReadonlyArray<OutcomeAnswer>, ClusterUnavailable>
+  /** What an earlier attempt of the run has left for this one, JSON text; `null`: nothing. */
+  readonly checkpoint: (attempt: AttemptRef) => Effect.Effect<string | null, ClusterUnavailable>
   /** Answers with those of `held` that the owner has given up: interrupt them, their outcome is stale. */
   readonly announce: (
     partitionId: number,

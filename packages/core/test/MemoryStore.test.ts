@@ -4,13 +4,17 @@ import * as MemoryStore from "@orrery/core/MemoryStore"
 import { RunReader } from "@orrery/core/RunReader"
 import { journalContract } from "@orrery/testing/journalContract"
 import { partitionStoreContract } from "@orrery/testing/partitionStoreContract"
+import { queueSettingsContract } from "@orrery/testing/queueSettingsContract"
+import { progressStoreContract } from "@orrery/testing/progressStoreContract"
 import { runReaderContract } from "@orrery/testing/runReaderContract"
 import { batchOf, finishOf, sampleRun, takePartition } from "@orrery/testing/storeSamples"
 import { Effect, TestClock } from "effect"
 
 journalContract("memory", MemoryStore.layer)
 partitionStoreContract("memory", MemoryStore.layer)
+queueSettingsContract("memory", MemoryStore.layer)
 runReaderContract("memory", MemoryStore.layer)
+progressStoreContract("memory", MemoryStore.layer)
 
 it.effect("tells time by the clock of the program", () =>
   Effect.gen(function*() {

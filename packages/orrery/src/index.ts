@@ -1,5 +1,16 @@
 /** One import for applications: define tasks, choose a layer, provide it. */
-export { ConcurrencyLimiter, RateLimiter, RecurringSchedule, RetryPolicy, Schedules, Signals, Task } from "@orrery/core"
+export {
+  ConcurrencyLimiter,
+  Queue,
+  Queues,
+  RateLimiter,
+  RecurringSchedule,
+  Retry,
+  RetryPolicy,
+  Schedules,
+  Signals,
+  Task
+} from "@orrery/core"
 export { Attempt } from "@orrery/core/Handlers"
 export { Runs } from "@orrery/core/Runs"
 export { completeInTransaction } from "@orrery/store-pg/completeInTransaction"

@@ -22,6 +22,8 @@ const codes: { readonly [State in RunState]: string } = {
   expired: "X"
 }
 const states = new Map(Object.entries(codes).map(([state, code]) => [code, state as RunState]))
+/** A running run has told something. To a node of an earlier release it is a message it cannot read: it looks at the rows. */
+const progressCode = "p"
 
 const idLength = 36
 const recordLength = idLength + 1
@@ -30,15 +32,20 @@ export const frameLengthMax = 1 + eventsMax * recordLength
 const messageLengthMax = frameLengthMax + 40
 
 const records = new RegExp(
-  `^(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}[${[...states.keys()].join("")}])+$`
+  `^(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}[${progressCode}${[...states.keys()].join("")}])+$`
 )
 const header = /^1 (\d{1,20}) (\d{1,15}) /
 
 export const many = "m"
 
+const codeOf = ({ isProgress, state }: RunEvent): string => isProgress === true ? progressCode : codes[state]
+
+const eventOf = (id: RunId, code: string): RunEvent =>
+  code === progressCode ? { id, state: "running", isProgress: true } : { id, state: states.get(code)! }
+
 /** Of a commit, in one frame. */
 export const encode = (events: ReadonlyArray<RunEvent>): string =>
-  events.length > eventsMax ? many : `e${events.map(({ id, state }) => id + codes[state]).join("")}`
+  events.length > eventsMax ? many : `e${events.map((event) => event.id + codeOf(event)).join("")}`
 
 /** `many`: read the rows. `undefined`: no frame. */
 export const decode = (frame: string): ReadonlyArray<RunEvent> | typeof many | undefined => {
@@ -49,7 +56,7 @@ export const decode = (frame: string): ReadonlyArray<RunEvent> | typeof many | u
   const events: Array<RunEvent> = []
   for (let at = 0; at < body.length; at += recordLength) {
     const id = body.slice(at, at + idLength) as RunId
-    events.push({ id, state: states.get(body.charAt(at + idLength))! })
+    events.push(eventOf(id, body.charAt(at + idLength)))
   }
   return events
 }

@@ -38,7 +38,12 @@ const stored = (fields: Partial<StoredRun> = {}) =>
       attempt: 1,
       fencingToken: `${lease}.1`,
       idempotencyKey: run.id,
-      timeoutMs: 0
+      timeoutMs: 0,
+      deadline: undefined,
+      heartbeat: Effect.void,
+      progress: () => Effect.void,
+      log: () => Effect.void,
+      notes: { progress: () => undefined, saveCheckpoint: () => Effect.void, loadCheckpoint: Effect.succeedNone }
     }
     return { attempt, journal, lease, owner, run, started }
   })

@@ -8,10 +8,13 @@
  */
 import type { Attempt, Handler, Handlers } from "@orrery/core/Handlers"
 import type { Outcome } from "@orrery/core/Run"
+import { tags } from "@orrery/core/RunTimes"
 import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
 import { Cause, Effect, Exit, type Fiber, FiberId, Runtime } from "effect"
 import * as Ahead from "./Ahead.js"
 import { attemptContext } from "./attemptContext.js"
+import type { Notes } from "./Notes.js"
+import { RunningAttempt } from "./RunningAttempt.js"
 
 /** Why the worker interrupts a handler. */
 type StopReason =
@@ -19,6 +22,8 @@ type StopReason =
   | "cancel"
   /** Start-to-close is over. */
   | "timeout"
+  /** No heartbeat for too long. */
+  | "silence"
   /** The worker stops, or may no longer count on its lease. */
   | "interrupt"
   /** The owner has given the attempt up: whatever becomes of it, nobody wants to know. */
@@ -32,15 +37,20 @@ export interface Held {
   /** The binding's node has refused it as not its own: wait for `owned`. */
   isHomeless: boolean
   fiber: Fiber.RuntimeFiber<Outcome> | undefined
-  /** What its handler was given, once it runs. */
-  attempt: Attempt["Type"] | undefined
+  /** How it has ended already, in a transaction of its handler. */
+  committed: Outcome | undefined
   /** Runs on though its owner no longer counts it: it takes a slot from all nodes. */
   isAstray: boolean
   timers: Array<Fiber.RuntimeFiber<unknown>> | undefined
   stopReason: StopReason | undefined
   outcome: Outcome | undefined
+  /** What it tells; `undefined`: nothing yet. */
+  notes: Notes | undefined
   /** Monotonic, ms: when it was assigned; once it runs, when it began. */
   since: number
+  /** Monotonic, ms: its start, or its last heartbeat. Kept only where there is a `heartbeatMs`. */
+  beatAt: number
+  heartbeatMs: number | undefined
   /** How often it was seen waiting for its start. */
   looks: number
   /** Monotonic, ms: when the outcome became known. */
@@ -72,6 +82,12 @@ export interface Binding {
   readonly wake: Effect.Latch
   /** Open when `outbox` need not wait for more. */
   readonly due: Effect.Latch
+  /** Attempts with notes to be sent. */
+  readonly noted: Set<Held>
+  /** Open while `noted` may hold something. */
+  readonly noteWake: Effect.Latch
+  /** Open when somebody waits for some of them. */
+  readonly noteDue: Effect.Latch
   /** Opened to end the session from this side. */
   readonly lost: Effect.Latch
   credit: number
@@ -138,12 +154,15 @@ const take = (attempts: Attempts, binding: Binding, assignment: Assignment): voi
     binding,
     isHomeless: false,
     fiber: undefined,
-    attempt: undefined,
+    committed: undefined,
     isAstray: false,
     timers: undefined,
     stopReason: undefined,
     outcome: undefined,
+    notes: undefined,
     since: performance.now(),
+    beatAt: 0,
+    heartbeatMs: undefined,
     looks: 0,
     endedAt: 0
   }
@@ -191,10 +210,12 @@ const start = (attempts: Attempts, held: Held): void => {
   }
   held.since = now
   binding.peak = Math.max(binding.peak, binding.running + 1)
-  const { attempt, lease, payload, runId, timeoutMs } = assignment
-  held.attempt = { runId, attempt, fencingToken: `${lease}.${attempt}`, idempotencyKey: runId, timeoutMs }
-  const services = attemptContext(known.services, held.attempt)
-  const effect = begin(known.handler, payload)
+  const { payload, timeoutMs } = assignment
+  const attempt = new RunningAttempt(held)
+  held.heartbeatMs = known.heartbeatMs
+  held.beatAt = now
+  const services = attemptContext(known.services, attempt)
+  const effect = begin(known.handler, payload, attempt)
   // A handler that had nothing to wait for has ended already: no fiber.
   if (Exit.isExit(effect)) {
     paced(attempts, held, false)
@@ -210,15 +231,32 @@ const start = (attempts: Attempts, held: Held): void => {
   held.fiber = fiber
   fiber.addObserver((exit) => ended(attempts, held, exit))
   if (timeoutMs > 0) later(attempts, held, timeoutMs, () => stop(attempts, held, "timeout"))
+  if (held.heartbeatMs !== undefined) {
+    held.timers ??= []
+    held.timers.push(fork(attempts, watchHeartbeats(attempts, held, held.heartbeatMs)))
+  }
 }
+
+/** The first silence counts from its start. */
+const watchHeartbeats = (attempts: Attempts, held: Held, heartbeatMs: number): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const left = held.beatAt + heartbeatMs - performance.now()
+    return left > 0
+      ? Effect.zipRight(Effect.sleep(left), watchHeartbeats(attempts, held, heartbeatMs))
+      : Effect.sync(() => stop(attempts, held, "silence"))
+  })
 
 const paced = (attempts: Attempts, held: Held, waited: boolean): void => {
   if (Ahead.noteEnd(attempts.pace, performance.now() - held.since, waited)) attempts.rebalance()
 }
 
-const begin = (handler: Handler, payload: string): Effect.Effect<Outcome, never, Attempt> => {
+const begin = (
+  handler: Handler,
+  payload: string,
+  attempt: Attempt["Type"]
+): Effect.Effect<Outcome, never, Attempt> => {
   try {
-    return handler(payload)
+    return handler(payload, attempt)
   } catch (defect) {
     return Effect.die(defect)
   }
@@ -300,8 +338,10 @@ const outcomeOf = (held: Held, exit: Exit.Exit<Outcome>): Outcome =>
 const outcomeOfStop = (held: Held): Outcome => {
   if (held.stopReason === "cancel") return { _tag: "cancelled" }
   if (held.stopReason === "interrupt") return { _tag: "interrupted" }
-  const message = `no end within ${held.assignment.timeoutMs} ms`
-  return { _tag: "failure", failure: { kind: "timeout", tag: "Timeout", message }, retryable: true }
+  const [tag, message] = held.stopReason === "silence"
+    ? [tags.heartbeat, `no heartbeat within ${held.heartbeatMs} ms`]
+    : [tags.timeout, `no end within ${held.assignment.timeoutMs} ms`]
+  return { _tag: "failure", failure: { kind: "timeout", tag, message }, retryable: true }
 }
 
 const messageLengthMax = 4_096
@@ -322,7 +362,7 @@ const outcomeOfCause = (held: Held, cause: Cause.Cause<unknown>): Outcome => {
 
 /** The outcome is known: it is kept and sent until somebody answers for it. */
 const finish = (attempts: Attempts, held: Held, outcome: Outcome): void => {
-  held.outcome = held.attempt?.committed ?? outcome
+  held.outcome = held.committed ?? outcome
   held.endedAt = performance.now()
   attempts.unacked += 1
   attempts.unackedChars += charsOf(held)
@@ -341,9 +381,20 @@ export const charsOf = ({ outcome }: Held): number => {
 export const post = (held: Held): void => {
   const { binding } = held
   if (held.outcome === undefined || held.isHomeless || !binding.isOpen) return
+  // What it has told is to be known before its end.
+  if (held.notes?.isPending === true) return note(held)
   binding.outbox.add(held)
   binding.wake.unsafeOpen()
   if (isDue(binding)) binding.due.unsafeOpen()
+}
+
+/** Puts its notes in line. */
+export const note = (held: Held): void => {
+  const { binding, notes } = held
+  if (notes === undefined || !notes.isPending || !binding.isOpen) return
+  binding.noted.add(held)
+  binding.noteWake.unsafeOpen()
+  if (held.outcome !== undefined || notes.isUrgent) binding.noteDue.unsafeOpen()
 }
 
 /** Enough has gathered to be worth a message: without it the node would have little more to assign. */
@@ -355,6 +406,7 @@ export const drop = (attempts: Attempts, held: Held): void => {
   held.binding.held.delete(held)
   held.binding.ready.delete(held)
   held.binding.outbox.delete(held)
+  held.binding.noted.delete(held)
   if (held.outcome !== undefined) {
     attempts.unacked -= 1
     attempts.unackedChars -= charsOf(held)
@@ -368,6 +420,7 @@ export const rebind = (held: Held, binding: Binding): void => {
   if (before !== binding) {
     before.held.delete(held)
     before.outbox.delete(held)
+    before.noted.delete(held)
     binding.held.add(held)
     if (before.ready.delete(held)) binding.ready.add(held)
     if (held.fiber !== undefined && !held.isAstray) {
@@ -377,6 +430,7 @@ export const rebind = (held: Held, binding: Binding): void => {
     held.binding = binding
   }
   held.isHomeless = false
+  note(held)
 }
 
 export const heldOf = (attempts: Attempts, partitionId: number): ReadonlyArray<Held> =>

@@ -5,13 +5,16 @@ import {
   decodeToWorker,
   encodeAttempts,
   encodeOutcomes,
-  type UnknownFrameVersion
+  hasDelay,
+  outcomeDelays,
+  type UnknownFrameVersion,
+  withoutDelay
 } from "@orrery/api/Frames"
 import * as LiveNode from "@orrery/api/LiveNode"
 import { connect, type NodeConnection } from "@orrery/api/NodeConnection"
 import { type NodeAddress, SessionUnknown } from "@orrery/api/NodeRpcs"
 import { ClusterUnavailable } from "@orrery/core/Errors"
-import { type NodeLink, NodeLinks, type WorkerSession } from "@orrery/core/WorkerProtocol"
+import { type NodeLink, NodeLinks, type OutcomeReport, type WorkerSession } from "@orrery/core/WorkerProtocol"
 import { Deferred, Duration, Effect, Either, Exit, Layer } from "effect"
 
 export interface RemoteLinksOptions {
@@ -115,6 +118,8 @@ const sessionOf = (connection: NodeConnection, session: {
   readonly closed: Deferred.Deferred<void>
 }): WorkerSession => {
   const { closed, leaseMs, sessionId } = session
+  // A node of an earlier release does not: what attempts tell is then lost, as there it always was.
+  let knowsNotes = true
   const ask = <A>(
     operation: string,
     call: Effect.Effect<A, SessionUnknown | UnknownFrameVersion | ClusterUnavailable>
@@ -126,14 +131,33 @@ const sessionOf = (connection: NodeConnection, session: {
         ? Effect.zipRight(Deferred.succeed(closed, undefined), Effect.fail(unavailable))
         : Effect.fail(unavailable)
     })
+  const send = (reports: ReadonlyArray<OutcomeReport>) =>
+    Effect.suspend(() => ask("report", connection.request(report, [sessionId, encodeOutcomes(reports)])))
+  const knowsDelays = delaysKnownBy(connection)
   return {
     leaseMs,
     gatherMs,
     report: (reports) =>
+      reports.some(hasDelay)
+        ? Effect.flatMap(knowsDelays, (known) => send(known ? reports : reports.map(withoutDelay)))
+        : send(reports),
+    note: (reports) =>
       Effect.suspend(() => {
-        const frame = encodeOutcomes(reports)
-        return ask("report", connection.request(report, [sessionId, frame]))
-      }),
+        const call = connection.call("Note", (client) => client.Note({ sessionId, reports }))
+        return knowsNotes ? ask("note", call) : Effect.succeed(reports.map(() => "accepted" as const))
+      }).pipe(Effect.catchIf(isUnknownCall, () => {
+        knowsNotes = false
+        return Effect.succeed(reports.map(() => "accepted" as const))
+      })),
+    checkpoint: (attempt) =>
+      Effect.suspend(() => {
+        const payload = { sessionId, attempt: encodeAttempts([attempt]) }
+        const call = connection.call("Checkpoint", (client) => client.Checkpoint(payload))
+        return knowsNotes ? ask("checkpoint", call) : Effect.succeed(null)
+      }).pipe(Effect.catchIf(isUnknownCall, () => {
+        knowsNotes = false
+        return Effect.succeed(null)
+      })),
     announce: (partitionId, held) =>
       Effect.suspend(() => {
         const payload = { sessionId, partitionId, held: encodeAttempts(held) }
@@ -145,6 +169,19 @@ const sessionOf = (connection: NodeConnection, session: {
     heartbeat: ask("heartbeat", connection.call("Heartbeat", (client) => client.Heartbeat({ sessionId }))),
     closed: Deferred.await(closed)
   }
+}
+
+const isUnknownCall = ({ reason }: ClusterUnavailable): boolean => reason.includes("Unknown request tag")
+
+/** Asked when it first matters, once per session. A node of an earlier release knows neither delays nor the question. */
+const delaysKnownBy = (connection: NodeConnection): Effect.Effect<boolean, ClusterUnavailable> => {
+  let known: boolean | undefined
+  const question = connection.call("Features", (client) => client.Features()).pipe(
+    Effect.map((features) => features.includes(outcomeDelays)),
+    Effect.catchIf(isUnknownCall, () => Effect.succeed(false)),
+    Effect.tap((answer) => Effect.sync(() => known = answer))
+  )
+  return Effect.suspend(() => known === undefined ? question : Effect.succeed(known))
 }
 
 /** Learns the nodes in the background. Needs nothing. */

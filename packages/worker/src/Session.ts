@@ -7,6 +7,7 @@ import type { Binding } from "./Attempts.js"
 import * as Ahead from "./Ahead.js"
 import * as Attempts from "./Attempts.js"
 import type { Balancer } from "./Balancer.js"
+import * as NoteReports from "./NoteReports.js"
 import * as Reports from "./Reports.js"
 
 /** A node that is or was listed. */
@@ -89,6 +90,7 @@ const attachOnce = (sessions: Sessions, node: NodeState): Effect.Effect<void, Cl
     )
     yield* Effect.forkIn(watchLease(sessions, binding), sessions.scope)
     yield* Effect.forkScoped(Reports.sendAll(attempts, binding))
+    yield* Effect.forkScoped(NoteReports.sendAll(attempts, binding))
     yield* Effect.forkScoped(beat(binding))
     yield* Effect.forkScoped(giveBackLingering(attempts, binding, balancer))
     yield* Effect.forkScoped(inbox.open(binding))
@@ -115,6 +117,9 @@ const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): E
     outbox: new Set(),
     wake: Effect.unsafeMakeLatch(false),
     due: Effect.unsafeMakeLatch(false),
+    noted: new Set(),
+    noteWake: Effect.unsafeMakeLatch(false),
+    noteDue: Effect.unsafeMakeLatch(false),
     lost: Effect.unsafeMakeLatch(false),
     credit: 0,
     ahead: 0,

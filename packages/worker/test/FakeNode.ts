@@ -1,6 +1,7 @@
 /** A node whose owner is scripted by the test: it assigns within its credit and remembers what it was told. */
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { unsafeMakeRunId } from "@orrery/core/RunId"
+import type { NoteReport } from "@orrery/core/RunNotes"
 import type {
   Assignment,
   AttemptRef,
@@ -24,6 +25,9 @@ export interface FakeNode {
   readonly waiting: Array<Assignment>
   readonly out: Map<string, Assignment>
   readonly reports: Array<OutcomeReport>
+  readonly notes: Array<NoteReport>
+  /** By run. */
+  readonly checkpoints: Map<string, string>
   readonly announced: Array<{ readonly partitionId: number; readonly held: ReadonlyArray<AttemptRef> }>
   readonly state: {
     credit: number
@@ -45,6 +49,8 @@ export interface FakeNode {
     answer: (report: OutcomeReport) => OutcomeAnswer | undefined
     /** Of an announcement: what the owner has given up. */
     givenUp: (held: ReadonlyArray<AttemptRef>) => ReadonlyArray<AttemptRef>
+    /** Answers to notes, as `answer`. */
+    noteAnswer: (report: NoteReport) => OutcomeAnswer | undefined
   }
 }
 
@@ -68,6 +74,8 @@ export const make = (
   const waiting: Array<Assignment> = []
   const out = new Map<string, Assignment>()
   const reports: Array<OutcomeReport> = []
+  const notes: Array<NoteReport> = []
+  const checkpoints = new Map<string, string>()
   const announced: Array<{ readonly partitionId: number; readonly held: ReadonlyArray<AttemptRef> }> = []
   const state: FakeNode["state"] = {
     credit: 0,
@@ -81,7 +89,8 @@ export const make = (
     isSilent: false,
     isSlow: false,
     answer: () => "accepted",
-    givenUp: () => []
+    givenUp: () => [],
+    noteAnswer: () => "accepted"
   }
   const unavailable = new ClusterUnavailable({ operation: "fake", reason: name })
   const held: Array<ToWorker> = []
@@ -149,6 +158,18 @@ export const make = (
                 return Effect.succeed(answers.map((each) => each.answer!))
               }
             ),
+          note: (batch) =>
+            Effect.flatMap(
+              call(() => {
+                notes.push(...batch)
+                return batch.map(state.noteAnswer)
+              }),
+              (answers) =>
+                answers.includes(undefined)
+                  ? unavailable
+                  : Effect.succeed(answers as ReadonlyArray<OutcomeAnswer>)
+            ),
+          checkpoint: ({ runId }) => call(() => checkpoints.get(runId) ?? null),
           announce: (partitionId, held) =>
             call(() => {
               announced.push({ partitionId, held })
@@ -172,7 +193,7 @@ export const make = (
     state.isSlow = false
     for (const message of held.splice(0)) say(message)
   }
-  return { link, say, pump, arrive, cut: end, waiting, out, reports, announced, state }
+  return { link, say, pump, arrive, cut: end, waiting, out, reports, notes, checkpoints, announced, state }
 }
 
 const pollSchedule = Schedule.spaced("2 millis")

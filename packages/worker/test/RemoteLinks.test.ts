@@ -11,7 +11,7 @@ import * as Worker from "../src/Worker.js"
 import { assignment, eventually } from "./FakeNode.js"
 
 /** A node over TCP that assigns what waits, within the credit, and knows one session at a time. */
-const makeNode = (live: () => ReadonlyArray<NodeAddress>) =>
+const makeNode = (live: () => ReadonlyArray<NodeAddress>, rpcs: Partial<TestNode.Handlers> = {}) =>
   Effect.gen(function*() {
     const seen = { attached: 0, goodbyes: 0, lost: 0, credit: 0, tasks: [] as ReadonlyArray<string> }
     const waiting: Array<Assignment> = []
@@ -26,6 +26,7 @@ const makeNode = (live: () => ReadonlyArray<NodeAddress>) =>
       if (some.length > 0) session?.caller.push(encodeToWorker({ _tag: "assign", assignments: some }))
     }
     const node = yield* TestNode.make({
+      ...rpcs,
       Nodes: () => Effect.sync(live),
       attach: ({ credit, tasks }, caller) =>
         Effect.sync(() => {
@@ -66,7 +67,10 @@ const start = (nodes: ReadonlyArray<string>) =>
     const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const tasks = Layer.effectDiscard(
       Effect.flatMap(Handlers, (handlers) =>
-        handlers.register("work", (payload) => Effect.succeed({ _tag: "success", result: payload })))
+        Effect.zipRight(
+          handlers.register("work", (payload) => Effect.succeed({ _tag: "success", result: payload })),
+          handlers.register("later", () => Effect.succeed({ _tag: "snooze", delayMs: 5_000 }))
+        ))
     )
     yield* Worker.layer({ slots: 4 }).pipe(
       Layer.provide(tasks),
@@ -95,10 +99,32 @@ describe("RemoteLinks", { timeout: 30_000 }, () => {
       yield* eventually("reports", () => nodes.every((node) => node.reports.length === 100))
       yield* stop
 
-      assert.deepStrictEqual(nodes[0]!.seen.tasks, ["work"])
+      assert.deepStrictEqual(nodes[0]!.seen.tasks, ["work", "later"])
       assert.deepStrictEqual(nodes.map((node) => node.seen.goodbyes), [1, 1])
       const results = nodes[1]!.reports.map(({ outcome }) => outcome._tag === "success" ? Number(outcome.result) : -1)
       assert.deepStrictEqual(results.sort((a, b) => a - b), Array.from({ length: 100 }, (_, index) => index))
+    }))
+
+  it.scopedLive("puts a run off at a node that can, and tells one of an earlier release of a failure", () =>
+    Effect.gen(function*() {
+      const live: Array<NodeAddress> = []
+      // It does not know the call, as nodes of the first release do not.
+      const old = yield* makeNode(() => live, { Features: () => Effect.dieMessage("Unknown request tag: Features") })
+      const able = yield* makeNode(() => live, { Features: () => Effect.succeed(["outcome-delays", "more"]) })
+      live.push(...[old, able].map((node, index) => ({ nodeId: `n${index}`, address: node.address })))
+      yield* Effect.asVoid(start([old.address]))
+      yield* eventually("shares", () => [old, able].every((node) => node.seen.credit === 2))
+
+      for (const node of [old, able]) {
+        node.waiting.push(assignment({ task: "later" }), ...many(1), assignment({ task: "later" }))
+        node.pump()
+      }
+      yield* eventually("reports", () => [old, able].every((node) => node.reports.length === 3))
+
+      const outcomes = ({ reports }: { readonly reports: ReadonlyArray<OutcomeReport> }) =>
+        reports.map(({ outcome }) => outcome._tag).sort()
+      assert.deepStrictEqual(outcomes(able), ["snooze", "snooze", "success"])
+      assert.deepStrictEqual(outcomes(old), ["failure", "failure", "success"])
     }))
 
   it.scopedLive("attaches again at once after a broken connection or a forgotten session", () =>

@@ -8,7 +8,18 @@ class Greeting extends Context.Tag("test/Greeting")<Greeting, string>() {}
 class Other extends Context.Tag("test/Other")<Other, number>() {}
 
 const runId = unsafeMakeRunId(1_800_000_000_000)
-const attempt: Attempt["Type"] = { runId, attempt: 2, fencingToken: "7.2", idempotencyKey: runId, timeoutMs: 0 }
+const attempt: Attempt["Type"] = {
+  runId,
+  attempt: 2,
+  fencingToken: "7.2",
+  idempotencyKey: runId,
+  timeoutMs: 0,
+  deadline: undefined,
+  heartbeat: Effect.void,
+  progress: () => Effect.void,
+  log: () => Effect.void,
+  notes: { progress: () => undefined, saveCheckpoint: () => Effect.void, loadCheckpoint: Effect.succeedNone }
+}
 const services = Context.make(Greeting, "hello") as Context.Context<never>
 
 describe("attemptContext", () => {

@@ -29,17 +29,19 @@ const Payload = Schema.Struct({
   submittedUs: Schema.Number,
   dueMs: Schema.Number,
   filler: Schema.String,
-  key: Schema.optionalWith(Schema.String, { exact: true })
+  key: Schema.optionalWith(Schema.String, { exact: true }),
+  tenant: Schema.optionalWith(Schema.String, { exact: true })
 })
 
 /** The task of a queue. Producer and worker must make it alike: what stays of a run travels with its request. */
-const taskFor = (queue: number, keepHistory: boolean, isKeyed = false) =>
+const taskFor = (queue: number, keepHistory: boolean, feature?: "keys" | "fairness") =>
   Task.make(`bench-${queue}`, {
     payload: Payload,
     success: Schema.Void,
     queue: `bench-${queue}`,
     retention: keepHistory ? "keep" : "none",
-    ...(isKeyed ? { concurrency: { key: ({ key = "none" }: typeof Payload.Type) => key, limit: 1 } } : {})
+    ...(feature === "keys" ? { concurrency: { key: ({ key = "none" }: typeof Payload.Type) => key, limit: 1 } } : {}),
+    ...(feature === "fairness" ? { fairnessKey: ({ tenant = "none" }: typeof Payload.Type) => tenant } : {})
   })
 
 type BenchTask = ReturnType<typeof taskFor>
@@ -96,15 +98,21 @@ const run = (handler: WorkOptions["handler"], job: JobPayload): Effect.Effect<vo
 const produce: System["produce"] = async (place, { keepHistory }) => {
   const runtime = ManagedRuntime.make(Layer.provide(Orrery.layerClient({ nodes: place.addresses }), quietly))
   const runs = await runtime.runPromise(Runs)
-  const tasks: Array<BenchTask> = []
-  const keyedTasks: Array<BenchTask> = []
-  const taskOf = ({ key, queue }: Job) =>
-    key === undefined
-      ? tasks[queue] ??= taskFor(queue, keepHistory)
-      : keyedTasks[queue] ??= taskFor(queue, keepHistory, true)
-  const payloadOf = ({ dueMs, filler, index, key, submittedUs }: Job) => (
-    { index, submittedUs, dueMs, filler, ...(key === undefined ? {} : { key }) }
-  )
+  const tasks = { plain: [] as Array<BenchTask>, keys: [] as Array<BenchTask>, fairness: [] as Array<BenchTask> }
+  const taskOf = ({ key, queue, tenant }: Job) =>
+    key !== undefined
+      ? tasks.keys[queue] ??= taskFor(queue, keepHistory, "keys")
+      : tenant !== undefined
+      ? tasks.fairness[queue] ??= taskFor(queue, keepHistory, "fairness")
+      : tasks.plain[queue] ??= taskFor(queue, keepHistory)
+  const payloadOf = ({ dueMs, filler, index, key, submittedUs, tenant }: Job) => ({
+    index,
+    submittedUs,
+    dueMs,
+    filler,
+    ...(key === undefined ? {} : { key }),
+    ...(tenant === undefined ? {} : { tenant })
+  })
   const request = (job: Job) => taskOf(job).request(payloadOf(job), job.dueMs > 0 ? { at: new Date(job.dueMs) } : {})
   const send = (jobs: ReadonlyArray<Job>): Effect.Effect<void, EnqueueError> => {
     const [first] = jobs
@@ -140,7 +148,7 @@ export const systems: ReadonlyArray<System> = [{
   needs: "postgres",
   durability: "commit",
   keepsHistory: "choice",
-  supports: ["keys"],
+  supports: ["keys", "fairness"],
   workloads: [
     ...["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11", "W12", "W13", "W14", "scale"]
   ],

@@ -1,4 +1,4 @@
-/** W9, W10 and W14 ask for features that not every system has; a system says so in `supports`. */
+/** W9 and W14 ask for features that not every system has; a system says so in `supports`. */
 import { Effect } from "effect"
 import type { Description } from "../Calls.js"
 import { drain } from "../loads.js"
@@ -6,7 +6,7 @@ import { type Bench, jobsOf, MeasureInvalid } from "../Stage.js"
 import type { Feature } from "../System.js"
 import type { Case, Measured, Workload } from "../Workload.js"
 
-const needs = (feature: Feature) => (system: Description): string | undefined =>
+export const needs = (feature: Feature) => (system: Description): string | undefined =>
   system.supports?.includes(feature) === true ? undefined : "feature not present"
 
 const keyedJobs = 20_000
@@ -47,5 +47,4 @@ const notYet = (id: string, title: string, feature: Feature): Workload => ({
   }]
 })
 
-export const w10 = notYet("W10", "fairness: 100 tenants, one with 90 % of arrivals", "fairness")
 export const w14 = notYet("W14", "a chain of 10 steps", "flows")

@@ -1,8 +1,9 @@
 /** Every workload, in the order in which they are measured. */
 import type { Workload } from "../Workload.js"
-import { w10, w14, w9 } from "./features.js"
+import { w14, w9 } from "./features.js"
 import { scale } from "./scale.js"
 import { w1 } from "./w1.js"
+import { w10 } from "./w10.js"
 import { w11 } from "./w11.js"
 import { w12 } from "./w12.js"
 import { w13 } from "./w13.js"

@@ -127,6 +127,9 @@ const sessionOf = (
       far.session === undefined
         ? answer(undefined)
         : node.report(far.session, reports, (answers) => answer({ value: answers }))),
+  // Handlers of a simulation tell nothing.
+  note: () => refused("note"),
+  checkpoint: () => refused("checkpoint"),
   announce: (partitionId, held) =>
     ask("announce", (answer) => {
       const stale = far.session === undefined ? undefined : node.announce(far.session, partitionId, held)

@@ -4,7 +4,9 @@
  */
 import { ClusterConfig, type Values } from "@orrery/core/ClusterConfig"
 import { Journal } from "@orrery/core/Journal"
+import * as MemoryStore from "@orrery/core/MemoryStore"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import { ProgressStore } from "@orrery/core/ProgressStore"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import * as OwnedCalls from "@orrery/cluster/OwnedCalls"
@@ -64,7 +66,8 @@ export class SimNode {
       Scope.extend(scope),
       Effect.provideService(ClusterConfig, this.options.cluster),
       Effect.provideService(Journal, this.store.journal(this.process)),
-      Effect.provideService(PartitionStore, this.store.partitionStore(this.process))
+      Effect.provideService(PartitionStore, this.store.partitionStore(this.process)),
+      Effect.provideService(ProgressStore, MemoryStore.progressStore(this.store.tables))
     )
   })
 

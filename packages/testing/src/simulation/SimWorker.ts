@@ -97,7 +97,7 @@ export class SimWorker {
         const found = inner.find(task)
         return found === undefined
           ? undefined
-          : { ...found, handler: (payload) => this.observed(found.handler(payload)) }
+          : { ...found, handler: (payload, attempt) => this.observed(found.handler(payload, attempt)) }
       }
     }
   }

@@ -1,0 +1,159 @@
+/** What owners make of notes: guarded by the lease, fenced by the epoch, through a take-over. Over the memory store. */
+import { assert, describe, it } from "@effect/vitest"
+import * as ClusterConfig from "@orrery/core/ClusterConfig"
+import { StoreUnavailable } from "@orrery/core/Errors"
+import * as MemoryStore from "@orrery/core/MemoryStore"
+import * as MemorySignals from "@orrery/core/MemorySignals"
+import { ProgressStore } from "@orrery/core/ProgressStore"
+import { unsafeMakeRunId } from "@orrery/core/RunId"
+import type { NoteReport } from "@orrery/core/RunNotes"
+import { defaultPolicy, type RunRequest } from "@orrery/core/RunRequest"
+import * as Signals from "@orrery/core/Signals"
+import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
+import { Effect, Layer, Stream } from "effect"
+import * as Residents from "../src/Residents.js"
+
+const name = { namespace: "default", queue: "q", partition: 0 }
+
+const request = (): RunRequest => ({
+  id: unsafeMakeRunId(1_700_000_000_000),
+  namespace: "default",
+  queue: "q",
+  task: "t",
+  payload: "1",
+  priority: 5,
+  when: { _tag: "delay", ms: 0 },
+  policy: JSON.stringify(defaultPolicy),
+  keys: null,
+  resend: false
+})
+
+const until = (holds: () => boolean) =>
+  Effect.sync(holds).pipe(
+    Effect.tap((held) => held ? Effect.void : Effect.sleep("1 millis")),
+    Effect.repeat({ until: (held) => held }),
+    Effect.timeout("10 seconds")
+  )
+
+const startNode = (nodeId: string) =>
+  Effect.gen(function*() {
+    const residents = yield* Residents.make({
+      nodeId,
+      windowRunsMax: 100,
+      windowBytesMax: 1e6,
+      mayTakeOver: () => true
+    })
+    yield* residents.host(name, () => true)
+    const actor = yield* residents.await(name, 5_000)
+    assert(actor)
+    return { actor, residents }
+  })
+
+const attach = ({ residents }: { readonly residents: Residents.Residents["Type"] }) => {
+  const assigned: Array<Assignment> = []
+  const session = residents.hub.attach({ workerId: "w", tasks: ["t"], credit: 10 }, (message) => {
+    if (message._tag === "assign") assigned.push(...message.assignments)
+  }, () => undefined)
+  assert(session !== "full")
+  return { assigned, session }
+}
+
+const reportOf = (
+  { attempt, lease, partitionId, runId }: AttemptRef,
+  fields: Partial<NoteReport> = {}
+): NoteReport => ({
+  partitionId,
+  runId,
+  attempt,
+  lease,
+  progress: undefined,
+  firstLine: 1,
+  lines: [],
+  checkpoint: undefined,
+  ...fields
+})
+
+const store = Layer.mergeAll(MemoryStore.layer, ClusterConfig.layer())
+
+describe("notes of attempts", () => {
+  it.scopedLive("are kept, told to watchers, and refused once the attempt has ended", () =>
+    Effect.gen(function*() {
+      const progress = yield* ProgressStore
+      const node = yield* startNode("a")
+      const { assigned, session } = attach(node)
+      const told: Array<Signals.RunEvent> = []
+      yield* Signals.watch(name).pipe(
+        Stream.runForEach((item) => Effect.sync(() => void (item._tag === "events" && told.push(...item.events)))),
+        Effect.forkScoped
+      )
+      yield* node.actor.enqueue([request()])
+      yield* until(() => assigned.length === 1)
+      const [run] = assigned
+      const note = reportOf(run!, { progress: "30", lines: [{ at: 1, text: "a" }], checkpoint: "\"x\"" })
+
+      const first = yield* session.note([note, reportOf({ ...run!, lease: run!.lease - 1 }, { progress: "99" })])
+      const again = yield* session.note([note])
+      const outcome = { _tag: "success", result: "1" } as const
+      yield* session.report([{ ...reportOf(run!), outcome }])
+      const late = yield* session.note([reportOf(run!, { progress: "90", firstLine: 2 })])
+
+      assert.deepStrictEqual([first, again, late], [["accepted", "stale"], ["accepted"], ["stale"]])
+      const [kept] = yield* progress.find([run!.runId])
+      assert.deepStrictEqual([kept?.progress, kept?.lineCount, kept?.progressCount], ["30", 1, 1])
+      yield* until(() => told.some(({ isProgress }) => isProgress === true))
+    }).pipe(Effect.provide(Layer.mergeAll(store, MemorySignals.layer))))
+
+  it.scopedLive("survive a take-over: the old owner writes nothing more, the next attempt gets the checkpoint", () =>
+    Effect.gen(function*() {
+      const progress = yield* ProgressStore
+      const a = yield* startNode("a")
+      const before = attach(a)
+      yield* a.actor.enqueue([request()])
+      yield* until(() => before.assigned.length === 1)
+      const [run] = before.assigned
+      const first = reportOf(run!, { progress: "30", lines: [{ at: 1, text: "a" }], checkpoint: "\"half\"" })
+      yield* before.session.note([first])
+
+      const b = yield* startNode("b")
+      const zombie = yield* before.session.note([reportOf(run!, { progress: "99", checkpoint: "\"zombie\"" })])
+      const after = attach(b)
+      const known = after.session.announce(run!.partitionId, [run!])
+      const more = yield* after.session.note([
+        reportOf(run!, { firstLine: 1, lines: [{ at: 1, text: "a" }, { at: 2, text: "b" }], progress: "40" })
+      ])
+
+      assert.deepStrictEqual(zombie, ["not-owner"])
+      assert.deepStrictEqual(known, [])
+      assert.deepStrictEqual(more, ["accepted"])
+      assert.strictEqual(yield* after.session.checkpoint(run!), "\"half\"")
+      const [kept] = yield* progress.find([run!.runId])
+      assert.deepStrictEqual([kept?.progress, kept?.lines.map(({ text }) => text)], ["40", ["a", "b"]])
+    }).pipe(Effect.provide(store)))
+
+  it.scopedLive("are asked for again when the database did not answer, and then known once", () =>
+    Effect.gen(function*() {
+      const real = yield* ProgressStore
+      let failures = 1
+      // Written, and the answer lost.
+      const flaky = ProgressStore.of({
+        ...real,
+        write: (batch) =>
+          Effect.flatMap(
+            real.write(batch),
+            () => failures-- > 0 ? new StoreUnavailable({ operation: "write", cause: "cut" }) : Effect.void
+          )
+      })
+      const node = yield* startNode("a").pipe(Effect.provideService(ProgressStore, flaky))
+      const { assigned, session } = attach(node)
+      yield* node.actor.enqueue([request()])
+      yield* until(() => assigned.length === 1)
+      const note = reportOf(assigned[0]!, { lines: [{ at: 1, text: "a" }], progress: "1" })
+
+      const lost = yield* Effect.flip(session.note([note]))
+      const again = yield* session.note([note])
+
+      assert.strictEqual(lost._tag, "ClusterUnavailable")
+      assert.deepStrictEqual(again, ["accepted"])
+      assert.deepStrictEqual((yield* real.find([note.runId]))[0]?.lineCount, 1)
+    }).pipe(Effect.provide(store)))
+})
