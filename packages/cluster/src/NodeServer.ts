@@ -157,6 +157,9 @@ const rpcHandlers = (sessions: Sessions) =>
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
         Progress: ({ id }) => gateway.progress(id),
+        RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
+        QueueChanges: ({ after, namespace, queue, waitMs }) =>
+          gateway.queueChanges({ namespace, queue }, after, waitMs),
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () =>
@@ -209,8 +212,7 @@ const rpcHandlers = (sessions: Sessions) =>
               sessions.delete(sessionId)
             })),
 
-        ForwardCancel: ({ id, partition }) =>
-          gateway.owned.cancel(partition, id),
+        ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }
     })

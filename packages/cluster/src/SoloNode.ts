@@ -18,6 +18,7 @@ import { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, Runs } from "@orrery/core/Runs"
+import { Signals } from "@orrery/core/Signals"
 import * as LocalLinks from "@orrery/worker/LocalLinks"
 import * as Worker from "@orrery/worker/Worker"
 import { type Duration, Effect, Exit, Layer, Schedule, Scope } from "effect"
@@ -28,6 +29,7 @@ import * as OwnedCalls from "./OwnedCalls.js"
 import type { QueueActor } from "./QueueActor.js"
 import * as Residents from "./Residents.js"
 import * as SettingsCheck from "./SettingsCheck.js"
+import * as Watching from "./Watching.js"
 
 export interface SoloOptions {
   /** Attempts at a time; 0: none run here. Default 8. */
@@ -134,6 +136,14 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
         return final ?? (yield* awaitFinal(id))
       })
 
+    const signals = yield* Signals
+    const sources: Watching.WatchSources = {
+      find,
+      awaitFinal: (id, waitMs) => Effect.timeoutOption(awaitFinal(id), waitMs),
+      progress,
+      signals
+    }
+
     return Runs.of({
       enqueueMany: (requests) =>
         Effect.gen(function*() {
@@ -160,6 +170,8 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
       awaitFinal,
       progress: (id) => OwnedCalls.progress(progress, id),
+      changes: (id, after, waitMs) => Watching.runChanges(sources, id, after, Math.min(waitMs, awaitMs)),
+      queueChanges: (name, after, waitMs) => Watching.queueChanges(sources, name, after, Math.min(waitMs, awaitMs)),
       cancel: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)

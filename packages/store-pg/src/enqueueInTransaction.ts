@@ -140,8 +140,14 @@ const rowOf = (
   at: when._tag === "at" ? when.ms : null,
   policy: policyCode(policy),
   keys,
-  more: Object.keys(more).length === 0 ? null : JSON.stringify(more)
+  more: moreOf(more)
 })
+
+/** What is absent or undefined is not said. */
+const moreOf = (more: object): string | null => {
+  const text = JSON.stringify(more)
+  return text === "{}" ? null : text
+}
 
 /** Delays count from now by the database clock. */
 const insert = `insert into orrery.inbox (id, namespace, queue, task, payload, priority, due_at, policy, keys, more)
