@@ -77,8 +77,10 @@ layer(store, { excludeTestServices: true, timeout: 60_000 })("PgInbox", (it) => 
       const wanted = yield* task.request({ to: "é \u0000 \"a\"" }, { priority: 2 })
       assert.isTrue(complete)
       assert.deepStrictEqual(rows.map(({ request }) => request.id), [first, second])
-      const { when, ...request } = rows[0]!.request
+      const { trace, when, ...request } = rows[0]!.request
       const { when: _, ...rest } = { ...wanted, id: first }
+      // Enqueued within the span of the transaction.
+      assert.match(trace!, /^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/)
       const plain = (value: object): unknown => JSON.parse(JSON.stringify(value))
       assert.deepStrictEqual(plain(request), plain(rest))
       const now = yield* Effect.flatMap(PartitionStore, (partitions) => partitions.now)
