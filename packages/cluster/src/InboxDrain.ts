@@ -38,6 +38,8 @@ const pageRowsMax = 1_000
 const pageBytesMax = 4 * 1024 * 1024
 /** Partitions served or sought at once; more wait for the sweep. */
 const servedMax = 256
+/** Pause of a partition that has no room. */
+const fullPause = "500 millis"
 const locateTimeout = "1 second"
 const residentWaitMs = 2_000
 const forwardWithin = "1 second"
@@ -126,13 +128,14 @@ const make = Effect.gen(function*() {
   /** Page by page until there is none, or some must wait. */
   const drain = (actor: QueueActor, serving: Serving): Effect.Effect<void, unknown> =>
     Effect.gen(function*() {
-      const { complete, rows } = yield* inbox.read(actor.name, pageRowsMax, pageBytesMax)
+      const { rows } = yield* inbox.read(actor.name, pageRowsMax, pageBytesMax)
       if (rows.length === 0) {
         serving.stored = none
         return false
       }
       const mayGoOn = yield* takeIn(actor, rows, serving)
-      return mayGoOn && !complete
+      if (!mayGoOn) yield* Effect.sleep(fullPause)
+      return mayGoOn
     }).pipe(Effect.repeat({ while: (more) => more }), Effect.asVoid)
 
   /** Answers whether there is room for more. */
@@ -152,7 +155,7 @@ const make = Effect.gen(function*() {
         continue
       }
       const belongsTo = partition ?? QueuePartitions.partitionOf(partitions, request)
-      if (belongsTo === actor.name.partition) own.push(request)
+      if (belongsTo === actor.name.partition) own.push({ ...request, fromInbox: true })
       else elsewhere.push({ id: request.id, partition: belongsTo })
     }
     if (elsewhere.length > 0) {
@@ -160,21 +163,23 @@ const make = Effect.gen(function*() {
       const others = new Set(elsewhere.map(({ partition }) => partition))
       nudge([...others].map((partition) => ({ ...actor.name, partition })))
     }
-    if (left.length > 0) yield* inbox.remove(actor, left)
     const stored = new Set<RunId>()
     let mayGoOn = true
-    const answers = own.length === 0 ? [] : yield* actor.enqueue(own, true)
+    const answers = own.length === 0 ? [] : yield* actor.enqueue(own)
     answers.forEach((answer, at) => {
       const { id } = own[at]!
       if (answer === "stored") stored.add(id)
+      // Another run stands for it, durably.
+      else if (answer._tag === "SameAs") left.push(id)
       else if (answer._tag === "InvalidRequest" || answer._tag === "PayloadTooLarge") {
         refusals.push(refusalOf(id, answer))
       } else mayGoOn = false
     })
     serving.stored = stored
+    if (left.length > 0) yield* inbox.remove(actor, left)
     if (refusals.length > 0) {
       yield* inbox.refuse(actor, refusals)
-      for (const { id } of refusals) actor.notify(id)
+      for (const { id } of refusals) actor.watchers.notify(id)
       const text = `${refusals.length} requests of the inbox cannot become runs, ${refusals[0]!.id} as the first`
       yield* Effect.logWarning(`${text}: ${refusals[0]!.failure}`)
     }

@@ -21,10 +21,13 @@ const payload = Schema.Struct({ n: Schema.Number })
 const retry = RetryPolicy.fixed({ maxAttempts: 3, delay: 1, jitter: 0 })
 const echo = Task.make("echo", { payload, success: Schema.Number, queue: "echo" })
 const spread = Task.make("spread", { payload, success: Schema.Number, queue: "spread" })
+/** Two unfinished at most. */
+const once = Task.make("once", { payload, success: Schema.Number, queue: "once", maxDepth: 2 })
 const book = Task.make("book", { payload, success: Schema.Number, queue: "book", retry })
 
 const handlers = Layer.mergeAll(
   echo.toLayer(({ n }) => Effect.succeed(n)),
+  once.toLayer(({ n }) => Effect.as(Effect.sleep("10 millis"), n)),
   spread.toLayer(({ n }) => Effect.succeed(n)),
   book.toLayer(({ n }) =>
     Effect.gen(function*() {
@@ -106,6 +109,27 @@ layer(node, { excludeTestServices: true, timeout: 60_000 })("transactions", (it)
       assert.deepInclude(policy, { state: "failed", attempt: 0 })
       assert.include(policy!.failure?.message, "policy must be a run policy")
       assert.include(keys!.failure?.message, "keys must be keys of a run")
+    }))
+
+  it.effect("leave requests waiting for room, and strike out those that another run stands for", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const ids = yield* withTransaction(Effect.all([
+        enqueueInTransaction(once, { n: 1 }, { idempotencyKey: "a" }),
+        enqueueInTransaction(once, { n: 1 }, { idempotencyKey: "a" }),
+        enqueueInTransaction(once, { n: 2 }, { idempotencyKey: "b" })
+      ]))
+
+      assert.strictEqual(yield* once.result(ids[0]), 1)
+      assert.strictEqual(yield* once.result(ids[2]), 2)
+      const left = sql`select id from orrery.inbox`
+      yield* left.pipe(
+        Effect.tap(() => Effect.sleep("20 millis")),
+        Effect.repeat({ until: (rows) => rows.length === 0 }),
+        Effect.timeout("10 seconds")
+      )
+      const runs = yield* sql`select id from orrery.all_runs where queue = 'once' order by id`
+      assert.deepStrictEqual(runs.map(({ id }) => id), [ids[0], ids[2]])
     }))
 
   it.effect("end runs together with what their handlers wrote", () =>
