@@ -8,6 +8,9 @@
 import { Rpc, RpcGroup } from "@effect/rpc"
 import { ClusterUnavailable, EnqueueError, RunNotFound } from "@orrery/core/Errors"
 import { Name } from "@orrery/core/Name"
+import { QueueCall, QueueRecord } from "@orrery/core/QueueSettings"
+import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
+import { QueueError } from "@orrery/core/Queues"
 import { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
 import { NoteReport, RunProgress } from "@orrery/core/RunNotes"
@@ -16,6 +19,7 @@ import { listLimitMax } from "@orrery/core/Runs"
 import { Schedule, Tick } from "@orrery/core/schedule/ScheduleDefinition"
 import { ScheduleCall, ScheduleError, ScheduleNotFound } from "@orrery/core/schedule/Schedules"
 import * as ScheduleStore from "@orrery/core/schedule/ScheduleStore"
+import * as Watch from "@orrery/core/Watch"
 import { Schema } from "effect"
 import { AttemptFrame, OutcomeAnswers, rowsMax, UnknownFrameVersion } from "./Frames.js"
 
@@ -98,6 +102,7 @@ export const RunFilter = Schema.Struct({
 
 const CancelAnswer = Schema.Literal("cancelled", "requested", "already-final")
 const WaitMs = Schema.Int.pipe(Schema.between(0, awaitMsMax))
+const WatchCursor = Schema.String.pipe(Schema.maxLength(Watch.cursorLengthMax))
 const SessionId = Count
 const RunError = Schema.Union(RunNotFound, ClusterUnavailable)
 const SessionFailure = Schema.Union(SessionUnknown, ClusterUnavailable)
@@ -111,6 +116,17 @@ const client = [
   Rpc.make("Cancel", { payload: { id: RunId }, success: CancelAnswer, error: RunError }),
   /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
   Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
+  /** Polls of watches. A node of an earlier release knows neither. */
+  Rpc.make("RunChanges", {
+    payload: { id: RunId, after: WatchCursor, waitMs: WaitMs },
+    success: Watch.RunChanges,
+    error: RunError
+  }),
+  Rpc.make("QueueChanges", {
+    payload: { namespace: Name, queue: Name, after: WatchCursor, waitMs: WaitMs },
+    success: Watch.QueueChanges,
+    error: ClusterUnavailable
+  }),
   /** All live nodes, the answering one included. */
   Rpc.make("Nodes", { success: Schema.Array(NodeAddress).pipe(Schema.maxItems(nodesMax)), error: ClusterUnavailable }),
   /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */
@@ -144,6 +160,24 @@ const schedules = [
   Rpc.make("ScheduleTicks", {
     payload: { id: ScheduleId, limit: ScheduleLimit },
     success: Schema.Array(Tick),
+    error: ClusterUnavailable
+  })
+] as const
+
+/** A node of an earlier release does not know these. */
+const queues = [
+  /** Answered once it is committed. */
+  Rpc.make("QueueCall", { payload: { call: QueueCall }, success: QueueRecord, error: QueueError }),
+  Rpc.make("QueueGet", { payload: { namespace: Name, queue: Name }, success: QueueRecord, error: ClusterUnavailable }),
+  Rpc.make("QueueList", {
+    payload: {
+      filter: Schema.Struct({
+        namespace: optionalExact(Name),
+        after: optionalExact(Schema.String.pipe(Schema.maxLength(401))),
+        limit: Schema.Int.pipe(Schema.between(1, queuesLimitMax))
+      })
+    },
+    success: Schema.Array(QueueRecord),
     error: ClusterUnavailable
   })
 ] as const
@@ -193,6 +227,8 @@ const node = [
   }),
   /** A hint: the members have changed, look now. */
   Rpc.make("MembersChanged"),
+  /** A hint: actors of the queue here go by these settings now. A node of an earlier release does not know it. */
+  Rpc.make("QueueSettingsChanged", { payload: { record: QueueRecord } }),
   Rpc.make("ForwardCancel", {
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,
@@ -209,4 +245,4 @@ const node = [
  * Serve it with `disableFatalDefects: true`, else one defect kills every call of the connection; on a `NodeListener`;
  * with `NodeConnection.serialization`.
  */
-export class NodeRpcs extends RpcGroup.make(...client, ...schedules, ...worker, ...node) {}
+export class NodeRpcs extends RpcGroup.make(...client, ...schedules, ...queues, ...worker, ...node) {}

@@ -8,6 +8,7 @@ import * as enqueue from "./enqueue.js"
 import * as migrate from "./migrate.js"
 import * as node from "./node.js"
 import * as nodes from "./nodes.js"
+import * as queues from "./queues.js"
 import * as runs from "./runs.js"
 import * as schedules from "./schedules.js"
 import * as up from "./up.js"
@@ -30,6 +31,7 @@ const orrery = Command.make("orrery").pipe(
     migrate.command,
     enqueue.command,
     runs.command,
+    queues.command,
     schedules.command,
     chaos.command
   ])

@@ -2,7 +2,7 @@
 import type { InvalidRequest, Overloaded, PayloadTooLarge } from "@orrery/core/Errors"
 import type { WorkerPool } from "@orrery/core/Entry"
 import type { Journal } from "@orrery/core/Journal"
-import type { PartitionStore } from "@orrery/core/PartitionStore"
+import type { PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
 import type { SignalsService } from "@orrery/core/Signals"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
@@ -46,6 +46,8 @@ export interface ActorHost {
   readonly overload: () => Overloaded | undefined
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   readonly makeAlarm: (ring: () => void) => Alarm
+  /** Of its queue, by which its limits are divided. */
+  readonly partitionsOf: (name: PartitionName) => number
   readonly agingStepMs: number
   readonly maxCrashes: number
   readonly adoptionGraceMs: number

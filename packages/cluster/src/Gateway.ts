@@ -19,6 +19,7 @@ import type { RunRequest } from "@orrery/core/RunRequest"
 import { RunReader } from "@orrery/core/RunReader"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, Runs } from "@orrery/core/Runs"
+import { Signals } from "@orrery/core/Signals"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -28,6 +29,7 @@ import { Peers } from "./Peers.js"
 import type { QueueActor } from "./QueueActor.js"
 import { QueueEntity, shardGroup } from "./QueueEntity.js"
 import { Residents } from "./Residents.js"
+import * as Watching from "./Watching.js"
 
 /** How long an owner is looked for before a call fails with `ClusterUnavailable`. */
 const routeBudget = Duration.seconds(15)
@@ -52,6 +54,8 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
   readonly progress: Runs["Type"]["progress"]
+  readonly changes: Runs["Type"]["changes"]
+  readonly queueChanges: Runs["Type"]["queueChanges"]
   /** The run once it is final, or `null` after `waitMs`. */
   readonly awaitFinal: (id: RunId, waitMs: number) => Effect.Effect<Run | null, RunNotFound | ClusterUnavailable>
   /** What another node asks of the owner it takes this node for. */
@@ -88,6 +92,7 @@ const make = Effect.gen(function*() {
   const peers = yield* Peers
   const reader = yield* RunReader
   const progress = yield* ProgressStore
+  const signals = yield* Signals
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
   const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
@@ -310,6 +315,26 @@ const make = Effect.gen(function*() {
 
   const waitHere = (actor: QueueActor, id: RunId, waitMs: number) => OwnedCalls.awaitFinal(reader, actor, id, waitMs)
 
+  const awaitFinal: Gateway["Type"]["awaitFinal"] = (id, wait) =>
+    Effect.gen(function*() {
+      const waitMs = Math.min(wait, waitMsMax)
+      const run = yield* find(id)
+      if (isFinal(run.state)) return run
+      const name = nameOf(run)
+      return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
+        here: (actor) => waitHere(actor, id, waitMs),
+        there: (address) =>
+          call(
+            "forward await",
+            address,
+            (client) => client.ForwardAwait({ partition: name, id, waitMs }),
+            waitMs + 5_000
+          )
+      })
+    })
+
+  const sources: Watching.WatchSources = { find, awaitFinal, progress, signals }
+
   return Gateway.of({
     enqueue,
     get: (id) => Effect.map(find(id), (run) => OwnedCalls.explained(residents.hub, run)),
@@ -329,19 +354,9 @@ const make = Effect.gen(function*() {
         })
       }),
     progress: (id) => OwnedCalls.progress(progress, id),
-    awaitFinal: (id, wait) =>
-      Effect.gen(function*() {
-        const waitMs = Math.min(wait, waitMsMax)
-        const run = yield* find(id)
-        if (isFinal(run.state)) return run
-        const name = nameOf(run)
-        return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
-          here: (actor) => waitHere(actor, id, waitMs),
-          there: (address) =>
-            call("forward await", address, (client) =>
-              client.ForwardAwait({ partition: name, id, waitMs }), waitMs + 5_000)
-        })
-      }),
+    awaitFinal,
+    changes: (id, after, wait) => Watching.runChanges(sources, id, after, Math.min(wait, waitMsMax)),
+    queueChanges: (name, after, wait) => Watching.queueChanges(sources, name, after, Math.min(wait, waitMsMax)),
     owned: {
       enqueue: (name, requests) => Effect.flatMap(local(name), (actor) => store(actor, name, requests)),
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
@@ -376,6 +391,8 @@ export const layerRuns = Layer.effect(
       list: gateway.list,
       cancel: gateway.cancel,
       progress: gateway.progress,
+      changes: gateway.changes,
+      queueChanges: gateway.queueChanges,
       awaitFinal: (id) =>
         gateway.awaitFinal(id, waitMsMax).pipe(
           Effect.repeat({

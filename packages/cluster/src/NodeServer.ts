@@ -15,6 +15,7 @@ import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { NodeConfig } from "@orrery/core/NodeConfig"
+import { Queues } from "@orrery/core/Queues"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
@@ -25,6 +26,7 @@ import { NodeIdentity } from "./NodeIdentity.js"
 import { Reach } from "./Reach.js"
 import { Readiness } from "./Readiness.js"
 import { Residents } from "./Residents.js"
+import * as SettingsCheck from "./SettingsCheck.js"
 import type { HubSession } from "./WorkerHub.js"
 
 /** Keeps a message below the 32 MiB of a connection at the largest payload of 256 KiB. */
@@ -145,12 +147,17 @@ const rpcHandlers = (sessions: Sessions) =>
       const readiness = yield* Readiness
       const reach = yield* Reach
       const schedules = yield* Schedules
+      const queues = yield* Queues
+      const residents = yield* Residents
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
         Progress: ({ id }) => gateway.progress(id),
+        RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
+        QueueChanges: ({ after, namespace, queue, waitMs }) =>
+          gateway.queueChanges({ namespace, queue }, after, waitMs),
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () =>
@@ -168,6 +175,11 @@ const rpcHandlers = (sessions: Sessions) =>
         ScheduleTicks: ({ id, limit }) => schedules.ticks(id, limit),
 
         Features: () => Effect.succeed([outcomeDelays]),
+        QueueCall: ({ call }) => queues.call(call),
+        QueueGet: (name) => queues.get(name),
+        QueueList: ({ filter }) => queues.list(filter),
+        QueueSettingsChanged: ({ record }) => Effect.sync(() => SettingsCheck.apply(residents.list(), record)),
+
         Announce: ({ held, partitionId, sessionId }) =>
           sessions.use(sessionId, (session) =>
             Effect.flatMap(decodeAttempts(held), (attempts) => {
@@ -197,8 +209,7 @@ const rpcHandlers = (sessions: Sessions) =>
               sessions.delete(sessionId)
             })),
 
-        ForwardCancel: ({ id, partition }) =>
-          gateway.owned.cancel(partition, id),
+        ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }
     })

@@ -11,19 +11,25 @@ import * as NodeConfig from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
+import type { QueueSettingsStore } from "@orrery/core/QueueSettingsStore"
+import { Queues } from "@orrery/core/Queues"
 import type { Run } from "@orrery/core/Run"
 import { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, Runs } from "@orrery/core/Runs"
+import { Signals } from "@orrery/core/Signals"
 import * as LocalLinks from "@orrery/worker/LocalLinks"
 import * as Worker from "@orrery/worker/Worker"
 import { type Duration, Effect, Exit, Layer, Schedule, Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import * as HubLink from "./HubLink.js"
+import * as NodeQueues from "./NodeQueues.js"
 import * as OwnedCalls from "./OwnedCalls.js"
 import type { QueueActor } from "./QueueActor.js"
 import * as Residents from "./Residents.js"
+import * as SettingsCheck from "./SettingsCheck.js"
+import * as Watching from "./Watching.js"
 
 export interface SoloOptions {
   /** Attempts at a time; 0: none run here. Default 8. */
@@ -130,6 +136,14 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
         return final ?? (yield* awaitFinal(id))
       })
 
+    const signals = yield* Signals
+    const sources: Watching.WatchSources = {
+      find,
+      awaitFinal: (id, waitMs) => Effect.timeoutOption(awaitFinal(id), waitMs),
+      progress,
+      signals
+    }
+
     return Runs.of({
       enqueueMany: (requests) =>
         Effect.gen(function*() {
@@ -156,6 +170,8 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
       awaitFinal,
       progress: (id) => OwnedCalls.progress(progress, id),
+      changes: (id, after, waitMs) => Watching.runChanges(sources, id, after, Math.min(waitMs, awaitMs)),
+      queueChanges: (name, after, waitMs) => Watching.queueChanges(sources, name, after, Math.min(waitMs, awaitMs)),
       cancel: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)
@@ -173,7 +189,11 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
 /** Serves until the scope closes: then the worker drains, and the actors write what they have decided. */
 export const layer = (
   options: SoloOptions = {}
-): Layer.Layer<Runs, never, Journal | PartitionStore | ProgressStore | RunReader | Handlers | ClusterConfig> => {
+): Layer.Layer<
+  Runs | Queues,
+  never,
+  Journal | PartitionStore | ProgressStore | QueueSettingsStore | RunReader | Handlers | ClusterConfig
+> => {
   const nodeId = randomUUID()
   const residents = Layer.scoped(
     Residents.Residents,
@@ -202,5 +222,12 @@ export const layer = (
       )
     })
   )
-  return worker.pipe(Layer.provideMerge(runs), Layer.provide(residents))
+  const queues = Layer.effect(
+    Queues,
+    Effect.flatMap(
+      Residents.Residents,
+      ({ list }) => NodeQueues.makeOn((record) => Effect.sync(() => SettingsCheck.apply(list(), record)))
+    )
+  )
+  return worker.pipe(Layer.provideMerge(Layer.merge(runs, queues)), Layer.provide(residents))
 }

@@ -1,6 +1,7 @@
 /**
- * Journal, partition store, run reader and progress store in memory, over one shared state: for tests, and for applications that embed
- * Orrery and can lose their runs with the process. Same fence, same answers as PostgreSQL; passes the same contracts.
+ * Journal, partition store, settings of queues, run reader and progress store in memory, over one shared state: for
+ * tests, and for applications that embed Orrery and can lose their runs with the process. Same fence, same answers as
+ * PostgreSQL; passes the same contracts.
  *
  * Bounded: history keeps the newest `historyRunsMax` final runs. Runs that are not final are bounded by their callers
  * only. A page costs one pass over the runs of its partition.
@@ -10,6 +11,7 @@ import { Fenced } from "./Errors.js"
 import { fromSubmit, Journal } from "./Journal.js"
 import { MemoryTables } from "./MemoryTables.js"
 import { PartitionStore } from "./PartitionStore.js"
+import { QueueSettingsStore } from "./QueueSettingsStore.js"
 import { ProgressStore } from "./ProgressStore.js"
 import { RunReader } from "./RunReader.js"
 
@@ -18,27 +20,29 @@ export interface MemoryStoreOptions {
   readonly historyRunsMax?: number
 }
 
+type MemoryServices = Journal | PartitionStore | RunReader | QueueSettingsStore | ProgressStore
+
 const historyRunsMaxDefault = 100_000
 
 export const make = (
   options: MemoryStoreOptions = {}
-): Effect.Effect<Context.Context<Journal | PartitionStore | RunReader | ProgressStore>> =>
+): Effect.Effect<Context.Context<MemoryServices>> =>
   Effect.map(Effect.clock, (clock) => {
     const tables = new MemoryTables(options.historyRunsMax ?? historyRunsMaxDefault)
     return Context.empty().pipe(
       Context.add(Journal, journal(tables, clock)),
       Context.add(PartitionStore, partitionStore(tables, clock)),
       Context.add(RunReader, runReader(tables, clock)),
+      Context.add(QueueSettingsStore, settingsStore(tables, clock)),
       Context.add(ProgressStore, progressStore(tables, clock))
     )
   })
 
-export const layerWith = (
-  options: MemoryStoreOptions
-): Layer.Layer<Journal | PartitionStore | RunReader | ProgressStore> => Layer.effectContext(make(options))
+export const layerWith = (options: MemoryStoreOptions): Layer.Layer<MemoryServices> =>
+  Layer.effectContext(make(options))
 
 /** A store of its own for each time it is built. */
-export const layer: Layer.Layer<Journal | PartitionStore | RunReader | ProgressStore> = layerWith({})
+export const layer: Layer.Layer<MemoryServices> = layerWith({})
 
 const journal = (tables: MemoryTables, clock: Clock.Clock): Journal["Type"] =>
   fromSubmit((batch, done) =>
@@ -59,6 +63,7 @@ const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStor
   readTimers: (request) => Effect.sync(() => tables.readTimers(request)),
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
+  newerSettings: (known) => Effect.sync(() => tables.newerSettings(known)),
   now: clock.currentTimeMillis,
   listWithWork: (except) => Effect.sync(() => tables.listWithWork(except))
 })
@@ -66,6 +71,12 @@ const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStor
 const runReader = (tables: MemoryTables, clock: Clock.Clock): RunReader["Type"] => ({
   find: (id) => Effect.sync(() => tables.find(id, clock.unsafeCurrentTimeMillis())),
   list: (filter) => Effect.sync(() => tables.list(filter, clock.unsafeCurrentTimeMillis()))
+})
+
+const settingsStore = (tables: MemoryTables, clock: Clock.Clock): QueueSettingsStore["Type"] => ({
+  find: (name) => Effect.sync(() => tables.findSettings(name)),
+  list: (filter) => Effect.sync(() => tables.listSettings(filter)),
+  save: (record) => Effect.sync(() => tables.saveSettings(record, clock.unsafeCurrentTimeMillis()))
 })
 
 export const progressStore = (tables: MemoryTables, clock: Clock.Clock = Clock.make()): ProgressStore["Type"] => ({

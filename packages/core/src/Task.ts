@@ -19,6 +19,7 @@ import { ended, type RunFailed } from "./TaskCodec.js"
 import * as TaskKeys from "./TaskKeys.js"
 import { versioned } from "./TaskName.js"
 import * as TaskPolicy from "./TaskPolicy.js"
+import * as TraceParent from "./TraceParent.js"
 
 export { failureTextMax, resultBytesMax, RunFailed } from "./TaskCodec.js"
 export { PayloadVersions, versions } from "./PayloadVersions.js"
@@ -43,6 +44,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
   readonly success: Schema.Schema<S, SI>
   readonly error: Schema.Schema<E, EI>
   readonly retry: RetryPolicy
+  /** Of `attempt.progress`; `undefined`: percentages. */
+  readonly progress: Schema.Schema<G, unknown> | undefined
 
   /** Makes the request without sending it. */
   readonly request: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest>
@@ -61,6 +64,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** What a run that is final has come to. */
+  readonly end: (run: Run) => Effect.Effect<S, E | RunFailed>
   /** `enqueue`, then `result`. */
   readonly execute: (
     payload: P,
@@ -162,6 +167,7 @@ export const make = <
       when: terms.when,
       policy,
       keys,
+      trace: terms.trace,
       resend: false
     })
     const exit = ended(text)
@@ -216,6 +222,8 @@ export const make = <
     success: successSchema,
     error: errorSchema,
     retry,
+    progress: options.progress as unknown as Task<Name, P, PI, S, SI, E, EI, C, G>["progress"],
+    end: codec.decodeEnd,
     request,
     enqueue,
     enqueueMany,
@@ -276,6 +284,7 @@ interface Terms extends TaskKeys.KeyOverrides {
   readonly nowMs: number
   readonly when: RunRequest["when"]
   readonly priority: number
+  readonly trace: string | undefined
 }
 
 const termsOf = (
@@ -291,7 +300,11 @@ const termsOf = (
   const when = at === undefined
     ? { _tag: "delay", ms: Duration.toMillis(wait) } as const
     : { _tag: "at", ms: at.getTime() } as const
-  return Effect.map(Clock.currentTimeMillis, (nowMs) => ({ nowMs, when, priority, ...overrides }))
+  return Effect.zipWith(
+    Clock.currentTimeMillis,
+    TraceParent.current,
+    (nowMs, trace) => ({ nowMs, when, priority, trace, ...overrides })
+  )
 }
 
 /** A run whose time comes when it is over already. Of an instant, by the clock of the caller. */

@@ -1,13 +1,16 @@
 /** One import for applications: define tasks, choose a layer, provide it. */
 export {
   ConcurrencyLimiter,
+  Queue,
+  Queues,
   RateLimiter,
   RecurringSchedule,
   Retry,
   RetryPolicy,
   Schedules,
   Signals,
-  Task
+  Task,
+  Watch
 } from "@orrery/core"
 export { Attempt } from "@orrery/core/Handlers"
 export { Runs } from "@orrery/core/Runs"
