@@ -6,7 +6,7 @@ import type { RunId } from "@orrery/core/RunId"
 import { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import type { RunState } from "@orrery/core/RunState"
-import { Runs } from "@orrery/core/Runs"
+import { noSameRuns, Runs } from "@orrery/core/Runs"
 import * as MemoryScheduleStore from "@orrery/core/schedule/MemoryScheduleStore"
 import { idOf, type ScheduleDefinition } from "@orrery/core/schedule/ScheduleDefinition"
 import * as SchedulePolicy from "@orrery/core/schedule/SchedulePolicy"
@@ -36,7 +36,7 @@ class World {
           if (this.runs.has(request.id)) this.repeated += 1
           else this.runs.set(request.id, { request, at, state: "ready" })
         }
-        return Effect.void
+        return Effect.succeed(noSameRuns)
       }),
     cancel: (id) =>
       Effect.sync(() => {
