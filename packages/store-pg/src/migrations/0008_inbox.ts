@@ -21,7 +21,8 @@ create table orrery.inbox (
   due_at double precision check (due_at between 0 and 8.64e15),
   ${name("namespace")},
   ${name("queue")},
-  ${name("task")},
+  -- With the version of its payload, where that is not the first one.
+  task text not null check (length(task) <= 200 and task ~ '^[A-Za-z0-9_.:/-]+(@[1-9][0-9]{0,3})?$'),
   payload text not null check (octet_length(payload) <= 16777216),
   policy text,
   keys text,
@@ -73,8 +74,8 @@ begin
   problem := case
     when enqueue.queue is null or enqueue.queue !~ '^[A-Za-z0-9_.:/-]{1,200}$'
       then format('queue must be 1 to 200 characters of A-Z a-z 0-9 _ . : / -, got %L', left(enqueue.queue, 200))
-    when enqueue.task is null or enqueue.task !~ '^[A-Za-z0-9_.:/-]{1,200}$'
-      then format('task must be 1 to 200 characters of A-Z a-z 0-9 _ . : / -, got %L', left(enqueue.task, 200))
+    when enqueue.task is null or length(enqueue.task) > 200 or enqueue.task !~ '^[A-Za-z0-9_.:/-]+(@[1-9][0-9]{0,3})?$'
+      then format('task must be 1 to 200 characters of A-Z a-z 0-9 _ . : / - (and @version), got %L', left(enqueue.task, 200))
     when enqueue.namespace is null or enqueue.namespace !~ '^[A-Za-z0-9_.:/-]{1,200}$'
       then format('namespace must be 1 to 200 characters of A-Z a-z 0-9 _ . : / -, got %L', left(enqueue.namespace, 200))
     when length(enqueue.namespace) + length(enqueue.queue) > 243
