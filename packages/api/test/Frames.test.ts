@@ -25,9 +25,9 @@ const request: fc.Arbitrary<RunRequest> = fc.record({
   }),
   policy: text,
   keys: fc.option(text),
-  trace,
-  resend: fc.boolean()
-}).chain((plain) =>
+  resend: fc.boolean(),
+  trace
+}).map((each) => each.resend ? { ...each, trace: undefined } : each).chain((plain) =>
   fc.option(fc.string({ maxLength: 200 }), { nil: undefined })
     .map((identity) => identity === undefined ? plain : { ...plain, identity })
 )

@@ -20,6 +20,7 @@ import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
 import { Gateway } from "./Gateway.js"
+import { InboxDrain } from "./InboxDrain.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -144,6 +145,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const readiness = yield* Readiness
       const reach = yield* Reach
       const schedules = yield* Schedules
+      const inbox = yield* InboxDrain
       const queues = yield* Queues
       const residents = yield* Residents
       return {
@@ -165,6 +167,7 @@ const rpcHandlers = (sessions: Sessions) =>
         Health: () => Effect.sync(readiness.health),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),
         MembersChanged: () => Effect.sync(locks.look),
+        Nudge: ({ forwarded, partitions }) => Effect.sync(() => inbox.nudge(partitions, forwarded)),
 
         ScheduleCall: ({ call }) => schedules.call(call),
         ScheduleGet: ({ id }) => schedules.get(id),
@@ -185,8 +188,8 @@ const rpcHandlers = (sessions: Sessions) =>
                 ? new ClusterUnavailable({ operation: "announce", reason: "the partition is not owned by this node" })
                 : Effect.succeed(encodeAttempts(stale))
             })),
-        SetCredit: ({ ahead, credit, sessionId }) =>
-          sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead))),
+        SetCredit: ({ ahead, credit, sessionId, trace }) =>
+          sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead, trace))),
         Note: ({ reports, sessionId }) => sessions.use(sessionId, (session) => session.note(reports)),
         Checkpoint: ({ attempt, sessionId }) =>
           sessions.use(sessionId, (session) =>
