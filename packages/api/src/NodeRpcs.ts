@@ -6,7 +6,7 @@
  * belongs to the connection on which it was attached and ends with it.
  */
 import { Rpc, RpcGroup } from "@effect/rpc"
-import { ClusterUnavailable, EnqueueError, RunNotFound } from "@orrery/core/Errors"
+import { ClusterUnavailable, EnqueueError, RedriveError, RunNotFound } from "@orrery/core/Errors"
 import { Name } from "@orrery/core/Name"
 import { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
@@ -96,6 +96,7 @@ export const RunFilter = Schema.Struct({
   limit: Schema.Int.pipe(Schema.between(1, listLimitMax))
 })
 
+const Redriven = Schema.Struct({ id: RunId, isNew: Schema.Boolean })
 const CancelAnswer = Schema.Literal("cancelled", "requested", "already-final")
 const WaitMs = Schema.Int.pipe(Schema.between(0, awaitMsMax))
 const SessionId = Count
@@ -109,6 +110,8 @@ const client = [
   /** The run once it is final; `null` when it is not after `waitMs`. */
   Rpc.make("AwaitFinal", { payload: { id: RunId, waitMs: WaitMs }, success: Schema.NullOr(Run), error: RunError }),
   Rpc.make("Cancel", { payload: { id: RunId }, success: CancelAnswer, error: RunError }),
+  /** Makes a dead letter anew. A node of an earlier release does not know it. */
+  Rpc.make("Redrive", { payload: { id: RunId }, success: Redriven, error: RedriveError }),
   /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
   Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
   /** All live nodes, the answering one included. */
@@ -193,6 +196,11 @@ const node = [
   }),
   /** A hint: the members have changed, look now. */
   Rpc.make("MembersChanged"),
+  Rpc.make("ForwardRedrive", {
+    payload: { partition: PartitionName, id: RunId },
+    success: Redriven,
+    error: Schema.Union(NotOwner, ...RedriveError.members)
+  }),
   Rpc.make("ForwardCancel", {
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,

@@ -88,6 +88,7 @@ const make = (options: RunsClientOptions) =>
       list: (filter) => ask("list", (client) => client.List({ filter })),
       awaitFinal,
       progress: (id) => ask("progress", (client) => client.Progress({ id })),
+      redrive: (id) => ask("redrive", (client) => client.Redrive({ id })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
     })
     return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)))

@@ -33,6 +33,7 @@ export interface Place {
 export interface Arrival {
   readonly run: StoredRun
   readonly resend: boolean
+  readonly origin?: RunId
   readonly place: Place
   /** The same request came again before the commit. */
   others: Array<Place> | undefined
@@ -96,6 +97,7 @@ export class Arrivals {
     const arrival = {
       run: runOf(request, line, now, machine),
       resend: request.resend,
+      ...request.origin === undefined ? undefined : { origin: request.origin },
       place: { to, at },
       others: undefined
     }

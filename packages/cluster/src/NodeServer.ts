@@ -150,6 +150,7 @@ const rpcHandlers = (sessions: Sessions) =>
         List: ({ filter }) => gateway.list(filter),
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
+        Redrive: ({ id }) => gateway.redrive(id),
         Progress: ({ id }) => gateway.progress(id),
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
@@ -197,6 +198,7 @@ const rpcHandlers = (sessions: Sessions) =>
               sessions.delete(sessionId)
             })),
 
+        ForwardRedrive: ({ id, partition }) => gateway.owned.redrive(partition, id),
         ForwardCancel: ({ id, partition }) =>
           gateway.owned.cancel(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)

@@ -155,6 +155,14 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
       awaitFinal,
       progress: (id) => OwnedCalls.progress(progress, id),
+      redrive: (id) =>
+        Effect.gen(function*() {
+          const request = yield* OwnedCalls.redriveRequest(reader, id)
+          const problem = QueuePartitions.keysProblem(partitions, request)
+          if (problem !== undefined) return yield* problem
+          const name = { ...request, partition: QueuePartitions.partitionOf(partitions, request) }
+          return yield* route("redrive", name, (actor) => OwnedCalls.redrive(reader, actor, request))
+        }),
       cancel: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)

@@ -47,6 +47,7 @@ class World {
     get: () => Effect.dieMessage("not used"),
     list: () => Effect.dieMessage("not used"),
     progress: () => Effect.dieMessage("not used"),
+    redrive: () => Effect.dieMessage("not used"),
     awaitFinal: () => Effect.dieMessage("not used")
   })
 
@@ -56,6 +57,7 @@ class World {
         const run = this.runs.get(id)
         return run === undefined ? undefined : { id, state: run.state } as Run
       }),
+    findFinal: () => Effect.succeed(undefined),
     list: () => Effect.succeed([])
   })
 

@@ -64,7 +64,12 @@ export interface RunFinish {
 export interface JournalBatch {
   readonly partitionId: number
   readonly epoch: number
-  readonly inserts: ReadonlyArray<{ readonly run: StoredRun; readonly resend: boolean }>
+  readonly inserts: ReadonlyArray<{
+    readonly run: StoredRun
+    readonly resend: boolean
+    /** The run that it is the redrive of. */
+    readonly origin?: RunId
+  }>
   readonly updates: ReadonlyArray<RunUpdate>
   readonly finishes: ReadonlyArray<RunFinish>
 }

@@ -64,6 +64,7 @@ const partitionStore = (tables: MemoryTables): PartitionStore["Type"] => ({
 
 const runReader = (tables: MemoryTables): RunReader["Type"] => ({
   find: (id) => Effect.map(Clock.currentTimeMillis, (now) => tables.find(id, now)),
+  findFinal: (id) => Effect.sync(() => tables.findFinal(id)),
   list: (filter) => Effect.map(Clock.currentTimeMillis, (now) => tables.list(filter, now))
 })
 

@@ -14,7 +14,9 @@ import {
 } from "./PartitionStore.js"
 import type { Ends, EndsQuery, NotesBatch } from "./ProgressStore.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
+import { isRedrivable } from "./deadLetter.js"
 import type { Run, RunFailure } from "./Run.js"
+import type { FinalRun } from "./RunReader.js"
 import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
 import type { StoredNotes } from "./RunNotes.js"
@@ -24,8 +26,10 @@ interface Partition {
   readonly id: number
   readonly name: PartitionName
   epoch: number
-  readonly runs: Map<RunId, StoredRun>
+  readonly runs: Map<RunId, StoredRun & Origin>
 }
+
+type Origin = Pick<Run, "origin">
 
 export class MemoryTables {
   private readonly byKey = new Map<string, Partition>()
@@ -35,6 +39,8 @@ export class MemoryTables {
   /** Final runs, in the order of their ends. */
   readonly history = new Map<RunId, Run>()
 
+  /** What a final run that may be made anew was told. */
+  private readonly told = new Map<RunId, Pick<FinalRun, "policy" | "keys">>()
   private readonly notes = new Map<RunId, { readonly notes: StoredNotes; readonly checkpoint: string | null }>()
 
   /** `historyRunsMax`: final runs kept; the oldest go first. */
@@ -48,14 +54,14 @@ export class MemoryTables {
     // As in one SQL statement: updates and finishes see the runs as they were before it.
     const updates = batch.updates.filter(({ id }) => partition.runs.has(id))
     const finishes = batch.finishes.filter(({ id }) => partition.runs.has(id))
-    for (const { run } of batch.inserts) {
+    for (const { origin, run } of batch.inserts) {
       const home = this.home.get(run.id)
       // The same batch once more: its own run is no duplicate.
       if (home === partition && partition.runs.get(run.id)!.seq === run.seq) continue
       if (home !== undefined || this.history.has(run.id)) duplicates.add(run.id)
       else {
         this.home.set(run.id, partition)
-        partition.runs.set(run.id, { ...run })
+        partition.runs.set(run.id, origin === undefined ? { ...run } : { ...run, origin })
       }
     }
     for (const update of updates) partition.runs.set(update.id, { ...partition.runs.get(update.id)!, ...update })
@@ -71,9 +77,11 @@ export class MemoryTables {
     const { keep: _, ...end } = finish
     const final = { ...run, ...end }
     this.history.set(finish.id, shown(partition, final, { finishedAt: now, result: finish.result }))
+    if (isRedrivable(finish.state)) this.told.set(finish.id, { policy: run.policy, keys: run.keys })
     if (this.history.size <= this.historyRunsMax) return
     const oldest = this.history.keys().next().value!
     this.history.delete(oldest)
+    this.told.delete(oldest)
     this.notes.delete(oldest)
   }
 
@@ -169,6 +177,11 @@ export class MemoryTables {
       : asOf(shown(partition, partition.runs.get(id)!), now)
   }
 
+  findFinal(id: RunId): FinalRun | undefined {
+    const run = this.history.get(id)
+    return run === undefined ? undefined : { run, policy: "", keys: null, ...this.told.get(id) }
+  }
+
   list(filter: RunFilter, now: number): ReadonlyArray<Run> {
     return withinBytes(
       [...this.home.keys(), ...this.history.keys()]
@@ -222,7 +235,7 @@ const asOf = (run: Run, now: number): Run =>
 
 const shown = (
   { name }: Partition,
-  run: Omit<StoredRun, "state"> & Pick<Run, "state">,
+  run: Omit<StoredRun, "state"> & Pick<Run, "state"> & Origin,
   end: Pick<Run, "finishedAt" | "result"> = { finishedAt: null, result: null }
 ): Run => ({
   id: run.id,
@@ -240,5 +253,6 @@ const shown = (
   payload: run.payload,
   failure: run.failure === null ? null : JSON.parse(run.failure) as RunFailure,
   worker: run.worker,
-  waitsFor: null
+  waitsFor: null,
+  ...run.origin === undefined ? {} : { origin: run.origin }
 })

@@ -47,6 +47,8 @@ export const batchOf = (
     readonly inserts?: ReadonlyArray<StoredRun>
     /** Sent again: the history counts too. */
     readonly resends?: ReadonlyArray<StoredRun>
+    /** Made anew of another run. */
+    readonly redrives?: ReadonlyArray<{ readonly run: StoredRun; readonly origin: RunId }>
     readonly updates?: ReadonlyArray<RunUpdate>
     readonly finishes?: ReadonlyArray<RunFinish>
   }
@@ -55,7 +57,8 @@ export const batchOf = (
   epoch: owner.epoch,
   inserts: [
     ...(changes.inserts ?? []).map((run) => ({ run, resend: false })),
-    ...(changes.resends ?? []).map((run) => ({ run, resend: true }))
+    ...(changes.resends ?? []).map((run) => ({ run, resend: true })),
+    ...(changes.redrives ?? []).map((each) => ({ ...each, resend: true }))
   ],
   updates: changes.updates ?? [],
   finishes: changes.finishes ?? []
