@@ -8,6 +8,9 @@
 import { Rpc, RpcGroup } from "@effect/rpc"
 import { ClusterUnavailable, EnqueueError, RedriveError, RunNotFound } from "@orrery/core/Errors"
 import { Name } from "@orrery/core/Name"
+import { QueueCall, QueueRecord } from "@orrery/core/QueueSettings"
+import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
+import { QueueError } from "@orrery/core/Queues"
 import { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
 import { NoteReport, RunProgress } from "@orrery/core/RunNotes"
@@ -151,6 +154,24 @@ const schedules = [
   })
 ] as const
 
+/** A node of an earlier release does not know these. */
+const queues = [
+  /** Answered once it is committed. */
+  Rpc.make("QueueCall", { payload: { call: QueueCall }, success: QueueRecord, error: QueueError }),
+  Rpc.make("QueueGet", { payload: { namespace: Name, queue: Name }, success: QueueRecord, error: ClusterUnavailable }),
+  Rpc.make("QueueList", {
+    payload: {
+      filter: Schema.Struct({
+        namespace: optionalExact(Name),
+        after: optionalExact(Schema.String.pipe(Schema.maxLength(401))),
+        limit: Schema.Int.pipe(Schema.between(1, queuesLimitMax))
+      })
+    },
+    success: Schema.Array(QueueRecord),
+    error: ClusterUnavailable
+  })
+] as const
+
 const worker = [
   /** Answers with those of `held` that the owner has given up. */
   Rpc.make("Announce", {
@@ -201,6 +222,8 @@ const node = [
     success: Redriven,
     error: Schema.Union(NotOwner, ...RedriveError.members)
   }),
+  /** A hint: actors of the queue here go by these settings now. A node of an earlier release does not know it. */
+  Rpc.make("QueueSettingsChanged", { payload: { record: QueueRecord } }),
   Rpc.make("ForwardCancel", {
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,
@@ -217,4 +240,4 @@ const node = [
  * Serve it with `disableFatalDefects: true`, else one defect kills every call of the connection; on a `NodeListener`;
  * with `NodeConnection.serialization`.
  */
-export class NodeRpcs extends RpcGroup.make(...client, ...schedules, ...worker, ...node) {}
+export class NodeRpcs extends RpcGroup.make(...client, ...schedules, ...queues, ...worker, ...node) {}

@@ -1,5 +1,5 @@
 /**
- * `Runs` and `Schedules` for applications outside the cluster: over a connection to any of its nodes.
+ * `Runs`, `Queues` and `Schedules` for applications outside the cluster: over a connection to any of its nodes.
  *
  * Every call is repeated on another node when its connection breaks, until `budget` ends with `ClusterUnavailable`:
  * all of them are idempotent. `awaitFinal` is a row of long polls and goes on as long as nodes answer.
@@ -8,6 +8,7 @@ import { ClusterUnavailable, type RunNotFound } from "@orrery/core/Errors"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { payloadBytesMaxDefault } from "@orrery/core/RunRequest"
+import { Queues } from "@orrery/core/Queues"
 import { Runs } from "@orrery/core/Runs"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
@@ -17,6 +18,7 @@ import { encodeRequests, UnknownFrameVersion } from "./Frames.js"
 import * as LiveNode from "./LiveNode.js"
 import type { Client, NodeConnection } from "./NodeConnection.js"
 import { awaitMsMax } from "./NodeRpcs.js"
+import { queuesOf } from "./queuesOf.js"
 import { schedulesOf } from "./schedulesOf.js"
 
 export interface RunsClientOptions {
@@ -91,7 +93,7 @@ const make = (options: RunsClientOptions) =>
       redrive: (id) => ask("redrive", (client) => client.Redrive({ id })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
     })
-    return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)))
+    return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)), Context.add(Queues, queuesOf(ask)))
   })
 
 /** One long poll, again while nodes are lost. The budget counts the time in which there was none to wait at. */
@@ -158,4 +160,5 @@ const withinBudget = <A, E>(
 const isUnavailable = (error: unknown): boolean => error instanceof ClusterUnavailable
 
 /** Connects in the background; calls wait for a node up to their time limits. Needs nothing. */
-export const layer = (options: RunsClientOptions): Layer.Layer<Runs | Schedules> => Layer.scopedContext(make(options))
+export const layer = (options: RunsClientOptions): Layer.Layer<Runs | Queues | Schedules> =>
+  Layer.scopedContext(make(options))

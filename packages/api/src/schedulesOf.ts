@@ -3,7 +3,7 @@ import type { Effect } from "effect"
 import type { CallError, Client } from "./NodeConnection.js"
 
 /** Repeats a call on other nodes while the cluster is unavailable. */
-type Ask = <A, E>(
+export type Ask = <A, E>(
   operation: string,
   use: (client: Client) => Effect.Effect<A, E>
 ) => Effect.Effect<A, CallError<E>>

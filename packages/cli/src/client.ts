@@ -1,7 +1,8 @@
-/** `Runs` and `Schedules` of a cluster, for commands: by the addresses given, or by those the database knows. */
+/** `Runs`, `Queues` and `Schedules` of a cluster, for commands: by the addresses given, or by those the database knows. */
 import * as RunsClient from "@orrery/api/RunsClient"
 import type { ConfigInvalid } from "@orrery/core/Setting"
 import { ClusterUnavailable } from "@orrery/core/Errors"
+import type { Queues } from "@orrery/core/Queues"
 import type { Runs } from "@orrery/core/Runs"
 import type { Schedules } from "@orrery/core/schedule/Schedules"
 import * as WorkerConfig from "@orrery/core/WorkerConfig"
@@ -46,5 +47,7 @@ export const addresses = (given: Option.Option<ReadonlyArray<string>>) =>
 
 export const layer = (
   given: Option.Option<ReadonlyArray<string>>
-): Layer.Layer<Runs | Schedules, NoCluster | ConfigInvalid | ClusterUnavailable | Database.DatabaseUnavailable> =>
-  Layer.unwrapEffect(Effect.map(addresses(given), (nodes) => RunsClient.layer({ nodes, budget })))
+): Layer.Layer<
+  Runs | Queues | Schedules,
+  NoCluster | ConfigInvalid | ClusterUnavailable | Database.DatabaseUnavailable
+> => Layer.unwrapEffect(Effect.map(addresses(given), (nodes) => RunsClient.layer({ nodes, budget })))

@@ -9,6 +9,7 @@ import * as enqueue from "./enqueue.js"
 import * as migrate from "./migrate.js"
 import * as node from "./node.js"
 import * as nodes from "./nodes.js"
+import * as queues from "./queues.js"
 import * as runs from "./runs.js"
 import * as schedules from "./schedules.js"
 import * as up from "./up.js"
@@ -32,6 +33,7 @@ const orrery = Command.make("orrery").pipe(
     enqueue.command,
     runs.command,
     deadLetters.command,
+    queues.command,
     schedules.command,
     chaos.command
   ])

@@ -2,7 +2,7 @@
 import type { InvalidRequest, Overloaded, PayloadTooLarge } from "@orrery/core/Errors"
 import type { WorkerPool } from "@orrery/core/Entry"
 import type { Journal } from "@orrery/core/Journal"
-import type { PartitionStore } from "@orrery/core/PartitionStore"
+import type { PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
 import type { SignalsService } from "@orrery/core/Signals"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
@@ -18,6 +18,12 @@ export const notOwner = "not-owner" as const
 export type NotOwner = typeof notOwner
 
 export type StopReason = "closed" | "fenced" | "unavailable" | "exhausted"
+
+/** Calls back at a database time, once; a later `set` replaces the earlier. `Infinity`: never. */
+export interface Alarm {
+  readonly set: (at: number) => void
+  readonly stop: () => void
+}
 
 /** What an actor needs of its node. */
 export interface ActorHost {
@@ -39,8 +45,9 @@ export interface ActorHost {
   /** Why new runs are not taken now, however few wait. */
   readonly overload: () => Overloaded | undefined
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
-  /** Calls back at a database time, once; a later call replaces the earlier. `Infinity`: never. */
-  readonly makeAlarm: (ring: () => void) => { readonly set: (at: number) => void; readonly stop: () => void }
+  readonly makeAlarm: (ring: () => void) => Alarm
+  /** Of its queue, by which its limits are divided. */
+  readonly partitionsOf: (name: PartitionName) => number
   readonly agingStepMs: number
   readonly maxCrashes: number
   readonly adoptionGraceMs: number

@@ -29,8 +29,14 @@ export class DatabaseClock {
   private previous = none
   private generationStart = -Infinity
 
-  /** `monotonic`: milliseconds that only grow, of any origin. */
-  constructor(private readonly monotonic: () => number = () => performance.now()) {}
+  /**
+   * `monotonic`: milliseconds that only grow, of any origin. `drift`: how much faster it may run than the database's clock; 0
+   * where both are one clock.
+   */
+  constructor(
+    private readonly monotonic: () => number = () => performance.now(),
+    private readonly drift: number = driftMax
+  ) {}
 
   /** A database time that has just been received. */
   observe(databaseNow: number): void {
@@ -46,7 +52,7 @@ export class DatabaseClock {
       this.previous = this.current
       this.current = sample
       this.generationStart = at
-    } else if (databaseNow > shownBy(this.current, at)) this.current = sample
+    } else if (databaseNow > shownBy(this.current, at, this.drift)) this.current = sample
   }
 
   /** Milliseconds since 1970. -Infinity before the first observation: then nothing is due. */
@@ -60,8 +66,9 @@ export class DatabaseClock {
   }
 
   private at(monotonic: number): number {
-    return Math.max(shownBy(this.current, monotonic), shownBy(this.previous, monotonic))
+    return Math.max(shownBy(this.current, monotonic, this.drift), shownBy(this.previous, monotonic, this.drift))
   }
 }
 
-const shownBy = ({ at, offset }: Sample, monotonic: number): number => offset + monotonic - driftMax * (monotonic - at)
+const shownBy = ({ at, offset }: Sample, monotonic: number, drift: number): number =>
+  offset + monotonic - drift * (monotonic - at)

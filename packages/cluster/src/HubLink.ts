@@ -8,7 +8,7 @@ const notOwned = Effect.fail(
   new ClusterUnavailable({ operation: "announce", reason: "the partition is not owned by this node" })
 )
 
-export const make = (node: string, hub: WorkerHub, leaseMs: number): NodeLink => ({
+export const make = (node: string, hub: Pick<WorkerHub, "attach">, leaseMs: number): NodeLink => ({
   node,
   attach: (hello, deliver) =>
     Effect.gen(function*() {

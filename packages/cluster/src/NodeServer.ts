@@ -15,6 +15,7 @@ import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { NodeConfig } from "@orrery/core/NodeConfig"
+import { Queues } from "@orrery/core/Queues"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
@@ -25,6 +26,7 @@ import { NodeIdentity } from "./NodeIdentity.js"
 import { Reach } from "./Reach.js"
 import { Readiness } from "./Readiness.js"
 import { Residents } from "./Residents.js"
+import * as SettingsCheck from "./SettingsCheck.js"
 import type { HubSession } from "./WorkerHub.js"
 
 /** Keeps a message below the 32 MiB of a connection at the largest payload of 256 KiB. */
@@ -145,6 +147,8 @@ const rpcHandlers = (sessions: Sessions) =>
       const readiness = yield* Readiness
       const reach = yield* Reach
       const schedules = yield* Schedules
+      const queues = yield* Queues
+      const residents = yield* Residents
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
@@ -169,6 +173,11 @@ const rpcHandlers = (sessions: Sessions) =>
         ScheduleTicks: ({ id, limit }) => schedules.ticks(id, limit),
 
         Features: () => Effect.succeed([outcomeDelays]),
+        QueueCall: ({ call }) => queues.call(call),
+        QueueGet: (name) => queues.get(name),
+        QueueList: ({ filter }) => queues.list(filter),
+        QueueSettingsChanged: ({ record }) => Effect.sync(() => SettingsCheck.apply(residents.list(), record)),
+
         Announce: ({ held, partitionId, sessionId }) =>
           sessions.use(sessionId, (session) =>
             Effect.flatMap(decodeAttempts(held), (attempts) => {

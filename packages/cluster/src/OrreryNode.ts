@@ -7,12 +7,14 @@ import type { SocketServer } from "@effect/platform"
 import type { ClusterConfig } from "@orrery/core/ClusterConfig"
 import type { Handlers } from "@orrery/core/Handlers"
 import { NodeConfig } from "@orrery/core/NodeConfig"
+import type { Queues } from "@orrery/core/Queues"
 import type { Runs } from "@orrery/core/Runs"
 import type { Schedules } from "@orrery/core/schedule/Schedules"
 import * as PgJournal from "@orrery/store-pg/PgJournal"
 import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
+import * as PgQueueSettings from "@orrery/store-pg/PgQueueSettings"
 import * as PgProgressStore from "@orrery/store-pg/PgProgressStore"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
 import * as PgRunTally from "@orrery/store-pg/PgRunTally"
@@ -25,6 +27,7 @@ import * as Gateway from "./Gateway.js"
 import * as HeapWatch from "./HeapWatch.js"
 import * as NodeDirectory from "./NodeDirectory.js"
 import * as NodeIdentity from "./NodeIdentity.js"
+import * as NodeQueues from "./NodeQueues.js"
 import * as NodeServer from "./NodeServer.js"
 import * as NodeWorker from "./NodeWorker.js"
 import * as Peers from "./Peers.js"
@@ -170,7 +173,8 @@ const Store = Layer.mergeAll(
   PgProgressStore.layer,
   PgRunReader.layer,
   PgRunTally.layer,
-  PgScheduleStore.layer
+  PgScheduleStore.layer,
+  PgQueueSettings.layer
 )
 
 const Ready = Layer.unwrapEffect(
@@ -182,7 +186,7 @@ const Ready = Layer.unwrapEffect(
 
 /** Closing the scope drains: the worker first, then the actors hand over, then the data plane goes. */
 export const layer: Layer.Layer<
-  OrreryNode | Runs | Schedules,
+  OrreryNode | Runs | Queues | Schedules,
   NodeIdentity.StartFailed | SocketServer.SocketServerError,
   NodeConfig | ClusterConfig | Handlers
 > = Layer.mergeAll(Node, PeerWatch.layer, Gateway.layerRuns).pipe(
@@ -194,7 +198,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Reconciler.layer),
   Layer.provideMerge(Remember.layer),
   Layer.provideMerge(Layer.provide(ScheduleEntity.layer, Gateway.layerRuns)),
-  Layer.provideMerge(Gateway.layer),
+  Layer.provideMerge(Layer.merge(Gateway.layer, NodeQueues.layer)),
   Layer.provideMerge(QueueEntity.layer),
   Layer.provideMerge(Residents.layer),
   Layer.provideMerge(Reach.layer),

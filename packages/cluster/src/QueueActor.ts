@@ -15,6 +15,7 @@ import type { Committed, JournalBatch, RunFinish, RunUpdate } from "@orrery/core
 import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
 import type { Entry, Load, Waiter, WorkerPool } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
+import { type QueueRecord, type QueueRules, rulesOf } from "@orrery/core/QueueSettings"
 import type { Writing } from "@orrery/core/Reconciliation"
 import type { RunId } from "@orrery/core/RunId"
 import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
@@ -25,6 +26,7 @@ import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect
 import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
 import { NoteDesk } from "./NoteDesk.js"
 import { type Arrival, Arrivals, type Place, refusalOf } from "./Arrivals.js"
+import { readPages } from "./readPages.js"
 import { groupByWorker } from "./groupByWorker.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
 
@@ -34,9 +36,7 @@ const batchRowsMax = 1_000
 const pendingWritesMax = 2_000
 /** Lines whose heads are read in one statement. */
 const linesPerRead = 200
-/** Of one of them, at least, in bytes of payload. */
-const lineBytesMin = 64 * 1024
-/** Pause after a page could not be read, or the journal was full. */
+/** Pause after the journal was full. */
 const pause = Duration.millis(200)
 /** A node that may not act is asked again after this, ms. */
 const standStillMs = 250
@@ -66,6 +66,8 @@ export class QueueActor {
   private readonly stoppedSignal = Deferred.unsafeMake<StopReason>(FiberId.none)
   /** Database time of the last command, for passivation. */
   lastActive: number
+  /** Of the settings of its queue that it goes by. */
+  settingsRevision: number
   /** Commits begun: as long as it is the same, this actor has changed nothing in the store. */
   commits = 0
 
@@ -80,10 +82,12 @@ export class QueueActor {
         epoch: taken.epoch,
         agingStepMs: host.agingStepMs,
         maxCrashes: host.maxCrashes,
+        rules: taken.settings === undefined ? undefined : this.rulesOf(taken.settings),
         window: { runsMax: host.windowRunsMax, bytesMax: host.windowBytesMax }
       },
       { ...taken, adoptUntil: taken.now + host.adoptionGraceMs }
     )
+    this.settingsRevision = taken.settings?.revision ?? 0
     this.alarm = host.makeAlarm(() => this.pump())
     this.pool = host.workers.poolFor(this)
     this.signal = host.signals.queue(name)
@@ -102,6 +106,18 @@ export class QueueActor {
 
   get isOpen(): boolean {
     return this.stopReason === undefined && !this.closing
+  }
+
+  private rulesOf(record: QueueRecord): QueueRules {
+    return rulesOf(record.settings, this.name.partition, this.host.partitionsOf(this.name))
+  }
+
+  /** Settings of its queue, from now on; older ones than it has are left aside. */
+  configure(record: QueueRecord): void {
+    if (this.stopReason !== undefined || record.revision <= this.settingsRevision) return
+    this.settingsRevision = record.revision
+    this.machine.configure(this.rulesOf(record), this.host.clock.now())
+    this.schedule()
   }
 
   /** One answer per request, in order, after the commit. `NotOwner` when the fate of some is unknown. */
@@ -443,28 +459,17 @@ export class QueueActor {
     )
   }
 
-  /** Pages of several lines, or one of the runs that wait for their time. */
   private read(loads: ReadonlyArray<Load>): void {
-    const { store } = this.host
-    const bytesMax = Math.max(lineBytesMin, Math.floor(this.host.windowBytesMax / loads.length))
-    const pages = loads.map(({ afterKey, afterSeq, limit, line = "" }) => (
-      { partitionId: this.partitionId, afterKey, afterSeq, limit, bytesMax, line }
-    ))
-    const read = loads[0]!.line === undefined
-      ? Effect.map(store.readTimers(pages[0]!), (page) => [page])
-      : store.readLines(pages)
+    const read = readPages(this.host, this.partitionId, loads)
     this.host.fork(
-      Effect.exit(read).pipe(
-        Effect.tap((exit) => (Exit.isFailure(exit) ? Effect.sleep(pause) : Effect.void)),
-        Effect.map((exit) => {
-          if (this.stopReason !== undefined) return
-          for (const [at, { line }] of loads.entries()) {
-            if (Exit.isFailure(exit)) this.machine.loadFailed(line)
-            else this.machine.loaded(line, exit.value[at]!.runs, exit.value[at]!.complete, this.arrivals)
-          }
-          this.schedule()
-        })
-      )
+      Effect.map(read, (exit) => {
+        if (this.stopReason !== undefined) return
+        for (const [at, { line }] of loads.entries()) {
+          if (Exit.isFailure(exit)) this.machine.loadFailed(line)
+          else this.machine.loaded(line, exit.value[at]!.runs, exit.value[at]!.complete, this.arrivals)
+        }
+        this.schedule()
+      })
     )
   }
 

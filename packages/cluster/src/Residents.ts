@@ -11,6 +11,7 @@ import { failpoint } from "@orrery/core/Failpoint"
 import { Journal } from "@orrery/core/Journal"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
+import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import { ProgressStore } from "@orrery/core/ProgressStore"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
@@ -23,6 +24,7 @@ import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import type { ActorHost } from "./ActorHost.js"
 import { QueueActor } from "./QueueActor.js"
+import * as SettingsCheck from "./SettingsCheck.js"
 import { SelfWatch } from "./SelfWatch.js"
 import { WorkerHub } from "./WorkerHub.js"
 
@@ -58,6 +60,8 @@ export interface ResidentsOptions {
    * written under it.
    */
   readonly takingOver?: (partition: string) => (epoch: number) => boolean
+  /** Time by which runs are due, where it is not the database's as the process carries it on: in tests. */
+  readonly time?: { readonly clock: DatabaseClock; readonly makeAlarm: ActorHost["makeAlarm"] }
   /** Why new runs are not taken now. */
   readonly overload?: () => Overloaded | undefined
 }
@@ -68,7 +72,8 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   const store = yield* PartitionStore
   const progress = yield* ProgressStore
   const signals = yield* Signals
-  const clock = new DatabaseClock()
+  const partitions = QueuePartitions.parse(cluster.queuePartitions) ?? new Map<string, number>()
+  const clock = options.time?.clock ?? new DatabaseClock()
   /**
    * The entity that came last, by partition. A shard that leaves and comes back at once has its old entity still ending when the
    * new one begins: two that took the partition over from each other in turn would serve nobody.
@@ -101,8 +106,9 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     mayAct: options.mayAct ?? options.mayTakeOver,
     overload: options.overload ?? (() => undefined),
     fork,
-    makeAlarm: (ring) =>
-      makeAlarm(clock, () => clock.isStale ? void fork(Effect.tap(reckon, Effect.sync(ring))) : ring()),
+    makeAlarm: options.time?.makeAlarm ??
+      ((ring) => makeAlarm(clock, () => clock.isStale ? void fork(Effect.tap(reckon, Effect.sync(ring))) : ring())),
+    partitionsOf: (name) => QueuePartitions.countOf(partitions, name),
     agingStepMs: cluster.agingStepMs,
     maxCrashes: cluster.maxCrashes,
     adoptionGraceMs: cluster.adoptionGraceMs,
@@ -119,6 +125,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   )
 
   yield* EpochCheck.run(store, () => actors.values())
+  yield* SettingsCheck.run(store, () => actors.values())
 
   const residency = Effect.fnUntraced(function*(name: PartitionName, mayOwn: () => boolean) {
     const key = partitionKey(name)

@@ -34,6 +34,8 @@ export interface ScheduleHost {
   readonly mayAct: () => boolean
   /** Milliseconds that only grow. */
   readonly monotonic: () => number
+  /** `monotonic` is the store's own clock, and timers keep to it: nothing is early by it, so nothing need be late. */
+  readonly isExact?: boolean
 }
 
 /** Why it has ended. */
@@ -114,7 +116,7 @@ export const make = Effect.fn("ScheduleActor.make")(function*(
     host,
     store,
     runs: yield* Runs,
-    clock: new DatabaseClock(host.monotonic),
+    clock: new DatabaseClock(host.monotonic, host.isExact === true ? 0 : driftMax),
     held: new Map(),
     timers: new TimerHeap(),
     watched: new Set(),
@@ -292,6 +294,9 @@ const ticking = (self: Self) =>
     const next = self.timers.peek()
     if (next === undefined) return yield* Queue.take(self.wakes)
     const wait = next - self.clock.now()
+    if (self.host.isExact === true && wait > 0) {
+      return yield* Effect.timeoutOption(Queue.take(self.wakes), Duration.millis(wait))
+    }
     const ahead = askAheadMs + 2 * driftMax * (self.host.monotonic() - self.heardAt)
     if (wait > 0 && self.clock.isStale && wait <= ahead) yield* ask(self)
     else if (wait > 0) {

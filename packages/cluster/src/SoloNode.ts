@@ -11,6 +11,8 @@ import * as NodeConfig from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
+import type { QueueSettingsStore } from "@orrery/core/QueueSettingsStore"
+import { Queues } from "@orrery/core/Queues"
 import type { Run } from "@orrery/core/Run"
 import { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
@@ -21,9 +23,11 @@ import * as Worker from "@orrery/worker/Worker"
 import { type Duration, Effect, Exit, Layer, Schedule, Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import * as HubLink from "./HubLink.js"
+import * as NodeQueues from "./NodeQueues.js"
 import * as OwnedCalls from "./OwnedCalls.js"
 import type { QueueActor } from "./QueueActor.js"
 import * as Residents from "./Residents.js"
+import * as SettingsCheck from "./SettingsCheck.js"
 
 export interface SoloOptions {
   /** Attempts at a time; 0: none run here. Default 8. */
@@ -51,7 +55,8 @@ interface Home {
   idleSince: number
 }
 
-const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) =>
+/** The port of runs over actors that all live here. */
+export const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) =>
   Effect.gen(function*() {
     const store = yield* PartitionStore
     const reader = yield* RunReader
@@ -180,7 +185,11 @@ const make = (residents: Residents.Residents["Type"], passivateAfterMs: number) 
 /** Serves until the scope closes: then the worker drains, and the actors write what they have decided. */
 export const layer = (
   options: SoloOptions = {}
-): Layer.Layer<Runs, never, Journal | PartitionStore | ProgressStore | RunReader | Handlers | ClusterConfig> => {
+): Layer.Layer<
+  Runs | Queues,
+  never,
+  Journal | PartitionStore | ProgressStore | QueueSettingsStore | RunReader | Handlers | ClusterConfig
+> => {
   const nodeId = randomUUID()
   const residents = Layer.scoped(
     Residents.Residents,
@@ -209,5 +218,12 @@ export const layer = (
       )
     })
   )
-  return worker.pipe(Layer.provideMerge(runs), Layer.provide(residents))
+  const queues = Layer.effect(
+    Queues,
+    Effect.flatMap(
+      Residents.Residents,
+      ({ list }) => NodeQueues.makeOn((record) => Effect.sync(() => SettingsCheck.apply(list(), record)))
+    )
+  )
+  return worker.pipe(Layer.provideMerge(Layer.merge(runs, queues)), Layer.provide(residents))
 }

@@ -131,6 +131,18 @@ export class PermitLost extends Schema.TaggedError<PermitLost>("@orrery/core/Per
   }
 }
 
+/** The settings of a queue have been changed since they were seen. Nothing was done: look again. */
+export class RevisionStale extends Schema.TaggedError<RevisionStale>("@orrery/core/RevisionStale")("RevisionStale", {
+  namespace: Schema.String,
+  queue: Schema.String,
+  expected: Schema.Number,
+  actual: Schema.Number
+}) {
+  override get message() {
+    return `settings of queue ${this.namespace}|${this.queue} are at revision ${this.actual}, not ${this.expected}`
+  }
+}
+
 /** What may go wrong with an enqueue. Only `ClusterUnavailable` leaves open whether it happened. */
 export const EnqueueError = Schema.Union(
   PayloadInvalid,

@@ -1,7 +1,8 @@
 /** The gates of one partition, by their names and keys, for as long as they matter. */
 import type { Entry } from "./Entry.js"
-import { type Gate, Permit, Rate } from "./Gates.js"
-import type { ConcurrencyKey } from "./RunKeys.js"
+import { Closed, type Gate, Permit, Rate, type RateOverride } from "./Gates.js"
+import { type KeyOf, noRules, type QueueRules, sameKey } from "./QueueSettings.js"
+import type { ConcurrencyKey, RateKey } from "./RunKeys.js"
 
 /** Idle ones are looked for after so many have been made: nobody tells when the last start of a rate is long enough ago. */
 const sweepEvery = 1_024
@@ -9,15 +10,45 @@ const sweepEvery = 1_024
 export class GateBook {
   private readonly gates = new Map<string, Gate>()
   private made = 0
+  private rules: QueueRules = noRules
+  /** Of paused keys. */
+  private closed: ReadonlyArray<Closed> = []
 
   constructor(private readonly takenOverAt: number | undefined, private readonly forgotten: (gate: Gate) => void) {}
+
+  [Symbol.iterator](): Iterator<Gate> {
+    return this.gates.values()
+  }
+
+  /** Other settings of the queue: limits hold at once. True: paused keys have changed, so gates are to be found anew. */
+  apply(rules: QueueRules): boolean {
+    const before = this.rules
+    this.rules = rules
+    for (const gate of this.gates.values()) {
+      if (gate instanceof Permit && gate.told !== undefined) gate.override = this.limitOf(gate.told)
+      if (gate instanceof Rate && gate.told !== undefined) gate.overrule(this.rateOf(gate.told))
+    }
+    if (before.pausedKeys === rules.pausedKeys || before.pausedKeys.length + rules.pausedKeys.length === 0) return false
+    this.closed = rules.pausedKeys.map((paused) => new Closed(paused))
+    return true
+  }
+
+  private limitOf({ key, name }: ConcurrencyKey): number | undefined {
+    return ofKey(this.rules.limits, name, key)?.limit
+  }
+
+  private rateOf({ key, name }: RateKey): RateOverride | undefined {
+    const found = ofKey(this.rules.rates, name, key)
+    return found === undefined ? undefined : { limit: found.limit, perMs: found.perMs }
+  }
 
   /** What a run must pass. */
   of(entry: Entry, now: number): ReadonlyArray<Gate> {
     const { limits = [], rates = [] } = entry.told ?? {}
-    const gates: Array<Gate> = limits.map((key) => this.permit(key, entry.seq))
+    const gates: Array<Gate> = this.closed.length === 0 ? [] : this.closed.filter(({ paused }) => has(entry, paused.of))
+    for (const key of limits) gates.push(this.permit(key, entry.seq))
     for (const key of rates) {
-      const rate = this.find(`${key.name}|${key.key}|rate`, (id) => new Rate(id, this.takenOverAt, now), now)
+      const rate = this.find(`${key.name}|${key.key}|rate`, (id) => this.newRate(id, key, now), now)
       rate.declare(key, entry.seq)
       gates.push(rate)
     }
@@ -25,9 +56,21 @@ export class GateBook {
   }
 
   permit(key: ConcurrencyKey, seq: number): Permit {
-    const permit = this.find(`${key.name}|${key.key}`, (id) => new Permit(id), -Infinity)
+    const permit = this.find(`${key.name}|${key.key}`, (id) => this.newPermit(id, key), -Infinity)
     permit.declare(key, seq)
     return permit
+  }
+
+  private newPermit(id: string, key: ConcurrencyKey): Permit {
+    const permit = new Permit(id)
+    permit.override = this.limitOf(key)
+    return permit
+  }
+
+  private newRate(id: string, key: RateKey, now: number): Rate {
+    const rate = new Rate(id, this.takenOverAt, now)
+    rate.overrule(this.rateOf(key))
+    return rate
   }
 
   forgetIfIdle(gate: Gate, now: number): void {
@@ -49,4 +92,23 @@ export class GateBook {
     this.gates.set(id, gate)
     return gate
   }
+}
+
+/** What is said of this key, else of all keys of the name. */
+const ofKey = <A extends { readonly name: string; readonly key?: string }>(
+  all: ReadonlyArray<A>,
+  name: string,
+  key: string
+): A | undefined => {
+  if (all.length === 0) return undefined
+  const named = all.filter((each) => each.name === name)
+  return named.find((each) => each.key === key) ?? named.find((each) => each.key === undefined)
+}
+
+const has = ({ told }: Entry, key: KeyOf): boolean => {
+  if (told === undefined) return false
+  if (key.kind === "fairness") return told.tenant === key.key
+  if (key.kind === "ordering") return told.order === key.key
+  const isIt = ({ key: own, name }: ConcurrencyKey | RateKey) => sameKey(key, { kind: "concurrency", name, key: own })
+  return (told.limits ?? []).some(isIt) || (told.rates ?? []).some(isIt)
 }

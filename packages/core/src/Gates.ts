@@ -10,6 +10,7 @@
 import type { Entry } from "./Entry.js"
 import { Heap } from "./Heap.js"
 import type { Line } from "./Line.js"
+import type { PausedKey } from "./QueueSettings.js"
 import type { ConcurrencyKey, RateKey } from "./RunKeys.js"
 
 export abstract class Gate {
@@ -53,17 +54,23 @@ const waitsBefore = (a: Line, b: Line): boolean =>
 /** At most `limit` attempts at once. What counts are the leases that are out: nothing is to be repaired after a crash. */
 export class Permit extends Gate {
   running = 0
-  limit = 0
+  /** Said of the queue at run time: goes before what runs say. */
+  override: number | undefined
   /** Runs that do not wait when it is full, oldest first: those that are not final. */
   readonly claims = new Set<Entry>()
-  /** Of the run that declared `limit`. */
+  /** Of the run that declared `told`. */
   private declaredBy = -1
+  told: ConcurrencyKey | undefined
 
   /** The newest run's word counts: a deploy that changes the limit needs no other step. */
   declare(key: ConcurrencyKey, seq: number): void {
     if (seq < this.declaredBy) return
     this.declaredBy = seq
-    this.limit = key.limit
+    this.told = key
+  }
+
+  get limit(): number {
+    return this.override ?? this.told?.limit ?? 0
   }
 
   room(): number {
@@ -79,6 +86,28 @@ export class Permit extends Gate {
   }
 }
 
+/** What is said of a rate at run time. */
+export type RateOverride = Pick<RateKey, "limit" | "perMs">
+
+/** A key whose runs are paused: nothing passes until it is taken away. */
+export class Closed extends Gate {
+  constructor(readonly paused: PausedKey) {
+    super(`paused ${paused.of.kind}`)
+  }
+
+  room(): number {
+    return 0
+  }
+
+  opensAt(): number {
+    return Infinity
+  }
+
+  isIdle(): boolean {
+    return false
+  }
+}
+
 /** Starts counted over time. */
 export class Rate extends Gate {
   private limit = 0
@@ -86,6 +115,8 @@ export class Rate extends Gate {
   private isWindow = true
   private cost = 1
   private declaredBy = -1
+  told: RateKey | undefined
+  private override: RateOverride | undefined
   /** `bucket`: what is in it, as of `filledAt`. */
   private tokens = Number.NaN
   private filledAt: number
@@ -107,10 +138,22 @@ export class Rate extends Gate {
   declare(key: RateKey, seq: number): void {
     if (seq < this.declaredBy) return
     this.declaredBy = seq
+    this.told = key
+    this.set({ ...key, ...this.override })
+  }
+
+  /** Said of the queue at run time: goes before what runs say. `undefined`: nothing is. */
+  overrule(override: RateOverride | undefined): void {
+    this.override = override
+    if (this.told !== undefined) this.set({ ...this.told, ...override })
+  }
+
+  set(key: RateKey): void {
     this.limit = key.limit
     this.perMs = key.perMs
     this.isWindow = key.algorithm !== "bucket"
-    this.cost = key.cost ?? 1
+    // A limit that was lowered below the cost lets one start at a time, not none.
+    this.cost = Math.min(key.cost ?? 1, key.limit)
     if (Number.isNaN(this.tokens)) {
       this.tokens = this.takenOverAt === undefined ? key.limit : 0
       if (this.takenOverAt !== undefined) this.filledAt = this.takenOverAt

@@ -1,4 +1,4 @@
-import { Context, Effect, Layer, type Option } from "effect"
+import { Context, Effect, type Exit, Layer, type Option } from "effect"
 import type { Outcome } from "./Run.js"
 import type { RunId } from "./RunId.js"
 
@@ -52,6 +52,8 @@ export interface Registered {
   readonly services: Context.Context<never>
   /** Longest silence between two heartbeats, ms; `undefined`: none are expected. */
   readonly heartbeatMs: number | undefined
+  /** What an attempt reports whose handler has ended so. For tests that make one fail. */
+  readonly conclude: ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<Outcome, never, Attempt>) | undefined
 }
 
 /** The tasks this process can run, by name. Filled by `Task.toLayer` while layers are built. */
@@ -61,7 +63,8 @@ export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
     task: string,
     handler: Handler,
     services?: Context.Context<never>,
-    heartbeatMs?: number
+    heartbeatMs?: number,
+    conclude?: Registered["conclude"]
   ) => Effect.Effect<void>
   readonly find: (task: string) => Registered | undefined
   readonly names: () => ReadonlyArray<string>
@@ -70,10 +73,10 @@ export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
 export const layer: Layer.Layer<Handlers> = Layer.sync(Handlers, () => {
   const handlers = new Map<string, Registered>()
   return Handlers.of({
-    register: (task, handler, services = Context.empty(), heartbeatMs) =>
+    register: (task, handler, services = Context.empty(), heartbeatMs, conclude) =>
       Effect.suspend(() => {
         if (handlers.has(task)) return Effect.dieMessage(`task ${task} has two handlers in this process`)
-        handlers.set(task, { handler, services, heartbeatMs })
+        handlers.set(task, { handler, services, heartbeatMs, conclude })
         return Effect.void
       }),
     find: (task) => handlers.get(task),

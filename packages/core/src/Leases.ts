@@ -13,12 +13,8 @@ interface Held {
 
 export class Leases {
   private readonly held = new Map<string, Held>()
-
-  get count(): number {
-    let count = 0
-    for (const { runs } of this.held.values()) count += runs.size
-    return count
-  }
+  /** Attempts that are out. */
+  count = 0
 
   countOf(worker: string): number {
     return this.held.get(worker)?.runs.size ?? 0
@@ -42,6 +38,7 @@ export class Leases {
       held = { runs: new Set(), expiresAt: Infinity, doubtBelow: 0 }
       this.held.set(worker, held)
     }
+    if (!held.runs.has(entry)) this.count += 1
     held.runs.add(entry)
   }
 
@@ -49,7 +46,7 @@ export class Leases {
     const worker = entry.worker!
     const held = this.held.get(worker)
     if (held === undefined) return
-    held.runs.delete(entry)
+    if (held.runs.delete(entry)) this.count -= 1
     if (held.runs.size === 0) this.held.delete(worker)
   }
 

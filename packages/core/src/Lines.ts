@@ -12,6 +12,7 @@ import type { Entry } from "./Entry.js"
 import { GateBook } from "./GateBook.js"
 import { type Gate, Permit, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
+import type { QueueRules } from "./QueueSettings.js"
 import { isBefore, Line, noGates, TaskTurns, Tenant, Turn } from "./Line.js"
 import { Window, type WindowLimits } from "./Window.js"
 
@@ -27,6 +28,7 @@ export interface LinesOptions {
   readonly window: WindowLimits
   /** `undefined`: nobody owned the partition before. */
   readonly takenOverAt: number | undefined
+  readonly rules?: QueueRules | undefined
 }
 
 /** Room at a rate that a start has taken. */
@@ -65,6 +67,7 @@ export class Lines {
     this.gates = new GateBook(options.takenOverAt, (gate) => {
       if (gate instanceof Rate && gate.at >= 0) this.rates.remove(gate)
     })
+    if (options.rules !== undefined) this.gates.apply(options.rules)
     this.keyed = { runsMax: keyedRuns.max, bytesMax: options.window.bytesMax }
   }
 
@@ -138,6 +141,18 @@ export class Lines {
       this.put(line, entry, now)
     }
     if (wasUp && (line.turn === undefined || line.task !== before.task)) this.wakeOthers(before.gates, before.task, now)
+  }
+
+  /** Other settings of the queue: limits of keys hold at once, and lines of keys that are paused or not any more move. */
+  apply(rules: QueueRules, now: number): void {
+    if (this.gates.apply(rules)) {
+      for (const line of [...this.byName.values()]) {
+        if (!line.isKeyed) continue
+        line.keysText = undefined
+        if (line.window.peek() !== undefined) this.place(line, now)
+      }
+    }
+    for (const gate of [...this.gates]) if (gate.waiting.size > 0) this.wake(gate, now)
   }
 
   /** All tasks are looked at again. */

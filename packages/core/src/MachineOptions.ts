@@ -1,5 +1,6 @@
 /** What a `QueueMachine` is made of: settings, and what the store held when its partition was taken over. */
 import type { StoredRun } from "./Journal.js"
+import type { QueueRules } from "./QueueSettings.js"
 import type { WindowLimits } from "./Window.js"
 
 export interface MachineOptions {
@@ -8,6 +9,8 @@ export interface MachineOptions {
   readonly agingStepMs: number
   readonly maxCrashes: number
   readonly window: WindowLimits
+  /** What is said of the queue, as of the take-over. */
+  readonly rules?: QueueRules | undefined
 }
 
 export interface Taken {

@@ -1,6 +1,7 @@
 /**
- * Journal, partition store, run reader and progress store in memory, over one shared state: for tests, and for applications that embed
- * Orrery and can lose their runs with the process. Same fence, same answers as PostgreSQL; passes the same contracts.
+ * Journal, partition store, settings of queues, run reader and progress store in memory, over one shared state: for
+ * tests, and for applications that embed Orrery and can lose their runs with the process. Same fence, same answers as
+ * PostgreSQL; passes the same contracts.
  *
  * Bounded: history keeps the newest `historyRunsMax` final runs. Runs that are not final are bounded by their callers
  * only. A page costs one pass over the runs of its partition.
@@ -10,6 +11,7 @@ import { Fenced } from "./Errors.js"
 import { fromSubmit, Journal } from "./Journal.js"
 import { MemoryTables } from "./MemoryTables.js"
 import { PartitionStore } from "./PartitionStore.js"
+import { QueueSettingsStore } from "./QueueSettingsStore.js"
 import { ProgressStore } from "./ProgressStore.js"
 import { RunReader } from "./RunReader.js"
 
@@ -18,27 +20,29 @@ export interface MemoryStoreOptions {
   readonly historyRunsMax?: number
 }
 
+type MemoryServices = Journal | PartitionStore | RunReader | QueueSettingsStore | ProgressStore
+
 const historyRunsMaxDefault = 100_000
 
 export const make = (
   options: MemoryStoreOptions = {}
-): Effect.Effect<Context.Context<Journal | PartitionStore | RunReader | ProgressStore>> =>
+): Effect.Effect<Context.Context<MemoryServices>> =>
   Effect.map(Effect.clock, (clock) => {
     const tables = new MemoryTables(options.historyRunsMax ?? historyRunsMaxDefault)
     return Context.empty().pipe(
       Context.add(Journal, journal(tables, clock)),
-      Context.add(PartitionStore, partitionStore(tables)),
-      Context.add(RunReader, runReader(tables)),
-      Context.add(ProgressStore, progressStore(tables))
+      Context.add(PartitionStore, partitionStore(tables, clock)),
+      Context.add(RunReader, runReader(tables, clock)),
+      Context.add(QueueSettingsStore, settingsStore(tables, clock)),
+      Context.add(ProgressStore, progressStore(tables, clock))
     )
   })
 
-export const layerWith = (
-  options: MemoryStoreOptions
-): Layer.Layer<Journal | PartitionStore | RunReader | ProgressStore> => Layer.effectContext(make(options))
+export const layerWith = (options: MemoryStoreOptions): Layer.Layer<MemoryServices> =>
+  Layer.effectContext(make(options))
 
 /** A store of its own for each time it is built. */
-export const layer: Layer.Layer<Journal | PartitionStore | RunReader | ProgressStore> = layerWith({})
+export const layer: Layer.Layer<MemoryServices> = layerWith({})
 
 const journal = (tables: MemoryTables, clock: Clock.Clock): Journal["Type"] =>
   fromSubmit((batch, done) =>
@@ -52,23 +56,31 @@ const journal = (tables: MemoryTables, clock: Clock.Clock): Journal["Type"] =>
     })
   )
 
-const partitionStore = (tables: MemoryTables): PartitionStore["Type"] => ({
-  takeOver: (name) => Effect.map(Clock.currentTimeMillis, (now) => tables.takeOver(name, now)),
+// The store has one clock, whoever calls: that of the place where it was made.
+const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStore["Type"] => ({
+  takeOver: (name) => Effect.sync(() => tables.takeOver(name, clock.unsafeCurrentTimeMillis())),
   readLines: (requests) => Effect.sync(() => tables.readLines(requests)),
   readTimers: (request) => Effect.sync(() => tables.readTimers(request)),
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
-  now: Clock.currentTimeMillis,
+  newerSettings: (known) => Effect.sync(() => tables.newerSettings(known)),
+  now: clock.currentTimeMillis,
   listWithWork: (except) => Effect.sync(() => tables.listWithWork(except))
 })
 
-const runReader = (tables: MemoryTables): RunReader["Type"] => ({
-  find: (id) => Effect.map(Clock.currentTimeMillis, (now) => tables.find(id, now)),
+const runReader = (tables: MemoryTables, clock: Clock.Clock): RunReader["Type"] => ({
+  find: (id) => Effect.sync(() => tables.find(id, clock.unsafeCurrentTimeMillis())),
   findFinal: (id) => Effect.sync(() => tables.findFinal(id)),
-  list: (filter) => Effect.map(Clock.currentTimeMillis, (now) => tables.list(filter, now))
+  list: (filter) => Effect.sync(() => tables.list(filter, clock.unsafeCurrentTimeMillis()))
 })
 
-export const progressStore = (tables: MemoryTables): ProgressStore["Type"] => ({
+const settingsStore = (tables: MemoryTables, clock: Clock.Clock): QueueSettingsStore["Type"] => ({
+  find: (name) => Effect.sync(() => tables.findSettings(name)),
+  list: (filter) => Effect.sync(() => tables.listSettings(filter)),
+  save: (record) => Effect.sync(() => tables.saveSettings(record, clock.unsafeCurrentTimeMillis()))
+})
+
+export const progressStore = (tables: MemoryTables, clock: Clock.Clock = Clock.make()): ProgressStore["Type"] => ({
   write: (batch) =>
     Effect.suspend(() =>
       tables.writeNotes(batch)
@@ -77,5 +89,5 @@ export const progressStore = (tables: MemoryTables): ProgressStore["Type"] => ({
     ),
   find: (ids) => Effect.sync(() => tables.findNotes(ids)),
   checkpoint: (id) => Effect.sync(() => tables.checkpoint(id)),
-  endsSince: (query) => Effect.map(Clock.currentTimeMillis, (now) => tables.endsSince(query, now))
+  endsSince: (query) => Effect.sync(() => tables.endsSince(query, clock.unsafeCurrentTimeMillis()))
 })

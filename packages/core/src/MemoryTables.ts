@@ -4,6 +4,7 @@
  */
 import type { Committed, JournalBatch, RunFinish, StoredRun } from "./Journal.js"
 import {
+  type KnownSettings,
   type LinePageRequest,
   type Page,
   type PageRequest,
@@ -12,6 +13,8 @@ import {
   type Takeover,
   type WithWork
 } from "./PartitionStore.js"
+import { type QueueName, type QueueRecord, unset } from "./QueueSettings.js"
+import type { QueueFilter } from "./QueueSettingsStore.js"
 import type { Ends, EndsQuery, NotesBatch } from "./ProgressStore.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
 import { isRedrivable } from "./deadLetter.js"
@@ -41,6 +44,8 @@ export class MemoryTables {
 
   /** What a final run that may be made anew was told. */
   private readonly told = new Map<RunId, Pick<FinalRun, "policy" | "keys">>()
+  /** By `namespace|queue`. */
+  private readonly settings = new Map<string, QueueRecord>()
   private readonly notes = new Map<RunId, { readonly notes: StoredNotes; readonly checkpoint: string | null }>()
 
   /** `historyRunsMax`: final runs kept; the oldest go first. */
@@ -117,14 +122,45 @@ export class MemoryTables {
   takeOver(name: PartitionName, now: number): Takeover {
     const partition = this.raise(name)
     const runs = [...partition.runs.values()]
+    const settings = this.settings.get(queueKey(name))
     return {
       partitionId: partition.id,
       epoch: partition.epoch,
       now,
       lines: [...new Set(runs.filter(isInLine).map(storedLine))].sort(),
       hasTimers: runs.some(isTimer),
-      running: runs.filter((run) => run.state === "running")
+      running: runs.filter((run) => run.state === "running"),
+      ...settings === undefined ? {} : { settings }
     }
+  }
+
+  newerSettings(known: ReadonlyArray<KnownSettings>): ReadonlyArray<QueueRecord> {
+    return known.flatMap((each) => {
+      const found = this.settings.get(queueKey(each))
+      return found !== undefined && found.revision > each.revision ? [found] : []
+    })
+  }
+
+  findSettings(name: QueueName): QueueRecord | undefined {
+    return this.settings.get(queueKey(name))
+  }
+
+  /** `undefined`: another revision is the last. */
+  saveSettings(record: QueueRecord, now: number): QueueRecord | undefined {
+    if ((this.findSettings(record)?.revision ?? 0) !== record.revision - 1) return undefined
+    const saved = { ...record, changedAt: now }
+    this.settings.set(queueKey(record), saved)
+    return saved
+  }
+
+  listSettings({ after = "", limit, namespace }: QueueFilter): ReadonlyArray<QueueRecord> {
+    const names = new Map<string, QueueName>([...this.settings])
+    for (const { name } of this.byKey.values()) names.set(queueKey(name), name)
+    return [...names]
+      .filter(([key, name]) => key > after && (namespace === undefined || name.namespace === namespace))
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .slice(0, limit)
+      .map(([, name]) => this.findSettings(name) ?? unset(name))
   }
 
   private raise(name: PartitionName): Partition {
@@ -194,6 +230,7 @@ export class MemoryTables {
   }
 }
 
+const queueKey = ({ namespace, queue }: QueueName): string => `${namespace}|${queue}`
 const storedLine = (run: StoredRun): string => lineOf(run.task, run.keys)
 const waitsForTime = (run: StoredRun): boolean => run.state === "scheduled" || run.state === "retrying"
 const isInLine = (run: StoredRun): boolean => run.state === "ready" || (waitsForTime(run) && isOrdered(storedLine(run)))

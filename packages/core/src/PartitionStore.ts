@@ -1,6 +1,7 @@
 import { Context, type Effect } from "effect"
 import type { StoreUnavailable } from "./Errors.js"
 import type { StoredRun } from "./Journal.js"
+import type { QueueName, QueueRecord } from "./QueueSettings.js"
 import type { RunId } from "./RunId.js"
 
 /** Names a partition; `partitionKey` of it is its entity id. */
@@ -26,6 +27,13 @@ export interface Takeover {
   readonly hasTimers: boolean
   /** Every run recorded as running. */
   readonly running: ReadonlyArray<StoredRun>
+  /** Of its queue; left out: nothing was ever said of it. */
+  readonly settings?: QueueRecord
+}
+
+/** A queue and the revision of its settings that is known. */
+export interface KnownSettings extends QueueName {
+  readonly revision: number
 }
 
 /** One page of a window: runs after (`afterKey`, `afterSeq`), in order, at most `limit` and about `bytesMax` of payload. */
@@ -69,6 +77,10 @@ export class PartitionStore extends Context.Tag("@orrery/core/PartitionStore")<P
   readonly findRun: (partitionId: number, id: RunId) => Effect.Effect<StoredRun | undefined, StoreUnavailable>
   /** By partition id: under which epoch its runs may be written now. */
   readonly epochs: (partitionIds: ReadonlyArray<number>) => Effect.Effect<ReadonlyMap<number, number>, StoreUnavailable>
+  /** Settings of those queues whose revision is higher than the one that is known. */
+  readonly newerSettings: (
+    known: ReadonlyArray<KnownSettings>
+  ) => Effect.Effect<ReadonlyArray<QueueRecord>, StoreUnavailable>
   /** The database clock, ms since 1970, taken before the answer. */
   readonly now: Effect.Effect<number, StoreUnavailable>
   /**

@@ -41,6 +41,8 @@ import { type Deadline, Deadlines } from "./Deadlines.js"
 import { Leases } from "./Leases.js"
 import type { MachineOptions, Taken } from "./MachineOptions.js"
 import { Lines, type Started } from "./Lines.js"
+import { QueueControl } from "./QueueControl.js"
+import type { QueueRules } from "./QueueSettings.js"
 import { isOrdered } from "./RunKeys.js"
 import * as RunTimes from "./RunTimes.js"
 import { type Arriving, Waiting } from "./Waiting.js"
@@ -58,6 +60,7 @@ export class QueueMachine {
   private readonly waiting: Waiting
   private readonly deadlines = new Deadlines()
   private readonly leases = new Leases()
+  private readonly control: QueueControl
   private readonly budgets: RetryBudgets
   /** The latest time that came with a command. */
   private now: number
@@ -70,6 +73,7 @@ export class QueueMachine {
     this.now = taken.now
     const takenOverAt = options.epoch === 1 ? undefined : taken.now
     this.lines = new Lines({ ...options, takenOverAt })
+    this.control = new QueueControl(options.rules, takenOverAt, taken.now)
     this.budgets = new RetryBudgets(takenOverAt)
     this.waiting = new Waiting(this.lines, options.window, taken, {
       has: (id) => this.entries.has(id),
@@ -88,6 +92,13 @@ export class QueueMachine {
       this.armTimeout(entry)
       this.doubt(run.worker ?? "", taken.adoptUntil)
     }
+  }
+
+  /** What is said of the queue from now on. Nothing that runs is ended by it. */
+  configure(rules: QueueRules, now: number): void {
+    this.now = now
+    this.control.apply(rules, now)
+    this.lines.apply(rules, now)
   }
 
   /** The next number of this epoch, for arrivals and leases. */
@@ -140,6 +151,7 @@ export class QueueMachine {
 
   /** Whether a run is in memory that may start and whose task is among `tasks`. */
   hasReadyAmong(tasks: ReadonlySet<string>): boolean {
+    if (!this.control.mayStart(this.now, this.leases.count)) return false
     for (const task of this.lines.upTasks()) if (tasks.has(task)) return true
     return false
   }
@@ -234,14 +246,20 @@ export class QueueMachine {
 
   /** When `tick` has something to do by the clock, ms; `Infinity` when never. */
   nextTick(): number {
-    return Math.min(this.deadlines.next, this.leases.nextExpiry(), this.waiting.nextTick(), this.lines.nextTick())
+    return Math.min(
+      this.deadlines.next,
+      this.leases.nextExpiry(),
+      this.waiting.nextTick(),
+      this.lines.nextTick(),
+      this.control.nextTick(this.now)
+    )
   }
 
   /** Gives runs that may start to workers with a free slot, in their order. */
   dispatch(now: number, pool: WorkerPool): void {
     this.now = now
     this.lines.unblock()
-    for (;;) {
+    while (this.control.mayStart(now, this.leases.count)) {
       const line = this.lines.next(now)
       if (line === undefined) return
       const entry = line.window.peek()!.item
@@ -416,10 +434,11 @@ export class QueueMachine {
     entry.startedAt = now
     this.leases.add(entry, worker)
     entry.permits = permits
-    entry.rates = rates
-    entry.isGated = isGated
+    const taken = this.control.take(now)
+    entry.rates = taken === undefined ? rates : [...rates, taken]
+    entry.isGated = isGated || this.control.isExact
     this.armTimeout(entry)
-    if (!isGated) this.assign(entry)
+    if (!entry.isGated) this.assign(entry)
     this.write(entry)
   }
 

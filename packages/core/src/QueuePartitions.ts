@@ -34,6 +34,11 @@ export const parse = (text: string): QueuePartitions | undefined => {
 export const accepts = `a list of queue=partitions, such as "mail=4,reports|pdf=2" (at most ${queuesMax} queues, `
   + `names up to ${nameLengthMax} characters, 1 to ${partitionsMax} partitions)`
 
+export const countOf = (
+  partitions: QueuePartitions,
+  { namespace, queue }: { readonly namespace: string; readonly queue: string }
+): number => partitions.get(keyOf(namespace, queue)) ?? 1
+
 /** The partition of a run. Plain code: it runs once per enqueued run. */
 export const partitionOf = (
   partitions: QueuePartitions,

@@ -78,6 +78,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | EnqueueError | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** The payload of a run of this task, decoded. */
+  readonly payloadOf: (run: Pick<Run, "id" | "payload">) => Effect.Effect<P, PayloadInvalid>
   /**
    * Gives this process the ability to run the task. The handler may be run more than once for a run. By `attempt` it tells
    * how far it is, logs, and keeps a checkpoint for the attempt after it. What it may say with a failure: `Retry`.
@@ -220,6 +222,11 @@ export const make = <
     enqueue,
     enqueueMany,
     result,
+    payloadOf: ({ payload }) =>
+      Effect.mapError(
+        codec.decodePayload(payload),
+        (error) => new PayloadInvalid({ task: name, issue: error.message })
+      ),
     execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
     toLayer: <R>(
       handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, Failing<E>, R>
@@ -254,7 +261,8 @@ export const make = <
                 : Effect.matchEffect(payload, { onFailure: undecodable, onSuccess: (decoded) => run(decoded, attempt) })
             },
             context,
-            heartbeatMs
+            heartbeatMs,
+            (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable)
           )
         })
       )

@@ -4,6 +4,7 @@ import * as MemoryStore from "@orrery/core/MemoryStore"
 import { RunReader } from "@orrery/core/RunReader"
 import { journalContract } from "@orrery/testing/journalContract"
 import { partitionStoreContract } from "@orrery/testing/partitionStoreContract"
+import { queueSettingsContract } from "@orrery/testing/queueSettingsContract"
 import { progressStoreContract } from "@orrery/testing/progressStoreContract"
 import { runReaderContract } from "@orrery/testing/runReaderContract"
 import { batchOf, finishOf, sampleRun, takePartition } from "@orrery/testing/storeSamples"
@@ -11,6 +12,7 @@ import { Effect, TestClock } from "effect"
 
 journalContract("memory", MemoryStore.layer)
 partitionStoreContract("memory", MemoryStore.layer)
+queueSettingsContract("memory", MemoryStore.layer)
 runReaderContract("memory", MemoryStore.layer)
 progressStoreContract("memory", MemoryStore.layer)
 

@@ -8,6 +8,7 @@ import type { RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
 import type { Entry, Load } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
 import { expected, missing, reconcile } from "@orrery/core/Reconciliation"
+import { type KeyOf, noRules, type QueueRate, type QueueRules } from "@orrery/core/QueueSettings"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
 import { isOrdered, lineOf, type RunKeys } from "@orrery/core/RunKeys"
@@ -52,6 +53,11 @@ class History {
   private silent = new Set<string>()
   private adoptUntil = 0
   private readonly shareKeyed: number
+  /** What is said of the queue, from so often on in this history; and what every start was decided under. */
+  private readonly saysMuch: boolean
+  private rules: QueueRules = noRules
+  private readonly decided = new Map<RunId, { readonly limit: number; readonly isRated: boolean }>()
+  private queueStarts: Array<number> = []
   readonly stored = new Map<RunId, StoredRun>()
   readonly final = new Map<RunId, RunFinish>()
   readonly executing = new Map<RunId, { readonly worker: string; readonly assignment: Assignment }>()
@@ -73,6 +79,7 @@ class History {
   constructor(readonly seed: number) {
     this.random = makeRandom(seed)
     this.shareKeyed = seed % 3 === 0 ? 0 : seed % 3 === 1 ? 0.5 : 0.95
+    this.saysMuch = seed % 2 === 0
     this.machine = this.takeOver()
   }
 
@@ -82,6 +89,7 @@ class History {
       if (step % 5 === 0) this.account()
     }
     // Quiet down: everything that can end, ends.
+    this.say(noRules)
     for (let round = 0; this.final.size < this.enqueued.size; round++) {
       assert.isBelow(round, 5_000, `seed ${this.seed}: ${this.enqueued.size - this.final.size} runs never end`)
       this.now += 20
@@ -112,8 +120,49 @@ class History {
     else if (dice < 0.91) this.machine = this.takeOver()
     else if (dice < 0.93) this.sendAgain()
     else if (dice < 0.95) this.announceOne()
+    else if (dice < 0.97 && this.saysMuch) this.sayAnything()
     else this.now += Math.floor(this.random() * 40)
     this.turn()
+  }
+
+  private sayAnything() {
+    const pause = { by: "people", why: "", at: this.now }
+    const ofKey = (of: KeyOf) => this.random() < 0.3 ? [{ of, pause }] : []
+    const { rate } = this.rules
+    const hasRate = this.random() < 0.2 ? rate === undefined : rate !== undefined
+    this.say({
+      ...noRules,
+      ...this.random() < 0.3 ? { paused: pause } : {},
+      ...this.random() < 0.5 ? { concurrency: 1 + Math.floor(this.random() * 5) } : {},
+      ...hasRate ? { rate: { limit: 3, perMs: 40 } } : {},
+      pausedKeys: [
+        ...ofKey({ kind: "fairness", key: "t1" }),
+        ...ofKey({ kind: "ordering", key: "o1" }),
+        ...ofKey({ kind: "concurrency", name: "k", key: "two" })
+      ]
+    })
+  }
+
+  private say(rules: QueueRules) {
+    if (rules.rate === undefined) this.queueStarts = []
+    this.rules = rules
+    for (const [id, { isRated, limit }] of this.decided) {
+      this.decided.set(id, {
+        limit: Math.max(limit, rules.concurrency ?? Infinity),
+        isRated: isRated && rules.rate !== undefined
+      })
+    }
+    this.machine.configure(rules, this.now)
+    this.collect()
+  }
+
+  /** A start was decided: nothing that is said of the queue forbids it. */
+  private checkRules(run: StoredRun) {
+    const { concurrency = Infinity, paused, pausedKeys } = this.rules
+    assert.isUndefined(paused, `seed ${this.seed}: ${run.id} starts in a paused queue`)
+    assert.isAtMost(this.machine.runningCount, concurrency, `seed ${this.seed}: the queue is over its limit`)
+    const closed = pausedKeys.find(({ of }) => run.keys?.includes(JSON.stringify(of.key)) === true)
+    assert.isUndefined(closed, `seed ${this.seed}: ${run.id} starts, its key is paused`)
   }
 
   private turn() {
@@ -220,6 +269,9 @@ class History {
       assert.isFalse(this.pending.has(entry.id), `seed ${this.seed}: in line to be written twice`)
       this.pending.set(entry.id, entry)
       if (!entry.isGated) continue
+      this.checkRules(this.stored.get(entry.id)!)
+      const { concurrency = Infinity, rate } = this.rules
+      this.decided.set(entry.id, { limit: concurrency, isRated: rate !== undefined })
       this.checkOrder(this.stored.get(entry.id)!)
       this.checkRates(this.stored.get(entry.id)!, "bucket")
     }
@@ -245,8 +297,23 @@ class History {
     assert.isAtMost(run.scheduledAt, this.now, `seed ${this.seed}: early`)
     this.checkKeys(run, lineOf(run.task, run.keys))
     // With limits it was decided before, and has waited for its mark to be durable.
-    if (!isExact(run)) this.checkOrder(run)
+    const decided = this.decided.get(id)
+    if (decided === undefined) {
+      this.checkOrder(run)
+      this.checkRules(run)
+      const { concurrency, rate } = this.rules
+      assert.isUndefined(concurrency ?? rate, `seed ${this.seed}: told under a limit before its mark is durable`)
+    } else {
+      assert.isBelow(this.executing.size, decided.limit, `seed ${this.seed}: more of the queue run than may`)
+      if (decided.isRated) this.checkQueueRate(this.rules.rate!)
+    }
     this.executing.set(id, { worker, assignment })
+  }
+
+  private checkQueueRate({ limit, perMs }: QueueRate) {
+    this.queueStarts.push(this.now)
+    const within = this.queueStarts.filter((at) => at > this.now - perMs)
+    assert.isAtMost(within.length, limit, `seed ${this.seed}: ${within.length} starts of the queue in ${perMs} ms`)
   }
 
   private checkOrder(run: StoredRun) {
@@ -308,6 +375,7 @@ class History {
 
   private end(_worker: string, assignment: Assignment, kind: "success" | "failure" | "interrupted" | "cancelled") {
     this.executing.delete(assignment.runId)
+    this.decided.delete(assignment.runId)
     const outcome = kind === "success"
       ? { _tag: "success", result: "1" } as const
       : kind === "failure"
@@ -421,11 +489,21 @@ class History {
     const areAlive = this.random() < 0.5
     this.silent = new Set(areAlive ? workers : [])
     this.adoptUntil = this.now + 30
-    for (const id of this.executing.keys()) if (!areAlive || !isExact(this.stored.get(id))) this.executing.delete(id)
+    for (const id of this.executing.keys()) {
+      if (!areAlive || !this.decided.has(id)) this.executing.delete(id)
+    }
+    for (const id of this.decided.keys()) if (!this.executing.has(id)) this.decided.delete(id)
     this.free = new Map(workers.map((worker) => [worker, areAlive ? 0 : 3]))
     const all = [...this.stored.values()]
     return new QueueMachine(
-      { partitionId: 1, epoch: this.epoch++, agingStepMs: 30, maxCrashes: 3, window: { runsMax: 3, bytesMax: 1e6 } },
+      {
+        partitionId: 1,
+        epoch: this.epoch++,
+        agingStepMs: 30,
+        maxCrashes: 3,
+        window: { runsMax: 3, bytesMax: 1e6 },
+        rules: this.rules
+      },
       {
         now: this.now,
         lines: [...new Set(all.filter(isInLine).map((run) => lineOf(run.task, run.keys)))],
@@ -437,11 +515,6 @@ class History {
   }
 }
 
-/** What the owner promises of it holds across take-overs too. */
-const isExact = (run: StoredRun | undefined): boolean => {
-  const told = (run?.keys ?? null) === null ? {} : JSON.parse(run!.keys!) as RunKeys
-  return told.limits !== undefined || told.rates !== undefined || told.order !== undefined
-}
 const isWaiting = (run: StoredRun) => run.state === "scheduled" || run.state === "retrying"
 const isInLine = (run: StoredRun) => run.state === "ready" || (isWaiting(run) && isOrdered(lineOf(run.task, run.keys)))
 const waitsForTime = (run: StoredRun) => isWaiting(run) && !isInLine(run)

@@ -11,3 +11,9 @@ describe("README.md", () => {
     assert.isAtMost(shown.trimEnd().split("\n").length, 25)
   })
 })
+
+describe("docs/testing.md", () => {
+  it("shows the test of orders.test.ts", () => {
+    assert.include(read("docs/testing.md"), read("packages/examples/test/orders.test.ts"))
+  })
+})

@@ -2,6 +2,8 @@
 export {
   ConcurrencyLimiter,
   DeadLetters,
+  Queue,
+  Queues,
   RateLimiter,
   RecurringSchedule,
   Retry,

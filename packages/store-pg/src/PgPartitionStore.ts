@@ -16,6 +16,7 @@ import { Effect, Layer } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
 import { isInLine, isRunning, isTimer, line, linesOfPartition } from "./internal/places.js"
+import { recordOf, settingsColumns, type SettingsRow } from "./internal/settingsRows.js"
 import { storedColumns, storedOf, type StoredRow } from "./internal/storedRows.js"
 import { PgPools } from "./PgPools.js"
 
@@ -45,6 +46,12 @@ const readWaiting: Statement = {
     select coalesce((select array_agg(line) from lines where line is not null), '{}') as "lines",
       exists (select from orrery.runs where partition_id = $1 and ${isTimer()}) as "hasTimers",
       (extract(epoch from clock_timestamp()) * 1000)::float8 as now`
+}
+
+const readSettings: Statement = {
+  name: "orrery_settings",
+  text: `select ${settingsColumns()} from unnest($1::text[], $2::text[], $3::bigint[]) k(namespace, queue, revision)
+    join orrery.queue_settings s on s.namespace = k.namespace and s.queue = k.queue and s.revision > k.revision`
 }
 
 /**
@@ -149,6 +156,16 @@ export const make = Effect.gen(function*() {
       ...more
     ]).pipe(Effect.map(pageOf))
 
+  const newerSettings: PartitionStore["Type"]["newerSettings"] = (known) =>
+    Effect.map(
+      query<SettingsRow>("newerSettings", readSettings, [
+        known.map(({ namespace }) => namespace),
+        known.map(({ queue }) => queue),
+        known.map(({ revision }) => revision)
+      ]),
+      (rows) => rows.map(recordOf)
+    )
+
   const takeOver = Effect.fnUntraced(function*({ namespace, partition, queue }: PartitionName, owner: string) {
     const [taken] = yield* query<{ id: number; epoch: number }>("takeOver", raiseEpoch, [
       namespace,
@@ -159,8 +176,15 @@ export const make = Effect.gen(function*() {
     const { epoch, id } = taken!
     // Later statements: their snapshots hold everything the old owner has committed.
     const running = yield* query<StoredRow>("takeOver", readRunning, [id])
+    const [settings] = yield* newerSettings([{ namespace, queue, revision: 0 }])
     const [lines] = yield* query<Pick<Takeover, "hasTimers" | "now" | "lines">>("takeOver", readWaiting, [id])
-    return { partitionId: id, epoch, running: running.map(storedOf), ...lines! }
+    return {
+      partitionId: id,
+      epoch,
+      running: running.map(storedOf),
+      ...lines!,
+      ...settings === undefined ? {} : { settings }
+    }
   })
 
   const readLines = (requests: ReadonlyArray<LinePageRequest>) => {
@@ -194,6 +218,7 @@ export const make = Effect.gen(function*() {
         query<{ id: number; epoch: number }>("epochs", readEpochs, [partitionIds]),
         (rows) => new Map(rows.map(({ epoch, id }) => [id, epoch]))
       ),
+    newerSettings,
     now: Effect.map(query<{ now: number }>("now", readClock, []), ([row]) => row!.now),
     listWithWork: (except) => query<WithWork>("listWithWork", listPartitions, [except])
   })

@@ -25,9 +25,8 @@ describe("PgMigrations", () => {
         client,
         "select name from orrery.orrery_migrations order by migration_id"
       )
-      assert.deepStrictEqual(applied, [{ name: "runs" }, { name: "run_keys" }, { name: "schedules" }, {
-        name: "run_progress"
-      }])
+      const names = ["runs", "run_keys", "schedules", "queue_settings", "run_progress"]
+      assert.deepStrictEqual(applied, names.map((name) => ({ name })))
     }))
 
   it.scopedLive("has the state names of the code in SQL", () =>

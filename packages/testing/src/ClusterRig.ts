@@ -7,6 +7,7 @@ import * as RunsClient from "@orrery/api/RunsClient"
 import * as LocalCluster from "@orrery/cli/LocalCluster"
 import type { Supervised } from "@orrery/cli/Supervisor"
 import type { RunId } from "@orrery/core/RunId"
+import type { Queues } from "@orrery/core/Queues"
 import type { Runs } from "@orrery/core/Runs"
 import { type Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import { fileURLToPath } from "node:url"
@@ -29,7 +30,7 @@ export interface Verdict {
 
 export interface Rig {
   readonly cluster: LocalCluster.LocalCluster
-  readonly client: Context.Context<Runs>
+  readonly client: Context.Context<Runs | Queues>
   /** Starts the producers; they stop with the scope of the call. */
   readonly load: Effect.Effect<Load, never, Scope.Scope>
   readonly query: <Row>(text: string, values?: ReadonlyArray<unknown>) => Effect.Effect<ReadonlyArray<Row>>

@@ -4,6 +4,7 @@ import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as PgProgressStore from "@orrery/store-pg/PgProgressStore"
+import * as PgQueueSettings from "@orrery/store-pg/PgQueueSettings"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
 import { Context, Effect, Layer, type Redacted, type Scope } from "effect"
 import type pg from "pg"
@@ -15,7 +16,13 @@ export class TestDatabase extends Context.Tag("@orrery/testing/TestDatabase")<Te
 }>() {}
 
 export const stores = (options?: PgJournal.JournalOptions) =>
-  Layer.mergeAll(PgJournal.layer(options), PgPartitionStore.layer, PgProgressStore.layer, PgRunReader.layer)
+  Layer.mergeAll(
+    PgJournal.layer(options),
+    PgPartitionStore.layer,
+    PgProgressStore.layer,
+    PgQueueSettings.layer,
+    PgRunReader.layer
+  )
 
 export const layerWith = (options: PgJournal.JournalOptions) =>
   Layer.unwrapScoped(Effect.gen(function*() {

@@ -13,7 +13,7 @@
  */
 import { Handlers } from "@orrery/core/Handlers"
 import { type NodeLink, NodeLinks } from "@orrery/core/WorkerProtocol"
-import { Duration, Effect, FiberSet, Layer, Scope } from "effect"
+import { Duration, Effect, FiberSet, Layer, type Runtime, Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Ahead from "./Ahead.js"
 import * as Attempts from "./Attempts.js"
@@ -33,6 +33,8 @@ export interface WorkerOptions {
   readonly unackedMax?: number
   /** Characters of such outcomes, as `unackedMax`. Default 64 Mi. */
   readonly unackedCharsMax?: number
+  /** Handlers and their time limits run by its clock and on its scheduler. Default: that of the worker. */
+  readonly runtime?: Runtime.Runtime<never>
 }
 
 /** How long the last outcomes may take to be answered when the worker stops. */
@@ -68,7 +70,7 @@ const makeBalancer = (options: WorkerOptions, handlers: Handlers["Type"]) =>
     const unackedCharsMax = options.unackedCharsMax ?? 64 * 1024 * 1024
     const attempts: Attempts.Attempts = {
       handlers,
-      runtime: yield* Effect.runtime<never>(),
+      runtime: options.runtime ?? (yield* Effect.runtime<never>()),
       cancelGraceMs: Duration.toMillis(options.cancelGrace ?? "10 seconds"),
       pace: Ahead.makePace(options.slots),
       held: new Map(),

@@ -34,9 +34,12 @@ const longQuickMs = 15_000
 /** Calls that wait for the database, and what they carry. */
 const growthBytesMax = 32 * 1024 * 1024
 
+/** Asked at the same time. */
+const processesMax = 16
+
 const memoryOf = (scene: Scene) =>
   Effect.forEach([...scene.cluster.nodes, ...scene.cluster.workers], (each) => heldBytes(each, scene.folder), {
-    concurrency: "unbounded"
+    concurrency: processesMax
   })
 
 export const postgresDown: Scenario = {

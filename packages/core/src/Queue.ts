@@ -1,0 +1,73 @@
+/**
+ * A queue declared in code: limits over all of its runs, beside those that tasks say.
+ *
+ * `reconcile` brings what the cluster has in line with what the code declares, as part of a deploy: a higher `version` replaces
+ * a lower one, and any other changes nothing, so that a stale deploy, or an old node that starts once more, cannot undo a newer
+ * one. What people say at run time (`orrery queues set-limit`) goes before it.
+ */
+import { Duration, Effect, Option } from "effect"
+import { InvalidRequest } from "./Errors.js"
+import { checkCall, type NamedLimit, type QueueCall, type QueueName } from "./QueueSettings.js"
+import { type QueueError, Queues } from "./Queues.js"
+import type { RateAlgorithm } from "./RunKeys.js"
+
+export interface QueueRateOption {
+  /** Starts in each period, 1 to 10,000. */
+  readonly limit: number
+  /** 1 ms to 1 day. */
+  readonly per: Duration.DurationInput
+  /** Default "window". */
+  readonly algorithm?: RateAlgorithm
+}
+
+export interface QueueOptions {
+  /** Grows with each change of the declaration, from 1. */
+  readonly version: number
+  /** Default "default". */
+  readonly namespace?: string
+  /** Attempts of all its tasks at once, 1 to 100,000. Divided among its partitions, if it has several. */
+  readonly concurrency?: number
+  /** Starts of all its tasks. Divided as `concurrency`. */
+  readonly rate?: QueueRateOption
+  /** Instead of what tasks say of limits with these names. At most 100. */
+  readonly limits?: ReadonlyArray<NamedLimit>
+}
+
+export interface Queue extends QueueName {
+  /** What is sent to the cluster. */
+  readonly declaration: QueueCall
+}
+
+/** Defines a queue. Throws `InvalidRequest` on a bad option, naming it: a wrong definition is a mistake in the program. */
+export const make = (name: string, options: QueueOptions): Queue => {
+  const { concurrency, limits, namespace = "default", rate, version } = options
+  const declaration: QueueCall = {
+    _tag: "declare",
+    namespace,
+    queue: name,
+    by: `version ${version} of the code`,
+    version,
+    limits: {
+      ...concurrency === undefined ? {} : { concurrency },
+      ...rate === undefined ? {} : { rate: rateOf(rate) },
+      ...limits === undefined ? {} : { limits }
+    }
+  }
+  const problem = checkCall(declaration)
+  if (problem !== undefined) throw problem
+  return { namespace, queue: name, declaration }
+}
+
+/** Declares the queues to the cluster. May be repeated. */
+export const reconcile = (queues: ReadonlyArray<Queue>): Effect.Effect<void, QueueError, Queues> =>
+  Effect.flatMap(
+    Queues,
+    ({ call }) => Effect.forEach(queues, ({ declaration }) => call(declaration), { discard: true, concurrency: 16 })
+  )
+
+const rateOf = ({ algorithm, limit, per }: QueueRateOption) => {
+  const period = Option.getOrUndefined(Duration.decodeUnknown(per))
+  if (period === undefined) throw new InvalidRequest({ field: "rate.per", limit: "a duration", actual: String(per) })
+  const perMs = Duration.toMillis(period)
+  return { limit, perMs, ...algorithm === undefined ? {} : { algorithm } }
+}

@@ -1,0 +1,60 @@
+/**
+ * What holds for all runs of a partition beside their keys: whether any may start now, and at what rate. A start under a limit
+ * of the queue is told to its worker once its mark is durable, as with limits of keys: so a new owner knows of each.
+ */
+import { Rate } from "./Gates.js"
+import type { Taken } from "./Lines.js"
+import { noRules, type QueueRules } from "./QueueSettings.js"
+
+export class QueueControl {
+  rules: QueueRules = noRules
+  /** Whether anything is said at all: nearly no queue has to look further. */
+  private isPlain = true
+  private rate: Rate | undefined
+
+  /** `takenOverAt`: as for `Rate`. */
+  constructor(rules: QueueRules | undefined, takenOverAt: number | undefined, now: number) {
+    if (rules !== undefined) this.apply(rules, now, takenOverAt)
+  }
+
+  /** A rate that is new counts starts from now on; one that is changed goes on counting. */
+  apply(rules: QueueRules, now: number, takenOverAt?: number): void {
+    this.rules = rules
+    this.isPlain = rules.paused === undefined && !this.isExact
+    if (rules.rate === undefined) {
+      this.rate = undefined
+      return
+    }
+    this.rate ??= new Rate("queue", takenOverAt, now)
+    this.rate.set({ name: "queue", key: "*", ...rules.rate })
+  }
+
+  /** Marks of starts must be durable before workers hear of them. */
+  get isExact(): boolean {
+    return this.rules.concurrency !== undefined || this.rules.rate !== undefined
+  }
+
+  /** Whether one more may start. */
+  mayStart(now: number, running: number): boolean {
+    if (this.isPlain) return true
+    const { concurrency, paused } = this.rules
+    if (paused !== undefined || (concurrency !== undefined && running >= concurrency)) return false
+    return this.rate === undefined || this.rate.room(now) > 0
+  }
+
+  /** When the rate lets the next one start, if that is what it waits for; `null`: not known. `undefined`: it does not wait. */
+  rateOpensAt(now: number): number | null | undefined {
+    if (this.rate === undefined || this.rate.room(now) > 0) return undefined
+    const at = this.rate.opensAt(now)
+    return at === Infinity ? null : at
+  }
+
+  /** One starts. */
+  take(now: number): Taken | undefined {
+    return this.rate === undefined ? undefined : { rate: this.rate, cost: this.rate.take(now) }
+  }
+
+  nextTick(now: number): number {
+    return this.rate === undefined || this.rules.paused !== undefined ? Infinity : this.rateOpensAt(now) ?? Infinity
+  }
+}

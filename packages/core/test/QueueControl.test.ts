@@ -1,0 +1,169 @@
+import { assert, describe, it } from "@effect/vitest"
+import type { StoredRun } from "@orrery/core/Journal"
+import { QueueMachine } from "@orrery/core/QueueMachine"
+import { noRules, type QueueRules, rulesOf } from "@orrery/core/QueueSettings"
+import { unsafeMakeRunId } from "@orrery/core/RunId"
+import type { RunKeys } from "@orrery/core/RunKeys"
+import { defaultPolicy } from "@orrery/core/RunRequest"
+
+const pause = { by: "ann", why: "leak", at: 0 }
+
+const machineOf = (rules?: QueueRules, running: ReadonlyArray<StoredRun> = [], epoch = 1) => {
+  const machine = new QueueMachine(
+    { partitionId: 1, epoch, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax: 100, bytesMax: 1e6 }, rules },
+    { now: 0, lines: [], hasTimers: false, running, adoptUntil: 2_000 }
+  )
+  const admit = (keys: RunKeys | null = null, change: Partial<StoredRun> = {}) => {
+    const seq = machine.nextNumber()
+    const run: StoredRun = {
+      ...{ id: unsafeMakeRunId(seq), seq, task: "a", priority: 5, createdAt: 0, payload: "{}" },
+      ...{ policy: JSON.stringify(defaultPolicy), keys: keys === null ? null : JSON.stringify(keys), state: "ready" },
+      ...{ scheduledAt: 0, orderKey: seq, attempt: 0, crashes: 0, lease: 0, worker: null, failure: null },
+      startedAt: null,
+      ...change
+    }
+    machine.admitNew(run)
+    return run
+  }
+  const commit = () => {
+    for (const entry of machine.out.writes.splice(0)) {
+      machine.send(entry, [], [])
+      machine.committed(entry)
+    }
+  }
+  /** Ids of the runs whose workers are told of a start. */
+  const start = (now: number, slots = 100) => {
+    let left = slots
+    machine.tick(now)
+    machine.dispatch(now, { take: () => left-- > 0 ? "w" : undefined })
+    commit()
+    return machine.out.assignments.splice(0).map(({ assignment }) => assignment)
+  }
+  const end = (assignment: ReturnType<typeof start>[number], now: number) => {
+    machine.outcome({ ...assignment, partitionId: 1 }, { _tag: "success", result: "1" }, now)
+    commit()
+  }
+  return { machine, admit, start, end }
+}
+
+describe("settings of a queue", () => {
+  it("hold everything back while it is paused, and nothing that runs", () => {
+    const { admit, end, machine, start } = machineOf()
+    admit()
+    const [running] = start(0)
+    machine.configure({ ...noRules, paused: pause }, 1)
+    admit()
+
+    assert.deepStrictEqual(start(2), [])
+    assert.isFalse(machine.hasReadyAmong(new Set(["a"])), "it waits for no worker")
+    assert.strictEqual(machine.nextTick(), Infinity, "and for no time")
+    end(running!, 3)
+    machine.configure(noRules, 4)
+
+    assert.strictEqual(start(4).length, 1)
+  })
+
+  it("let a limit below what runs end nothing, and start nothing until there is room", () => {
+    const { admit, end, machine, start } = machineOf()
+    for (let n = 0; n < 6; n++) admit()
+    const running = start(0, 4)
+    machine.configure({ ...noRules, concurrency: 2 }, 1)
+
+    assert.deepStrictEqual(machine.out.cancels, [])
+    for (const one of running.slice(0, 2)) {
+      end(one, 2)
+      assert.deepStrictEqual(start(2), [])
+    }
+    end(running[2]!, 3)
+    assert.strictEqual(start(3).length, 1)
+  })
+
+  it("count what ran under the owner before", () => {
+    const before = { state: "running", attempt: 1, lease: 5, worker: "w", startedAt: 0 } as const
+    const { admit, machine, start } = machineOf({ ...noRules, concurrency: 2 }, [machineOf().admit(null, before)], 2)
+    admit()
+    admit()
+
+    assert.strictEqual(start(0).length, 1)
+    assert.strictEqual(machine.runningCount, 2)
+  })
+
+  it("start no more than the rate allows, and a period after a take-over at the earliest", () => {
+    const rules: QueueRules = { ...noRules, rate: { limit: 2, perMs: 100 } }
+    const { admit, machine, start } = machineOf(rules, [], 2)
+    for (let n = 0; n < 5; n++) admit()
+
+    assert.strictEqual(start(50).length, 0)
+    assert.strictEqual(machine.nextTick(), 100)
+    assert.strictEqual(start(100).length, 2)
+    assert.strictEqual(start(199).length, 0)
+    assert.strictEqual(start(200).length, 2)
+    machine.configure({ ...noRules, rate: { limit: 3, perMs: 100 } }, 210)
+    assert.strictEqual(start(210).length, 1, "what has started before counts")
+  })
+
+  it("hold one key back: of fairness, of ordering, of a limit", () => {
+    const { admit, machine, start } = machineOf()
+    const keys: ReadonlyArray<RunKeys> = [
+      { tenant: "acme" },
+      { order: "o" },
+      { limits: [{ name: "api", key: "x", limit: 1 }] },
+      { rates: [{ name: "mail", key: "x", limit: 9, perMs: 10 }] }
+    ]
+    const paused = [
+      { kind: "fairness", key: "acme" },
+      { kind: "ordering", key: "o" },
+      { kind: "concurrency", name: "api", key: "x" },
+      { kind: "concurrency", name: "mail", key: "x" }
+    ] as const
+    machine.configure({ ...noRules, pausedKeys: paused.slice(0, 2).map((of) => ({ of, pause })) }, 0)
+    const ids = keys.map((each) => admit(each).id)
+    machine.configure({ ...noRules, pausedKeys: paused.map((of) => ({ of, pause })) }, 0)
+    const others = [admit().id, admit({ tenant: "o" }).id, admit({ limits: [{ name: "b", key: "x", limit: 1 }] }).id]
+
+    assert.sameMembers(start(1).map(({ runId }) => runId), others)
+    for (const [at, id] of ids.entries()) {
+      machine.configure({ ...noRules, pausedKeys: paused.slice(at + 1).map((of) => ({ of, pause })) }, 2)
+      assert.deepStrictEqual(start(2).map(({ runId }) => runId), [id])
+    }
+  })
+
+  it("go before what runs say of a limit or a rate: all its keys, or one", () => {
+    const { admit, machine, start } = machineOf()
+    const of = (key: string): RunKeys => ({ limits: [{ name: "api", key, limit: 1 }] })
+    machine.configure({ ...noRules, limits: [{ name: "api", limit: 2 }] }, 0)
+    for (let n = 0; n < 4; n++) for (const key of ["x", "y"]) admit(of(key))
+
+    assert.strictEqual(start(0).length, 4)
+    machine.configure({ ...noRules, limits: [{ name: "api", limit: 2 }, { name: "api", key: "y", limit: 3 }] }, 1)
+    assert.strictEqual(start(1).length, 1)
+    machine.configure(noRules, 2)
+    assert.strictEqual(start(2).length, 0)
+
+    const rated: RunKeys = { rates: [{ name: "mail", key: "z", limit: 1, perMs: 100, cost: 1 }] }
+    machine.configure({ ...noRules, rates: [{ name: "mail", limit: 3, perMs: 50 }] }, 3)
+    for (let n = 0; n < 8; n++) admit(rated)
+    assert.strictEqual(start(3).length, 3)
+    assert.strictEqual(start(53).length, 3)
+    machine.configure(noRules, 54)
+    assert.strictEqual(start(110).length, 0)
+    assert.strictEqual(start(153).length, 1)
+  })
+
+  it("lower a rate below the cost of its runs: they start one at a time", () => {
+    const { admit, machine, start } = machineOf()
+    machine.configure({ ...noRules, rates: [{ name: "mail", limit: 2, perMs: 50 }] }, 0)
+    for (let n = 0; n < 2; n++) admit({ rates: [{ name: "mail", key: "z", limit: 9, perMs: 100, cost: 5 }] })
+
+    assert.strictEqual(start(0).length, 1)
+    assert.strictEqual(start(50).length, 1)
+  })
+
+  it("divide limits of the whole queue among its partitions", () => {
+    const settings = { pausedKeys: [], override: { concurrency: 7, rate: { limit: 4, perMs: 10 } } }
+    const shares = [0, 1, 2].map((partition) => rulesOf(settings, partition, 3))
+
+    assert.deepStrictEqual(shares.map(({ concurrency }) => concurrency), [3, 2, 2])
+    assert.deepStrictEqual(shares.map(({ rate }) => rate!.limit), [2, 1, 1])
+  })
+})
