@@ -15,10 +15,11 @@ import { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
 import { NoteReport, RunProgress } from "@orrery/core/RunNotes"
 import { RunState } from "@orrery/core/RunState"
-import { listLimitMax } from "@orrery/core/Runs"
+import { listLimitMax, noSameRuns, type SameRuns } from "@orrery/core/Runs"
 import { Schedule, Tick } from "@orrery/core/schedule/ScheduleDefinition"
 import { ScheduleCall, ScheduleError, ScheduleNotFound } from "@orrery/core/schedule/Schedules"
 import * as ScheduleStore from "@orrery/core/schedule/ScheduleStore"
+import * as Watch from "@orrery/core/Watch"
 import { Schema } from "effect"
 import { AttemptFrame, OutcomeAnswers, rowsMax, UnknownFrameVersion } from "./Frames.js"
 
@@ -82,13 +83,21 @@ export const NodeHealth = Schema.Struct({
 })
 export type NodeHealth = typeof NodeHealth.Type
 
-/** The rows that were not stored, by their index; the others are durable. */
+const optionalExact = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+
+/**
+ * The rows that were not stored, by their index; the others are durable. Of `same` no run was made: another one stands for them,
+ * which is durable. A node of an earlier release makes none of those, and lets none through.
+ */
 export const EnqueueAnswer = Schema.Struct({
-  failures: Schema.Array(Schema.Struct({ index: Count, error: EnqueueError })).pipe(Schema.maxItems(rowsMax))
+  failures: Schema.Array(Schema.Struct({ index: Count, error: EnqueueError })).pipe(Schema.maxItems(rowsMax)),
+  same: optionalExact(Schema.Array(Schema.Struct({ index: Count, id: RunId })).pipe(Schema.maxItems(rowsMax)))
 })
 export type EnqueueAnswer = typeof EnqueueAnswer.Type
 
-const optionalExact = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+/** By the ids of the requests of one batch. */
+export const sameRuns = (requests: ReadonlyArray<{ readonly id: RunId }>, same: EnqueueAnswer["same"]): SameRuns =>
+  same === undefined ? noSameRuns : new Map(same.map(({ id, index }) => [requests[index]!.id, id]))
 
 export const RunFilter = Schema.Struct({
   namespace: optionalExact(Name),
@@ -102,6 +111,7 @@ export const RunFilter = Schema.Struct({
 const Redriven = Schema.Struct({ id: RunId, isNew: Schema.Boolean })
 const CancelAnswer = Schema.Literal("cancelled", "requested", "already-final")
 const WaitMs = Schema.Int.pipe(Schema.between(0, awaitMsMax))
+const WatchCursor = Schema.String.pipe(Schema.maxLength(Watch.cursorLengthMax))
 const SessionId = Count
 const RunError = Schema.Union(RunNotFound, ClusterUnavailable)
 const SessionFailure = Schema.Union(SessionUnknown, ClusterUnavailable)
@@ -117,6 +127,17 @@ const client = [
   Rpc.make("Redrive", { payload: { id: RunId }, success: Redriven, error: RedriveError }),
   /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
   Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
+  /** Polls of watches. A node of an earlier release knows neither. */
+  Rpc.make("RunChanges", {
+    payload: { id: RunId, after: WatchCursor, waitMs: WaitMs },
+    success: Watch.RunChanges,
+    error: RunError
+  }),
+  Rpc.make("QueueChanges", {
+    payload: { namespace: Name, queue: Name, after: WatchCursor, waitMs: WaitMs },
+    success: Watch.QueueChanges,
+    error: ClusterUnavailable
+  }),
   /** All live nodes, the answering one included. */
   Rpc.make("Nodes", { success: Schema.Array(NodeAddress).pipe(Schema.maxItems(nodesMax)), error: ClusterUnavailable }),
   /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */

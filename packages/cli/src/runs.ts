@@ -9,6 +9,7 @@ import { Console, Data, Duration, Effect, Option, Schema } from "effect"
 import * as Client from "./client.js"
 import { exitCode } from "./ExitCode.js"
 import * as options from "./options.js"
+import * as watch from "./watch.js"
 
 const limitDefault = 20
 
@@ -194,6 +195,6 @@ const awaitCommand = Command.make(
 ).pipe(Command.withDescription("Wait until the run is final and show it. Code 1 when it did not succeed."))
 
 export const command = Command.make("runs").pipe(
-  Command.withDescription("Look at runs, cancel them, wait for them."),
-  Command.withSubcommands([list, get, cancel, awaitCommand])
+  Command.withDescription("Look at runs, follow them, cancel them, wait for them."),
+  Command.withSubcommands([list, get, cancel, awaitCommand, watch.command])
 )

@@ -7,7 +7,7 @@ import { Sharding } from "@effect/cluster"
 import { forwardEnqueue } from "@orrery/api/FrameCalls"
 import { encodeRequests } from "@orrery/api/Frames"
 import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
-import { type EnqueueAnswer, NotOwner } from "@orrery/api/NodeRpcs"
+import { type EnqueueAnswer, NotOwner, sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable, InvalidRequest, type RedriveError, type RunNotFound } from "@orrery/core/Errors"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
@@ -19,6 +19,7 @@ import type { RunRequest } from "@orrery/core/RunRequest"
 import { RunReader } from "@orrery/core/RunReader"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, type Redriven, Runs } from "@orrery/core/Runs"
+import { Signals } from "@orrery/core/Signals"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -28,6 +29,7 @@ import { Peers } from "./Peers.js"
 import type { QueueActor } from "./QueueActor.js"
 import { QueueEntity, shardGroup } from "./QueueEntity.js"
 import { Residents } from "./Residents.js"
+import * as Watching from "./Watching.js"
 
 /** How long an owner is looked for before a call fails with `ClusterUnavailable`. */
 const routeBudget = Duration.seconds(15)
@@ -44,15 +46,15 @@ const ownersMax = 10_000
 const leftMax = 1_000
 
 export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
-  /** Stores the runs, wherever their owners are; answers which were not, and why. */
-  readonly enqueue: (
-    requests: ReadonlyArray<RunRequest>
-  ) => Effect.Effect<ReadonlyArray<RowFailure>, ClusterUnavailable>
+  /** Stores the runs, wherever their owners are; answers which were not, and why, and for which others stand. */
+  readonly enqueue: (requests: ReadonlyArray<RunRequest>) => Effect.Effect<EnqueueAnswer, ClusterUnavailable>
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
   readonly redrive: Runs["Type"]["redrive"]
   readonly progress: Runs["Type"]["progress"]
+  readonly changes: Runs["Type"]["changes"]
+  readonly queueChanges: Runs["Type"]["queueChanges"]
   /** The run once it is final, or `null` after `waitMs`. */
   readonly awaitFinal: (id: RunId, waitMs: number) => Effect.Effect<Run | null, RunNotFound | ClusterUnavailable>
   /** What another node asks of the owner it takes this node for. */
@@ -60,7 +62,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
     readonly enqueue: (
       name: PartitionName,
       requests: ReadonlyArray<RunRequest>
-    ) => Effect.Effect<ReadonlyArray<RowFailure>, NotOwner>
+    ) => Effect.Effect<EnqueueAnswer, NotOwner>
     readonly cancel: (
       name: PartitionName,
       id: RunId
@@ -91,6 +93,7 @@ const make = Effect.gen(function*() {
   const peers = yield* Peers
   const reader = yield* RunReader
   const progress = yield* ProgressStore
+  const signals = yield* Signals
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
   const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
@@ -224,14 +227,13 @@ const make = Effect.gen(function*() {
     again ? requests.map((request) => ({ ...request, resend: true })) : requests
 
   const enqueueGroup = (name: PartitionName, requests: ReadonlyArray<RunRequest>) =>
-    route<ReadonlyArray<RowFailure>, never>("enqueue", name, {
+    route<EnqueueAnswer, never>("enqueue", name, {
       here: (actor, again) => store(actor, name, resent(requests, again)),
       there: (address, again) =>
         at(address, (connection) => {
           const rows = encodeRequests(resent(requests, again))
           return connection.request(forwardEnqueue, [name.namespace, name.queue, name.partition, rows], callTimeout)
         }).pipe(
-          Effect.map((answer: EnqueueAnswer) => answer.failures),
           Effect.catchTag(
             "UnknownFrameVersion",
             (error) => Effect.fail(new ClusterUnavailable({ operation: "enqueue", reason: error.message }))
@@ -296,11 +298,18 @@ const make = Effect.gen(function*() {
       (group) =>
         Effect.map(
           enqueueGroup(group.name, group.requests),
-          (failures) => failures.map(({ error, index }) => ({ index: group.places[index]!, error }))
+          ({ failures, same }): EnqueueAnswer => ({
+            failures: failures.map(({ error, index }) => ({ index: group.places[index]!, error })),
+            ...same === undefined ? {} : { same: same.map(({ id, index }) => ({ index: group.places[index]!, id })) }
+          })
         ),
       { concurrency: 16 }
     ).pipe(
-      Effect.map((failures) => [...invalid, ...failures.flat()])
+      Effect.map((answers) => {
+        const same = answers.flatMap((each) => each.same ?? [])
+        const failures = [...invalid, ...answers.flatMap((each) => each.failures)]
+        return same.length === 0 ? { failures } : { failures, same }
+      })
     )
   }
 
@@ -315,6 +324,26 @@ const make = Effect.gen(function*() {
     Effect.mapError(OwnedCalls.redrive(reader, actor, request), asNotOwner(name))
 
   const waitHere = (actor: QueueActor, id: RunId, waitMs: number) => OwnedCalls.awaitFinal(reader, actor, id, waitMs)
+
+  const awaitFinal: Gateway["Type"]["awaitFinal"] = (id, wait) =>
+    Effect.gen(function*() {
+      const waitMs = Math.min(wait, waitMsMax)
+      const run = yield* find(id)
+      if (isFinal(run.state)) return run
+      const name = nameOf(run)
+      return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
+        here: (actor) => waitHere(actor, id, waitMs),
+        there: (address) =>
+          call(
+            "forward await",
+            address,
+            (client) => client.ForwardAwait({ partition: name, id, waitMs }),
+            waitMs + 5_000
+          )
+      })
+    })
+
+  const sources: Watching.WatchSources = { find, awaitFinal, progress, signals }
 
   return Gateway.of({
     enqueue,
@@ -348,19 +377,9 @@ const make = Effect.gen(function*() {
             call("forward redrive", address, (client) => client.ForwardRedrive({ partition: name, id }))
         })
       }),
-    awaitFinal: (id, wait) =>
-      Effect.gen(function*() {
-        const waitMs = Math.min(wait, waitMsMax)
-        const run = yield* find(id)
-        if (isFinal(run.state)) return run
-        const name = nameOf(run)
-        return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
-          here: (actor) => waitHere(actor, id, waitMs),
-          there: (address) =>
-            call("forward await", address, (client) =>
-              client.ForwardAwait({ partition: name, id, waitMs }), waitMs + 5_000)
-        })
-      }),
+    awaitFinal,
+    changes: (id, after, wait) => Watching.runChanges(sources, id, after, Math.min(wait, waitMsMax)),
+    queueChanges: (name, after, wait) => Watching.queueChanges(sources, name, after, Math.min(wait, waitMsMax)),
     owned: {
       enqueue: (name, requests) => Effect.flatMap(local(name), (actor) => store(actor, name, requests)),
       redrive: (name, id) =>
@@ -394,20 +413,24 @@ export const layerRuns = Layer.effect(
   Effect.map(Gateway, (gateway) =>
     Runs.of({
       enqueueMany: (requests) =>
-        Effect.flatMap(gateway.enqueue(requests), (failures) =>
-          failures.length === 0 ? Effect.void : Effect.fail(failures[0]!.error)),
+        Effect.flatMap(gateway.enqueue(requests), ({ failures, same }) =>
+          failures.length === 0 ? Effect.succeed(sameRuns(requests, same)) : Effect.fail(failures[0]!.error)),
       get: gateway.get,
       list: gateway.list,
       cancel: gateway.cancel,
       redrive: gateway.redrive,
       progress: gateway.progress,
+      changes: gateway.changes,
+      queueChanges: gateway.queueChanges,
       awaitFinal: (id) =>
         gateway.awaitFinal(id, waitMsMax).pipe(
           Effect.repeat({
             until: (run) =>
               run !== null
           }),
-          Effect.map((run) => run)
+          Effect.map((run) =>
+            run
+          )
         )
     }))
 )

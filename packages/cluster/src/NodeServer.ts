@@ -10,7 +10,7 @@ import {
 } from "@orrery/api/Frames"
 import type { Caller, FrameHandlers } from "@orrery/api/NodeListener"
 import * as NodeListener from "@orrery/api/NodeListener"
-import { type EnqueueAnswer, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
+import { NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
 import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
@@ -88,12 +88,11 @@ const frameHandlers = (sessions: Sessions) =>
     const { leaseMs } = yield* ClusterConfig
     const attached = new WeakSet<Caller>()
     const handlers: FrameHandlers = {
-      enqueue: (rows) =>
-        Effect.flatMap(decodeRequests(rows), (requests) => Effect.map(gateway.enqueue(requests), asAnswer)),
+      enqueue: (rows) => Effect.flatMap(decodeRequests(rows), (requests) => gateway.enqueue(requests)),
       forwardEnqueue: (partition, rows) =>
         Effect.flatMap(
           decodeRequests(rows),
-          (requests) => Effect.map(gateway.owned.enqueue(partition, requests), asAnswer)
+          (requests) => gateway.owned.enqueue(partition, requests)
         ),
       attach: (hello, caller) =>
         Effect.suspend(() => {
@@ -135,8 +134,6 @@ const frameHandlers = (sessions: Sessions) =>
     return handlers
   })
 
-const asAnswer = (failures: EnqueueAnswer["failures"]): EnqueueAnswer => ({ failures })
-
 const rpcHandlers = (sessions: Sessions) =>
   NodeRpcs.toLayer(
     Effect.gen(function*() {
@@ -156,6 +153,9 @@ const rpcHandlers = (sessions: Sessions) =>
         Cancel: ({ id }) => gateway.cancel(id),
         Redrive: ({ id }) => gateway.redrive(id),
         Progress: ({ id }) => gateway.progress(id),
+        RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
+        QueueChanges: ({ after, namespace, queue, waitMs }) =>
+          gateway.queueChanges({ namespace, queue }, after, waitMs),
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () =>
@@ -208,8 +208,7 @@ const rpcHandlers = (sessions: Sessions) =>
             })),
 
         ForwardRedrive: ({ id, partition }) => gateway.owned.redrive(partition, id),
-        ForwardCancel: ({ id, partition }) =>
-          gateway.owned.cancel(partition, id),
+        ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }
     })

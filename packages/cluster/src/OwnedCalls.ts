@@ -1,4 +1,5 @@
 /** What the owner of a partition answers: calls on an actor that lives here, in the words of the `Runs` port. */
+import type { EnqueueAnswer } from "@orrery/api/NodeRpcs"
 import {
   ClusterUnavailable,
   type EnqueueError,
@@ -20,25 +21,26 @@ import type { NotOwner } from "./ActorHost.js"
 import type { QueueActor } from "./QueueActor.js"
 import type { WorkerHub } from "./WorkerHub.js"
 
-export interface RowFailure {
-  readonly index: number
-  readonly error: EnqueueError
-}
+export type RowFailure = EnqueueAnswer["failures"][number]
+export type SameRow = NonNullable<EnqueueAnswer["same"]>[number]
 
 const unavailable = (operation: string) => (error: StoreUnavailable) =>
   new ClusterUnavailable({ operation, reason: error.message })
 
-/** Which of the requests were not stored, and why. */
+/** Which of the requests were not stored, and why; and for which of them other runs stand. */
 export const enqueue = (
   actor: QueueActor,
   requests: ReadonlyArray<RunRequest>
-): Effect.Effect<ReadonlyArray<RowFailure>, NotOwner> =>
+): Effect.Effect<EnqueueAnswer, NotOwner> =>
   Effect.map(actor.enqueue(requests), (answers) => {
     const failures: Array<RowFailure> = []
+    const same: Array<SameRow> = []
     answers.forEach((answer, index) => {
-      if (answer !== "stored") failures.push({ index, error: answer })
+      if (answer === "stored") return
+      if (answer._tag === "SameAs") same.push({ index, id: answer.id })
+      else failures.push({ index, error: answer })
     })
-    return failures
+    return same.length === 0 ? { failures } : { failures, same }
   })
 
 /** With what the node knows of why it waits: workers attach to every node, so any node can tell. */
@@ -90,7 +92,7 @@ export const redrive = (
 ): Effect.Effect<Redriven, NotOwner | EnqueueError> =>
   Effect.gen(function*() {
     const before = yield* Effect.mapError(reader.find(request.id), unavailable("redrive"))
-    const [failure] = yield* enqueue(actor, [request])
+    const { failures: [failure] } = yield* enqueue(actor, [request])
     if (failure !== undefined) return yield* Effect.fail(failure.error)
     return { id: request.id, isNew: before === undefined }
   })

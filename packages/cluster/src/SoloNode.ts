@@ -3,6 +3,7 @@
  * store it is given. At most one such process may use a store at a time: a second one takes every partition over, and
  * the fence stops the first.
  */
+import { sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import type { Handlers } from "@orrery/core/Handlers"
@@ -18,6 +19,7 @@ import { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, Runs } from "@orrery/core/Runs"
+import { Signals } from "@orrery/core/Signals"
 import * as LocalLinks from "@orrery/worker/LocalLinks"
 import * as Worker from "@orrery/worker/Worker"
 import { type Duration, Effect, Exit, Layer, Schedule, Scope } from "effect"
@@ -28,6 +30,7 @@ import * as OwnedCalls from "./OwnedCalls.js"
 import type { QueueActor } from "./QueueActor.js"
 import * as Residents from "./Residents.js"
 import * as SettingsCheck from "./SettingsCheck.js"
+import * as Watching from "./Watching.js"
 
 export interface SoloOptions {
   /** Attempts at a time; 0: none run here. Default 8. */
@@ -134,6 +137,14 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
         return final ?? (yield* awaitFinal(id))
       })
 
+    const signals = yield* Signals
+    const sources: Watching.WatchSources = {
+      find,
+      awaitFinal: (id, waitMs) => Effect.timeoutOption(awaitFinal(id), waitMs),
+      progress,
+      signals
+    }
+
     return Runs.of({
       enqueueMany: (requests) =>
         Effect.gen(function*() {
@@ -150,11 +161,13 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
             if (group === undefined) groups.set(key, { name, requests: [request] })
             else group.requests.push(request)
           }
-          yield* Effect.forEach(groups.values(), (group) =>
+          const answers = yield* Effect.forEach(groups.values(), (group) =>
             Effect.flatMap(
               route("enqueue", group.name, (actor) => OwnedCalls.enqueue(actor, group.requests)),
-              ([first]) => first === undefined ? Effect.void : Effect.fail(first.error)
-            ), { concurrency: 16, discard: true })
+              ({ failures: [first], same }) =>
+                first === undefined ? Effect.succeed(sameRuns(group.requests, same)) : Effect.fail(first.error)
+            ), { concurrency: 16 })
+          return answers.length === 1 ? answers[0]! : new Map(answers.flatMap((same) => [...same]))
         }),
       get: (id) => Effect.map(find(id), explained),
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
@@ -168,6 +181,8 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
           const name = { ...request, partition: QueuePartitions.partitionOf(partitions, request) }
           return yield* route("redrive", name, (actor) => OwnedCalls.redrive(reader, actor, request))
         }),
+      changes: (id, after, waitMs) => Watching.runChanges(sources, id, after, Math.min(waitMs, awaitMs)),
+      queueChanges: (name, after, waitMs) => Watching.queueChanges(sources, name, after, Math.min(waitMs, awaitMs)),
       cancel: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)

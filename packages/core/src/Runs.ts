@@ -4,6 +4,8 @@ import type { Run } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { RunProgress } from "./RunNotes.js"
 import type { RunRequest } from "./RunRequest.js"
+import type { QueueName } from "./Signals.js"
+import type { QueueChanges, RunChanges } from "./Watch.js"
 import type { RunState } from "./RunState.js"
 
 export interface RunFilter {
@@ -16,6 +18,10 @@ export interface RunFilter {
   /** 1 to 500. */
   readonly limit: number
 }
+
+/** By the ids of requests: the runs that stand for those that made none of their own (`IdentityRule`). Nearly always empty. */
+export type SameRuns = ReadonlyMap<RunId, RunId>
+export const noSameRuns: SameRuns = new Map()
 
 /** `requested`: a running attempt is being interrupted; its end is awaited with `awaitFinal`. */
 export type CancelAnswer = "cancelled" | "requested" | "already-final"
@@ -37,12 +43,12 @@ export const listBytesMax = 8 * 1024 * 1024
  */
 export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
   /**
-   * Stores the runs; answers once PostgreSQL has committed every one of them.
+   * Stores the runs; answers once PostgreSQL has committed every one of them, and for which of them another run stands.
    *
-   * Not a transaction: when it fails with `ClusterUnavailable` or `Overloaded` some may be stored, and the
+   * Not a transaction: when it fails with `ClusterUnavailable`, `Overloaded`, `QueueFull` or `QuotaExceeded` some may be stored, and the
    * same requests may be sent again. The other errors mean that none was.
    */
-  readonly enqueueMany: (requests: ReadonlyArray<RunRequest>) => Effect.Effect<void, EnqueueError>
+  readonly enqueueMany: (requests: ReadonlyArray<RunRequest>) => Effect.Effect<SameRuns, EnqueueError>
 
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
 
@@ -57,6 +63,23 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
 
   /** What the run has told while it ran, with its newest log lines; `null`: nothing, or it is long gone. */
   readonly progress: (id: RunId) => Effect.Effect<RunProgress | null, ClusterUnavailable>
+
+  /**
+   * What is new of a run since a cursor ("": from the beginning), once there is something; nothing new after `waitMs`, at most
+   * 20 s. `Watch.run` is the stream of it.
+   */
+  readonly changes: (
+    id: RunId,
+    after: string,
+    waitMs: number
+  ) => Effect.Effect<RunChanges, RunNotFound | ClusterUnavailable>
+
+  /** The same of the runs of a queue ("": from now on). `Watch.queue` is the stream of it. */
+  readonly queueChanges: (
+    name: QueueName,
+    after: string,
+    waitMs: number
+  ) => Effect.Effect<QueueChanges, ClusterUnavailable>
 
   /** A waiting run is cancelled when this answers; a running one is being interrupted. */
   readonly cancel: (id: RunId) => Effect.Effect<CancelAnswer, RunNotFound | ClusterUnavailable>

@@ -158,11 +158,13 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
           calls += 1
           return Effect.ensuring(onNode(solo.enqueueMany(requests)), Effect.sync(() => calls -= 1))
         }).pipe(Effect.tap(() => note(unkept, requests)))
-        return options.inline === true ? attempts.waiting(Effect.zipRight(enqueue, drain)) : enqueue
+        return options.inline === true ? attempts.waiting(Effect.zipLeft(enqueue, drain)) : enqueue
       },
       get: (id) => onNode(solo.get(id)),
       list: (filter) => onNode(solo.list(filter)),
       progress: (id) => onNode(solo.progress(id)),
+      changes: (id, after, waitMs) => attempts.waiting(onNode(solo.changes(id, after, waitMs))),
+      queueChanges: (name, after, waitMs) => attempts.waiting(onNode(solo.queueChanges(name, after, waitMs))),
       cancel: (id) => onNode(solo.cancel(id)),
       redrive: (id) => onNode(solo.redrive(id)),
       awaitFinal: (id) => attempts.waiting(onNode(solo.awaitFinal(id)))

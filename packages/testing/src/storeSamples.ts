@@ -1,4 +1,5 @@
 /** Runs and batches for the contracts of the stores. */
+import type { Claim } from "@orrery/core/Identity"
 import type { JournalBatch, RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
 import { type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
@@ -18,6 +19,7 @@ export const sampleRun = (fields: Partial<StoredRun> = {}): Effect.Effect<Stored
     payload: `{"to":"a@example.org"}`,
     policy: `{"retry":null}`,
     keys: null,
+    trace: undefined,
     state: "ready",
     scheduledAt: 1_700_000_000_000,
     orderKey: 1_700_000_000_000,
@@ -41,6 +43,14 @@ export const samplePartition = (fields: Partial<PartitionName> = {}): PartitionN
 export const takePartition = (name: PartitionName = samplePartition()) =>
   Effect.flatMap(PartitionStore, (store) => store.takeOver(name, "test"))
 
+export const claimOf = (key: string, fields: Partial<Claim> = {}): Claim => ({
+  key,
+  expiresAt: 4_000_000_000_000,
+  firstAt: 1_700_000_000_000.5,
+  replaces: null,
+  ...fields
+})
+
 export const batchOf = (
   owner: { readonly partitionId: number; readonly epoch: number },
   changes: {
@@ -49,6 +59,8 @@ export const batchOf = (
     readonly resends?: ReadonlyArray<StoredRun>
     /** Made anew of another run. */
     readonly redrives?: ReadonlyArray<{ readonly run: StoredRun; readonly origin: RunId }>
+    /** By the ids of inserts. */
+    readonly claims?: ReadonlyMap<RunId, Claim>
     readonly updates?: ReadonlyArray<RunUpdate>
     readonly finishes?: ReadonlyArray<RunFinish>
   }
@@ -56,8 +68,8 @@ export const batchOf = (
   partitionId: owner.partitionId,
   epoch: owner.epoch,
   inserts: [
-    ...(changes.inserts ?? []).map((run) => ({ run, resend: false })),
-    ...(changes.resends ?? []).map((run) => ({ run, resend: true })),
+    ...(changes.inserts ?? []).map((run) => ({ run, resend: false, claim: changes.claims?.get(run.id) })),
+    ...(changes.resends ?? []).map((run) => ({ run, resend: true, claim: changes.claims?.get(run.id) })),
     ...(changes.redrives ?? []).map((each) => ({ ...each, resend: true }))
   ],
   updates: changes.updates ?? [],
