@@ -16,6 +16,7 @@ import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
 import { redriveOf } from "@orrery/core/deadLetter"
 import { type CancelAnswer, listLimitMax, type Redriven, type RunFilter } from "@orrery/core/Runs"
+import { versioned } from "@orrery/core/TaskName"
 import { Effect } from "effect"
 import type { NotOwner } from "./ActorHost.js"
 import type { QueueActor } from "./QueueActor.js"
@@ -44,8 +45,12 @@ export const enqueue = (
   })
 
 /** With what the node knows of why it waits: workers attach to every node, so any node can tell. */
-export const explained = (hub: WorkerHub, run: Run): Run =>
-  run.state === "ready" && !hub.hasCapable(run.task) ? { ...run, waitsFor: noCapableWorker } : run
+export const explained = (hub: WorkerHub, run: Run): Run => {
+  if (run.state !== "ready") return run
+  const task = versioned(run.task, run.version)
+  if (hub.hasCapable(task)) return run
+  return { ...run, waitsFor: run.version === undefined ? noCapableWorker : `${noCapableWorker}: ${task}` }
+}
 
 export const find = (
   reader: RunReader["Type"],

@@ -26,6 +26,7 @@ import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
 import type { StoredNotes } from "./RunNotes.js"
 import { listBytesMax, listLimitMax, type RunFilter } from "./Runs.js"
+import { partsOf } from "./TaskName.js"
 
 interface Partition {
   readonly id: number
@@ -322,7 +323,7 @@ const shown = (
   namespace: name.namespace,
   queue: name.queue,
   partition: name.partition,
-  task: run.task,
+  ...partsOf(run.task),
   state: run.state,
   priority: run.priority,
   createdAt: run.createdAt,

@@ -33,6 +33,8 @@ export const Run = Schema.Struct({
   queue: Name,
   partition: Schema.Int,
   task: Name,
+  /** Of the payload; absent: 1. */
+  version: Schema.optionalWith(Schema.Int, { exact: true }),
   state: RunState,
   /** 0 is most urgent, 9 least, 5 the default. */
   priority: Schema.Int,

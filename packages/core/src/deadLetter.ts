@@ -6,6 +6,7 @@ import type { RunId } from "./RunId.js"
 import type { FinalRun } from "./RunReader.js"
 import type { RunRequest } from "./RunRequest.js"
 import type { RunState } from "./RunState.js"
+import { versioned } from "./TaskName.js"
 
 /** Final without a success, and not by anybody's wish. */
 export const isRedrivable = (state: RunState): boolean => state === "failed" || state === "expired"
@@ -20,7 +21,7 @@ export const redriveOf = ({ keys, policy, run }: FinalRun): Effect.Effect<RunReq
       id: redriveId(run.id, run.finishedAt ?? run.createdAt),
       namespace: run.namespace,
       queue: run.queue,
-      task: run.task,
+      task: versioned(run.task, run.version),
       payload: run.payload,
       priority: run.priority,
       when: { _tag: "delay", ms: 0 },

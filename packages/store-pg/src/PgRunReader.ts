@@ -10,6 +10,7 @@ import type { RunId } from "@orrery/core/RunId"
 import { type FinalRun, RunReader } from "@orrery/core/RunReader"
 import { isFinal, type RunState } from "@orrery/core/RunState"
 import { listBytesMax, listLimitMax, type RunFilter } from "@orrery/core/Runs"
+import { partsOf } from "@orrery/core/TaskName"
 import { Effect, Either, Layer, Schema } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
@@ -43,6 +44,7 @@ const failureOf = (text: string): RunFailure =>
 const runOf = ({ bytesBefore: _, failure, isDue, origin, state, ...row }: Row): Run => ({
   ...row,
   ...origin === null ? {} : { origin },
+  ...partsOf(row.task),
   state: isDue ? "ready" : names[state]!,
   failure: failure === null ? null : failureOf(failure),
   waitsFor: null
@@ -71,7 +73,8 @@ const listStatement = (filter: RunFilter): Pg.QueryConfig => {
     conditions.push(`${left} $${values.length}`)
   }
   where("r.id <", filter.before)
-  where("r.task =", filter.task)
+  // Runs of all versions: `TaskName`.
+  where("split_part(r.task, '@', 1) =", filter.task)
   where("p.namespace =", filter.namespace)
   where("p.queue =", filter.queue)
   if (filter.state !== undefined) conditions.push(shownAs(filter.state))
