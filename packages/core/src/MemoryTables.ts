@@ -79,7 +79,9 @@ export class MemoryTables {
     }
     for (const update of updates) partition.runs.set(update.id, changed(partition.runs.get(update.id)!, update))
     for (const finish of finishes) this.end(partition, finish, now)
-    return { duplicates, now }
+    if (updates.length === batch.updates.length) return { duplicates, now }
+    const found = new Set(updates.map(({ id }) => id))
+    return { duplicates, now, gone: new Set(batch.updates.flatMap(({ id }) => found.has(id) ? [] : [id])) }
   }
 
   private end(partition: Partition, finish: RunFinish, now: number): void {

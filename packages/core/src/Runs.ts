@@ -89,4 +89,12 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
    * all attempts and times before it. Durable when this answers. The new id is derived, so however often this is asked there is one.
    */
   readonly redrive: (id: RunId) => Effect.Effect<Redriven, RedriveError>
+
+  /**
+   * A hint that rows for these queues have been committed to the inbox. Sent behind the caller's back, many as one; when it is
+   * lost, or this is absent, the sweep of the inbox finds them within a second.
+   */
+  readonly nudge?: (
+    queues: ReadonlyArray<{ readonly namespace: string; readonly queue: string }>
+  ) => Effect.Effect<void>
 }>() {}

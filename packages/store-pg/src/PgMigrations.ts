@@ -18,6 +18,7 @@ import runOrigin from "./migrations/0004_run_origin.js"
 import runIdentities from "./migrations/0005_run_identities.js"
 import queueSettings from "./migrations/0006_queue_settings.js"
 import runProgress from "./migrations/0007_run_progress.js"
+import inbox from "./migrations/0008_inbox.js"
 
 /** In order. Released ones are never edited. */
 const migrations = {
@@ -27,7 +28,8 @@ const migrations = {
   "0004_run_origin": runOrigin,
   "0005_run_identities": runIdentities,
   "0006_queue_settings": queueSettings,
-  "0007_run_progress": runProgress
+  "0007_run_progress": runProgress,
+  "0008_inbox": inbox
 }
 
 /** In the schema `orrery`, like everything else. */
