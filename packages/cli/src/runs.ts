@@ -197,5 +197,5 @@ const awaitCommand = Command.make(
 
 export const command = Command.make("runs").pipe(
   Command.withDescription("Look at runs, follow them, cancel them, wait for them."),
-  Command.withSubcommands([list, get, cancel, awaitCommand, watch.command])
+  Command.withSubcommands([list, get, cancel, awaitCommand, watch.ofRun])
 )
