@@ -28,13 +28,17 @@ const charge = Task.make("charge", {
 const offer = Task.make("offer", { payload: Schema.Void, queue: "nobody", queueTtl: "100 millis" })
 
 let isDown = true
-const answers: Record<string, (attempt: number) => Effect.Effect<string, Retry.Failing<RateLimited | Down | Rejected>>> = {
+const answers: Record<
+  string,
+  (attempt: number) => Effect.Effect<string, Retry.Failing<RateLimited | Down | Rejected>>
+> = {
   busy: (attempt) => attempt < 3 ? Retry.after("50 millis", new RateLimited()) : Effect.succeed("charged"),
   stolen: () => new Rejected(),
   down: () => isDown ? new Down() : Effect.succeed("charged")
 }
 let looks = 0
-answers["pending"] = () => (looks += 1) < 3 ? Retry.snooze("100 millis") : Effect.succeed(`charged after ${looks} looks`)
+answers["pending"] = () =>
+  (looks += 1) < 3 ? Retry.snooze("100 millis") : Effect.succeed(`charged after ${looks} looks`)
 
 const handlers = charge.toLayer((card) => Effect.flatMap(Attempt, ({ attempt }) => answers[card]!(attempt)))
 
