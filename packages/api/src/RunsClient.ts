@@ -90,6 +90,7 @@ const make = (options: RunsClientOptions) =>
       list: (filter) => ask("list", (client) => client.List({ filter })),
       awaitFinal,
       progress: (id) => ask("progress", (client) => client.Progress({ id })),
+      explain: (id) => ask("explain", (client) => client.Explain({ id })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
     })
     return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)), Context.add(Queues, queuesOf(ask)))

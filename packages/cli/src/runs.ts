@@ -8,6 +8,7 @@ import { listLimitMax, Runs } from "@orrery/core/Runs"
 import { Console, Data, Duration, Effect, Option, Schema } from "effect"
 import * as Client from "./client.js"
 import { exitCode } from "./ExitCode.js"
+import { explanationText } from "./explanationText.js"
 import * as options from "./options.js"
 
 const limitDefault = 20
@@ -153,6 +154,17 @@ const get = Command.make("get", { ...common, id }, ({ id, json, nodes }) =>
     Command.withDescription("Everything about one run, with its progress and newest log lines.")
   )
 
+const explain = Command.make("explain", { ...common, id }, ({ id, json, nodes }) =>
+  Effect.gen(function*() {
+    const runs = yield* Runs
+    const explanation = yield* runs.explain(id)
+    yield* Console.log(json ? JSON.stringify(explanation) : explanationText(explanation))
+  }).pipe(Effect.provide(Client.layer(nodes)))).pipe(
+    Command.withDescription(
+      "Why a run is where it is: what it waits for, its place in line and when it may start, and where its time went."
+    )
+  )
+
 const cancel = Command.make("cancel", { ...common, id }, ({ id, json, nodes }) =>
   Effect.gen(function*() {
     const runs = yield* Runs
@@ -194,5 +206,5 @@ const awaitCommand = Command.make(
 
 export const command = Command.make("runs").pipe(
   Command.withDescription("Look at runs, cancel them, wait for them."),
-  Command.withSubcommands([list, get, cancel, awaitCommand])
+  Command.withSubcommands([list, get, explain, cancel, awaitCommand])
 )

@@ -10,6 +10,7 @@ import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
+import { type Explanation, explainFinal } from "@orrery/core/Explanation"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
@@ -20,6 +21,7 @@ import { RunReader } from "@orrery/core/RunReader"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, Runs } from "@orrery/core/Runs"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import { explainRun } from "./explainRun.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import * as OwnedCalls from "./OwnedCalls.js"
@@ -52,6 +54,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
   readonly progress: Runs["Type"]["progress"]
+  readonly explain: Runs["Type"]["explain"]
   /** The run once it is final, or `null` after `waitMs`. */
   readonly awaitFinal: (id: RunId, waitMs: number) => Effect.Effect<Run | null, RunNotFound | ClusterUnavailable>
   /** What another node asks of the owner it takes this node for. */
@@ -64,6 +67,10 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
       name: PartitionName,
       id: RunId
     ) => Effect.Effect<CancelAnswer, NotOwner | RunNotFound | ClusterUnavailable>
+    readonly explain: (
+      name: PartitionName,
+      id: RunId
+    ) => Effect.Effect<Explanation, NotOwner | RunNotFound | ClusterUnavailable>
     readonly awaitFinal: (
       name: PartitionName,
       id: RunId,
@@ -308,6 +315,9 @@ const make = Effect.gen(function*() {
   const cancelHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
     Effect.mapError(OwnedCalls.cancel(reader, actor, id), asNotOwner(name))
 
+  const explainHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
+    Effect.mapError(explainRun(reader, actor, residents.hub, id), asNotOwner(name))
+
   const waitHere = (actor: QueueActor, id: RunId, waitMs: number) => OwnedCalls.awaitFinal(reader, actor, id, waitMs)
 
   return Gateway.of({
@@ -329,6 +339,17 @@ const make = Effect.gen(function*() {
         })
       }),
     progress: (id) => OwnedCalls.progress(progress, id),
+    explain: (id) =>
+      Effect.gen(function*() {
+        const run = yield* find(id)
+        if (isFinal(run.state)) return explainFinal(run)
+        const name = nameOf(run)
+        return yield* route<Explanation, RunNotFound | ClusterUnavailable>("explain", name, {
+          here: (actor) => explainHere(actor, name, id),
+          there: (address) =>
+            call("forward explain", address, (client) => client.ForwardExplain({ partition: name, id }))
+        })
+      }),
     awaitFinal: (id, wait) =>
       Effect.gen(function*() {
         const waitMs = Math.min(wait, waitMsMax)
@@ -345,6 +366,7 @@ const make = Effect.gen(function*() {
     owned: {
       enqueue: (name, requests) => Effect.flatMap(local(name), (actor) => store(actor, name, requests)),
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
+      explain: (name, id) => Effect.flatMap(local(name), (actor) => explainHere(actor, name, id)),
       awaitFinal: (name, id, waitMs) =>
         Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax)))
     }
@@ -375,6 +397,7 @@ export const layerRuns = Layer.effect(
       get: gateway.get,
       list: gateway.list,
       cancel: gateway.cancel,
+      explain: gateway.explain,
       progress: gateway.progress,
       awaitFinal: (id) =>
         gateway.awaitFinal(id, waitMsMax).pipe(

@@ -154,6 +154,7 @@ const rpcHandlers = (sessions: Sessions) =>
         List: ({ filter }) => gateway.list(filter),
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
+        Explain: ({ id }) => gateway.explain(id),
         Progress: ({ id }) => gateway.progress(id),
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
@@ -208,6 +209,7 @@ const rpcHandlers = (sessions: Sessions) =>
 
         ForwardCancel: ({ id, partition }) =>
           gateway.owned.cancel(partition, id),
+        ForwardExplain: ({ id, partition }) => gateway.owned.explain(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }
     })

@@ -5,6 +5,7 @@
  */
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
+import { explainFinal } from "@orrery/core/Explanation"
 import type { Handlers } from "@orrery/core/Handlers"
 import type { Journal } from "@orrery/core/Journal"
 import * as NodeConfig from "@orrery/core/NodeConfig"
@@ -22,6 +23,7 @@ import * as LocalLinks from "@orrery/worker/LocalLinks"
 import * as Worker from "@orrery/worker/Worker"
 import { type Duration, Effect, Exit, Layer, Schedule, Scope } from "effect"
 import { randomUUID } from "node:crypto"
+import { explainRun } from "./explainRun.js"
 import * as HubLink from "./HubLink.js"
 import * as NodeQueues from "./NodeQueues.js"
 import * as OwnedCalls from "./OwnedCalls.js"
@@ -160,6 +162,12 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
       awaitFinal,
       progress: (id) => OwnedCalls.progress(progress, id),
+      explain: (id) =>
+        Effect.gen(function*() {
+          const run = yield* find(id)
+          if (isFinal(run.state)) return explainFinal(run)
+          return yield* route("explain", nameOf(run), (actor) => explainRun(reader, actor, residents.hub, id))
+        }),
       cancel: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)

@@ -47,6 +47,7 @@ class World {
     get: () => Effect.dieMessage("not used"),
     list: () => Effect.dieMessage("not used"),
     progress: () => Effect.dieMessage("not used"),
+    explain: () => Effect.dieMessage("not used"),
     awaitFinal: () => Effect.dieMessage("not used")
   })
 

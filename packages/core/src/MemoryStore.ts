@@ -63,6 +63,7 @@ const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStor
   readTimers: (request) => Effect.sync(() => tables.readTimers(request)),
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
+  countBefore: (place) => Effect.sync(() => tables.countBefore(place)),
   newerSettings: (known) => Effect.sync(() => tables.newerSettings(known)),
   now: clock.currentTimeMillis,
   listWithWork: (except) => Effect.sync(() => tables.listWithWork(except))

@@ -1,5 +1,6 @@
 import { Context, type Effect } from "effect"
 import type { ClusterUnavailable, EnqueueError, RunNotFound } from "./Errors.js"
+import type { Explanation } from "./Explanation.js"
 import type { Run } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { RunProgress } from "./RunNotes.js"
@@ -51,6 +52,9 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
 
   /** What the run has told while it ran, with its newest log lines; `null`: nothing, or it is long gone. */
   readonly progress: (id: RunId) => Effect.Effect<RunProgress | null, ClusterUnavailable>
+
+  /** Why it is where it is, as its owner sees it at this moment. */
+  readonly explain: (id: RunId) => Effect.Effect<Explanation, RunNotFound | ClusterUnavailable>
 
   /** A waiting run is cancelled when this answers; a running one is being interrupted. */
   readonly cancel: (id: RunId) => Effect.Effect<CancelAnswer, RunNotFound | ClusterUnavailable>

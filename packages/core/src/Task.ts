@@ -4,6 +4,7 @@
  */
 import { Cause, Clock, Data, Duration, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
+import type { Explanation } from "./Explanation.js"
 import { type Attempt, Handlers } from "./Handlers.js"
 import { namePattern } from "./Name.js"
 import { type Failing, RetryAfter, RetryNever, Snooze } from "./Retry.js"
@@ -69,6 +70,10 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** Why a run is where it is. */
+  readonly explain: (
+    id: RunId
+  ) => Effect.Effect<Explanation, Effect.Effect.Error<ReturnType<Runs["Type"]["explain"]>>, Runs>
   /** `enqueue`, then `result`. */
   readonly execute: (
     payload: P,
@@ -222,6 +227,7 @@ export const make = <
     enqueue,
     enqueueMany,
     result,
+    explain: (id) => Effect.flatMap(Runs, (runs) => runs.explain(id)),
     payloadOf: ({ payload }) =>
       Effect.mapError(
         codec.decodePayload(payload),

@@ -163,6 +163,7 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
       get: (id) => onNode(solo.get(id)),
       list: (filter) => onNode(solo.list(filter)),
       progress: (id) => onNode(solo.progress(id)),
+      explain: (id) => onNode(solo.explain(id)),
       cancel: (id) => onNode(solo.cancel(id)),
       awaitFinal: (id) => attempts.waiting(onNode(solo.awaitFinal(id)))
     })

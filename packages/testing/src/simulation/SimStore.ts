@@ -87,6 +87,7 @@ export class SimStore {
       readTimers: (page) => ask("readTimers", () => this.tables.readTimers(page)),
       findRun: (partitionId, id) => ask("findRun", () => this.tables.findRun(partitionId, id)),
       epochs: (partitionIds) => ask("epochs", () => this.tables.epochs(partitionIds)),
+      countBefore: (place) => ask("countBefore", () => this.tables.countBefore(place)),
       newerSettings: (known) => ask("newerSettings", () => this.tables.newerSettings(known)),
       now: ask("now", () => this.shownNow(this.now)),
       listWithWork: (except) => ask("listWithWork", () => this.tables.listWithWork(except))
