@@ -9,9 +9,9 @@
  * A peer of another release may send another version: its frame passes the guard unseen and is refused by `decode…`
  * with the typed `UnknownFrameVersion`, so that the other side can tell it from garbage (a defect of that one call).
  *
- * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?, keys?], …]]
- *                 where `kind` is an index into the first list: the rows of a batch share few of them. The last
- *                 is there where a run has any
+ * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?, keys?, trace?], …]]
+ *                 where `kind` is an index into the first list: the rows of a batch share few of them. The last two
+ *                 are there where a run has any
  * Worker frame    [1, tag, …]: see `encodeToWorker`
  * Attempt frame   [1, [[partitionId, runId, attempt, lease], …]]
  * Outcome frame   [1, [[partitionId, runId, attempt, lease, tag, …], …]]: see `outcomeRow`. A delay (the last of a failure,
@@ -34,6 +34,8 @@ const nameLengthMax = 200
 const policyLengthMax = 16_384
 const failureTextLengthMax = 65_536
 const idLength = 36
+/** Longest `traceparent`. */
+const traceLength = 55
 /** Longest body of a frame of another version, in values at the top. */
 const foreignLengthMax = 16
 
@@ -101,8 +103,15 @@ const isKindRow = (row: ReadonlyArray<unknown>) =>
   row.length === 4 && isText(row[0], nameLengthMax) && isText(row[1], nameLengthMax) && isText(row[2], nameLengthMax)
   && isText(row[3], policyLengthMax)
 
+/** What few runs have is at the end of their rows. */
+const areExtras = (row: ReadonlyArray<unknown>): boolean => {
+  if (row.length === 7) return true
+  if (row.length === 8) return isText(row[7], keysLengthMax)
+  return row.length === 9 && (row[7] === null || isText(row[7], keysLengthMax)) && isText(row[8], traceLength)
+}
+
 const isRequestRow = (kinds: number) => (row: ReadonlyArray<unknown>) =>
-  (row.length === 7 || (row.length === 8 && isText(row[7], keysLengthMax))) && isId(row[0]) &&
+  areExtras(row) && isId(row[0]) &&
   isInt(row[1], 0, kinds - 1) && isText(row[2], textLengthMax)
   && isInt(row[3], 0, priorityMax) && isBit(row[4]) && typeof row[5] === "number" && Number.isFinite(row[5])
   && isBit(row[6])
@@ -112,8 +121,8 @@ const isAttempt = (row: ReadonlyArray<unknown>) =>
   isCount(row[0]) && isId(row[1]) && isInt(row[2], 0, 2 ** 31) && isCount(row[3])
 
 const isAssignmentRow = (row: ReadonlyArray<unknown>) =>
-  row.length === 7 && isAttempt(row) && isText(row[4], nameLengthMax) && isText(row[5], textLengthMax)
-  && isInt(row[6], 0, timeoutMsMax)
+  (row.length === 7 || (row.length === 8 && isText(row[7], traceLength))) && isAttempt(row)
+  && isText(row[4], nameLengthMax) && isText(row[5], textLengthMax) && isInt(row[6], 0, timeoutMsMax)
 
 const isOutcomeRow = (row: ReadonlyArray<unknown>) => {
   if (!isAttempt(row)) return false
@@ -189,10 +198,11 @@ type RequestRow = readonly [
   at: Bit,
   ms: number,
   resend: Bit,
-  keys?: string
+  keys?: string | null,
+  trace?: string
 ]
 type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, lease: number]
-type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number]
+type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number, trace?: string]
 type OutcomeRow =
   | readonly [...AttemptRow, tag: 0, result: string]
   | readonly [
@@ -235,13 +245,16 @@ export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFram
   const kinds: Array<KindRow> = []
   const known = new Map<string, number>()
   const rows = requests.map((request): RequestRow => {
-    const { id, keys, namespace, payload, policy, priority, queue, resend, task, when } = request
+    const { id, keys, namespace, payload, policy, priority, queue, resend, task, trace, when } = request
     // A NUL is in no valid name, and requests with invalid ones are not sent.
     const key = `${namespace}\u0000${queue}\u0000${task}\u0000${policy}`
     let at = known.get(key)
     if (at === undefined) {
       at = kinds.push([namespace, queue, task, policy]) - 1
       known.set(key, at)
+    }
+    if (trace !== undefined) {
+      return [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend), keys, trace]
     }
     return keys === null
       ? [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend)]
@@ -251,10 +264,10 @@ export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFram
 }
 
 export const decodeRequests = decoder<"requests", ReadonlyArray<RunRequest>>((kinds, rows) =>
-  rows.map(([id, kind, payload, priority, at, ms, resend, keys = null]) => {
+  rows.map(([id, kind, payload, priority, at, ms, resend, keys = null, trace]) => {
     const [namespace, queue, task, policy] = kinds[kind]!
     const when = { _tag: at === 1 ? "at" as const : "delay" as const, ms }
-    return { id, namespace, queue, task, payload, priority, when, policy, keys, resend: resend === 1 }
+    return { id, namespace, queue, task, payload, priority, when, policy, keys, trace, resend: resend === 1 }
   })
 )
 
@@ -267,15 +280,23 @@ const attemptOf = ([partitionId, runId, attempt, lease]: AttemptRow): AttemptRef
 })
 const assignmentRow = (
   each: Assignment
-): AssignmentRow => [each.partitionId, each.runId, each.attempt, each.lease, each.task, each.payload, each.timeoutMs]
-const assignmentOf = ([partitionId, runId, attempt, lease, task, payload, timeoutMs]: AssignmentRow): Assignment => ({
+): AssignmentRow => {
+  const { attempt, lease, partitionId, payload, runId, task, timeoutMs, trace } = each
+  return trace === undefined
+    ? [partitionId, runId, attempt, lease, task, payload, timeoutMs]
+    : [partitionId, runId, attempt, lease, task, payload, timeoutMs, trace]
+}
+const assignmentOf = (
+  [partitionId, runId, attempt, lease, task, payload, timeoutMs, trace]: AssignmentRow
+): Assignment => ({
   partitionId,
   runId,
   task,
   payload,
   attempt,
   lease,
-  timeoutMs
+  timeoutMs,
+  trace
 })
 
 export const encodeAttempts = (refs: ReadonlyArray<AttemptRef>): AttemptFrame =>

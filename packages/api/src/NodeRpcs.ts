@@ -20,6 +20,7 @@ import { listLimitMax } from "@orrery/core/Runs"
 import { Schedule, Tick } from "@orrery/core/schedule/ScheduleDefinition"
 import { ScheduleCall, ScheduleError, ScheduleNotFound } from "@orrery/core/schedule/Schedules"
 import * as ScheduleStore from "@orrery/core/schedule/ScheduleStore"
+import * as Watch from "@orrery/core/Watch"
 import { Schema } from "effect"
 import { AttemptFrame, OutcomeAnswers, rowsMax, UnknownFrameVersion } from "./Frames.js"
 
@@ -102,6 +103,7 @@ export const RunFilter = Schema.Struct({
 
 const CancelAnswer = Schema.Literal("cancelled", "requested", "already-final")
 const WaitMs = Schema.Int.pipe(Schema.between(0, awaitMsMax))
+const WatchCursor = Schema.String.pipe(Schema.maxLength(Watch.cursorLengthMax))
 const SessionId = Count
 const RunError = Schema.Union(RunNotFound, ClusterUnavailable)
 const SessionFailure = Schema.Union(SessionUnknown, ClusterUnavailable)
@@ -117,6 +119,17 @@ const client = [
   Rpc.make("Explain", { payload: { id: RunId }, success: Explanation, error: RunError }),
   /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
   Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
+  /** Polls of watches. A node of an earlier release knows neither. */
+  Rpc.make("RunChanges", {
+    payload: { id: RunId, after: WatchCursor, waitMs: WaitMs },
+    success: Watch.RunChanges,
+    error: RunError
+  }),
+  Rpc.make("QueueChanges", {
+    payload: { namespace: Name, queue: Name, after: WatchCursor, waitMs: WaitMs },
+    success: Watch.QueueChanges,
+    error: ClusterUnavailable
+  }),
   /** All live nodes, the answering one included. */
   Rpc.make("Nodes", { success: Schema.Array(NodeAddress).pipe(Schema.maxItems(nodesMax)), error: ClusterUnavailable }),
   /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */

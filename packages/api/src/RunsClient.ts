@@ -89,12 +89,24 @@ const make = (options: RunsClientOptions) =>
       get: (id) => ask("get", (client) => client.Get({ id })),
       list: (filter) => ask("list", (client) => client.List({ filter })),
       awaitFinal,
+      changes: (id, after, waitMs) => {
+        const wait = waitWithin(waitMs)
+        return ask("watch", (client) => client.RunChanges({ id, after, waitMs: wait }), pollTimeout(wait))
+      },
+      queueChanges: ({ namespace, queue }, after, waitMs) => {
+        const wait = waitWithin(waitMs)
+        const use = (client: Client) => client.QueueChanges({ namespace, queue, after, waitMs: wait })
+        return ask("watch", use, pollTimeout(wait))
+      },
       progress: (id) => ask("progress", (client) => client.Progress({ id })),
       explain: (id) => ask("explain", (client) => client.Explain({ id })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
     })
     return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)), Context.add(Queues, queuesOf(ask)))
   })
+
+const waitWithin = (waitMs: number): number => Math.floor(Math.max(0, Math.min(waitMs, awaitMsMax)))
+const pollTimeout = (waitMs: number): Duration.Duration => Duration.sum(Duration.millis(waitMs), pollGrace)
 
 /** One long poll, again while nodes are lost. The budget counts the time in which there was none to wait at. */
 const poll = (

@@ -10,6 +10,7 @@ const id = fc.uuid().map((text) => text as RunId)
 const name = fc.string({ maxLength: 200 })
 const text = fc.string({ maxLength: 300 })
 const count = fc.maxSafeNat()
+const trace = fc.option(fc.string({ maxLength: 55 }), { nil: undefined })
 
 const request: fc.Arbitrary<RunRequest> = fc.record({
   id,
@@ -24,6 +25,7 @@ const request: fc.Arbitrary<RunRequest> = fc.record({
   }),
   policy: text,
   keys: fc.option(text),
+  trace,
   resend: fc.boolean()
 })
 const ref: fc.Arbitrary<AttemptRef> = fc.record({
@@ -57,7 +59,10 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
   fc.record({ _tag: fc.constantFrom("cancelled" as const, "interrupted" as const) })
 )
 const report: fc.Arbitrary<OutcomeReport> = fc.tuple(ref, outcome).map(([a, b]) => ({ ...a, outcome: b }))
-const assignment = fc.tuple(ref, fc.record({ task: name, payload: text, timeoutMs: fc.integer({ min: 0, max: 1e9 }) }))
+const assignment = fc.tuple(
+  ref,
+  fc.record({ task: name, payload: text, timeoutMs: fc.integer({ min: 0, max: 1e9 }), trace })
+)
   .map(([a, b]) => ({ ...a, ...b }))
 const toWorker: fc.Arbitrary<Frames.Ended | Frames.NodesChanged | ToWorker> = fc.oneof(
   fc.record({ _tag: fc.constant("ended" as const) }),
@@ -146,7 +151,7 @@ describe("Frames", { timeout: 30_000 }, () => {
   it("refuses a good frame with any one value replaced by one of another kind", () => {
     const wrong = fc.constantFrom(undefined, null, {}, -1, 1.5, Number.NaN, Infinity, 2 ** 60, "x".repeat(40), [], true)
     const frames = fc.oneof(
-      fc.array(request.map((each) => ({ ...each, keys: null })), { minLength: 1 })
+      fc.array(request.map((each) => ({ ...each, keys: null, trace: undefined })), { minLength: 1 })
         .map((all) => ({ frame: Frames.encodeRequests(all), at: 2, is: Frames.isRequestFrame })),
       fc.array(ref, { minLength: 1 })
         .map((all) => ({ frame: Frames.encodeAttempts(all), at: 1, is: Frames.isAttemptFrame }))

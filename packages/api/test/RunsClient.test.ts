@@ -4,7 +4,8 @@ import type { Run } from "@orrery/core/Run"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
 import { defaultPolicy, type RunRequest } from "@orrery/core/RunRequest"
 import { Runs } from "@orrery/core/Runs"
-import { Context, Deferred, Effect, Either, Fiber, Layer } from "effect"
+import * as Watch from "@orrery/core/Watch"
+import { Context, Deferred, Effect, Either, Fiber, Layer, Stream } from "effect"
 import { decodeRequests } from "../src/Frames.js"
 import * as RunsClient from "../src/RunsClient.js"
 import * as TestNode from "./TestNode.js"
@@ -20,6 +21,7 @@ const request = (payload = "{}"): RunRequest => ({
   when: { _tag: "delay", ms: 0 },
   policy,
   keys: null,
+  trace: undefined,
   resend: false
 })
 const finalRun = (id: RunId): Run => ({
@@ -125,6 +127,39 @@ describe("RunsClient", { timeout: 30_000 }, () => {
 
       assert.instanceOf(error, PayloadTooLarge)
       assert.strictEqual(calls, 2)
+    }))
+
+  it.scopedLive("follows a run over nodes that die, and ends with its end", () =>
+    Effect.gen(function*() {
+      const id = unsafeMakeRunId(1)
+      const asked: Array<string> = []
+      const node = (states: ReadonlyArray<Run["state"]>) =>
+        TestNode.make({
+          RunChanges: ({ after }) =>
+            Effect.suspend(() => {
+              asked.push(after)
+              const state = states[Math.min(asked.length, states.length) - 1]!
+              return asked.length > states.length
+                ? Effect.never
+                : Effect.succeed(Watch.changesOf(after, { ...finalRun(id), state }, null))
+            })
+        })
+      const nodes = [yield* node(["ready", "running"]), yield* node(["ready", "running", "running", "succeeded"])]
+      const runs = yield* client(nodes)
+      const told: Array<string> = []
+      const watch = yield* Watch.run(id).pipe(
+        Stream.runForEach(({ change }) =>
+          Effect.sync(() => void told.push(change._tag === "state" ? change.state : change._tag))
+        ),
+        Effect.provideService(Runs, runs),
+        Effect.fork
+      )
+      yield* TestNode.eventually("two states and a poll that waits", () => asked.length >= 3)
+
+      nodes[0]!.kill()
+      yield* Effect.timeout(Fiber.join(watch), "10 seconds")
+
+      assert.deepStrictEqual(told, ["ready", "running", "end"])
     }))
 
   it.scopedLive("refuses an invalid request before anything is sent", () =>

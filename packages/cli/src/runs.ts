@@ -10,6 +10,7 @@ import * as Client from "./client.js"
 import { exitCode } from "./ExitCode.js"
 import { explanationText } from "./explanationText.js"
 import * as options from "./options.js"
+import * as watch from "./watch.js"
 
 const limitDefault = 20
 
@@ -205,6 +206,6 @@ const awaitCommand = Command.make(
 ).pipe(Command.withDescription("Wait until the run is final and show it. Code 1 when it did not succeed."))
 
 export const command = Command.make("runs").pipe(
-  Command.withDescription("Look at runs, cancel them, wait for them."),
-  Command.withSubcommands([list, get, explain, cancel, awaitCommand])
+  Command.withDescription("Look at runs and why they wait, follow them, cancel them, wait for them."),
+  Command.withSubcommands([list, get, explain, cancel, awaitCommand, watch.command])
 )

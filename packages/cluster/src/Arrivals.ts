@@ -167,6 +167,7 @@ const runOf = (request: RunRequest, line: string, now: number, machine: QueueMac
     payload: request.payload,
     policy: request.policy,
     keys: request.keys,
+    trace: request.trace,
     state: isDue ? "ready" : "scheduled",
     scheduledAt: dueAt,
     orderKey: machine.orderKeyOf({ line, scheduledAt: dueAt, priority: request.priority, seq }),

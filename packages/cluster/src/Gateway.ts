@@ -20,6 +20,7 @@ import type { RunRequest } from "@orrery/core/RunRequest"
 import { RunReader } from "@orrery/core/RunReader"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, Runs } from "@orrery/core/Runs"
+import { Signals } from "@orrery/core/Signals"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import { explainRun } from "./explainRun.js"
 import { NodeDirectory } from "./NodeDirectory.js"
@@ -30,6 +31,7 @@ import { Peers } from "./Peers.js"
 import type { QueueActor } from "./QueueActor.js"
 import { QueueEntity, shardGroup } from "./QueueEntity.js"
 import { Residents } from "./Residents.js"
+import * as Watching from "./Watching.js"
 
 /** How long an owner is looked for before a call fails with `ClusterUnavailable`. */
 const routeBudget = Duration.seconds(15)
@@ -55,6 +57,8 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly cancel: Runs["Type"]["cancel"]
   readonly progress: Runs["Type"]["progress"]
   readonly explain: Runs["Type"]["explain"]
+  readonly changes: Runs["Type"]["changes"]
+  readonly queueChanges: Runs["Type"]["queueChanges"]
   /** The run once it is final, or `null` after `waitMs`. */
   readonly awaitFinal: (id: RunId, waitMs: number) => Effect.Effect<Run | null, RunNotFound | ClusterUnavailable>
   /** What another node asks of the owner it takes this node for. */
@@ -95,6 +99,7 @@ const make = Effect.gen(function*() {
   const peers = yield* Peers
   const reader = yield* RunReader
   const progress = yield* ProgressStore
+  const signals = yield* Signals
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
   const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
@@ -320,6 +325,26 @@ const make = Effect.gen(function*() {
 
   const waitHere = (actor: QueueActor, id: RunId, waitMs: number) => OwnedCalls.awaitFinal(reader, actor, id, waitMs)
 
+  const awaitFinal: Gateway["Type"]["awaitFinal"] = (id, wait) =>
+    Effect.gen(function*() {
+      const waitMs = Math.min(wait, waitMsMax)
+      const run = yield* find(id)
+      if (isFinal(run.state)) return run
+      const name = nameOf(run)
+      return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
+        here: (actor) => waitHere(actor, id, waitMs),
+        there: (address) =>
+          call(
+            "forward await",
+            address,
+            (client) => client.ForwardAwait({ partition: name, id, waitMs }),
+            waitMs + 5_000
+          )
+      })
+    })
+
+  const sources: Watching.WatchSources = { find, awaitFinal, progress, signals }
+
   return Gateway.of({
     enqueue,
     get: (id) => Effect.map(find(id), (run) => OwnedCalls.explained(residents.hub, run)),
@@ -350,19 +375,9 @@ const make = Effect.gen(function*() {
             call("forward explain", address, (client) => client.ForwardExplain({ partition: name, id }))
         })
       }),
-    awaitFinal: (id, wait) =>
-      Effect.gen(function*() {
-        const waitMs = Math.min(wait, waitMsMax)
-        const run = yield* find(id)
-        if (isFinal(run.state)) return run
-        const name = nameOf(run)
-        return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
-          here: (actor) => waitHere(actor, id, waitMs),
-          there: (address) =>
-            call("forward await", address, (client) =>
-              client.ForwardAwait({ partition: name, id, waitMs }), waitMs + 5_000)
-        })
-      }),
+    awaitFinal,
+    changes: (id, after, wait) => Watching.runChanges(sources, id, after, Math.min(wait, waitMsMax)),
+    queueChanges: (name, after, wait) => Watching.queueChanges(sources, name, after, Math.min(wait, waitMsMax)),
     owned: {
       enqueue: (name, requests) => Effect.flatMap(local(name), (actor) => store(actor, name, requests)),
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
@@ -399,6 +414,8 @@ export const layerRuns = Layer.effect(
       cancel: gateway.cancel,
       explain: gateway.explain,
       progress: gateway.progress,
+      changes: gateway.changes,
+      queueChanges: gateway.queueChanges,
       awaitFinal: (id) =>
         gateway.awaitFinal(id, waitMsMax).pipe(
           Effect.repeat({

@@ -156,6 +156,9 @@ const rpcHandlers = (sessions: Sessions) =>
         Cancel: ({ id }) => gateway.cancel(id),
         Explain: ({ id }) => gateway.explain(id),
         Progress: ({ id }) => gateway.progress(id),
+        RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
+        QueueChanges: ({ after, namespace, queue, waitMs }) =>
+          gateway.queueChanges({ namespace, queue }, after, waitMs),
         Nodes: () =>
           Effect.sync(() => directory.live().map((node) => ({ nodeId: node.nodeId, address: node.dataAddress }))),
         Ping: () =>
@@ -207,8 +210,7 @@ const rpcHandlers = (sessions: Sessions) =>
               sessions.delete(sessionId)
             })),
 
-        ForwardCancel: ({ id, partition }) =>
-          gateway.owned.cancel(partition, id),
+        ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
         ForwardExplain: ({ id, partition }) => gateway.owned.explain(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }

@@ -9,37 +9,33 @@
  *
  * Everything is decided one after the other (`turn`); time is the database's.
  */
-import { ClusterUnavailable, InvalidRequest, type StoreUnavailable } from "@orrery/core/Errors"
+import type { StoreUnavailable } from "@orrery/core/Errors"
 import type { RunId } from "@orrery/core/RunId"
 import { Runs } from "@orrery/core/Runs"
-import type { NextFire } from "@orrery/core/schedule/NextFire"
 import * as ScheduleDefinition from "@orrery/core/schedule/ScheduleDefinition"
-import type { Schedule, Tick } from "@orrery/core/schedule/ScheduleDefinition"
+import type { Schedule } from "@orrery/core/schedule/ScheduleDefinition"
 import * as ScheduleMachine from "@orrery/core/schedule/ScheduleMachine"
-import {
-  type ScheduleCall,
-  type ScheduleError,
-  ScheduleExists,
-  ScheduleNotFound
-} from "@orrery/core/schedule/Schedules"
-import { type Decisions, RevisionConflict, type ScheduleState, type Step } from "@orrery/core/schedule/ScheduleState"
+import type { ScheduleCall, ScheduleError } from "@orrery/core/schedule/Schedules"
+import type { Decisions, ScheduleState } from "@orrery/core/schedule/ScheduleState"
 import { loadLimitMax, type Promised, ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
 import { TimerHeap } from "@orrery/core/schedule/TimerHeap"
-import { Deferred, Duration, Effect, Either, Queue, Schedule as Recurrence, type Scope } from "effect"
+import { Deferred, Duration, Effect, Either, Queue, type Scope } from "effect"
 import { DatabaseClock, driftMax } from "./DatabaseClock.js"
-
-export interface ScheduleHost {
-  readonly nodeId: string
-  /** False: others may act in the place of this node by now. */
-  readonly mayAct: () => boolean
-  /** Milliseconds that only grow. */
-  readonly monotonic: () => number
-  /** `monotonic` is the store's own clock, and timers keep to it: nothing is early by it, so nothing need be late. */
-  readonly isExact?: boolean
-}
-
-/** Why it has ended. */
-export type ScheduleActorEnd = "fenced" | "store-unavailable"
+import {
+  ask,
+  type Asked,
+  type Change,
+  changeOf,
+  commit,
+  hear,
+  hold,
+  joined,
+  noDecisions,
+  type ScheduleActorEnd,
+  type ScheduleBook,
+  type ScheduleHost
+} from "./ScheduleBook.js"
+import { askFor, callsMax, operating } from "./ScheduleOperations.js"
 
 export interface ScheduleActor {
   readonly call: (call: ScheduleCall) => Effect.Effect<Schedule, ScheduleError>
@@ -58,51 +54,7 @@ const askAheadMs = 1_000
 /** How often runs are looked after that something waits for. */
 const watchEvery = "250 millis"
 const pauseWhenNotActing = "100 millis"
-/** A commit is tried again, 50 ms doubling to 1 s, for 10 s; then all is loaded anew. */
-const commitRetry = Recurrence.exponential("50 millis").pipe(
-  Recurrence.union(Recurrence.spaced("1 second")),
-  Recurrence.upTo("10 seconds")
-)
 const deliverRetry = "200 millis"
-/** Steps in a row that one operation may need to catch up with what was due before it. */
-const settleStepsMax = 10_000
-
-interface Held {
-  readonly schedule: Schedule
-  readonly fires: NextFire
-}
-
-/** A schedule with what a step has decided on it. */
-interface Change extends Held {
-  readonly decisions: Decisions
-}
-
-interface Self {
-  readonly partition: number
-  readonly epoch: number
-  readonly host: ScheduleHost
-  readonly store: ScheduleStore["Type"]
-  readonly runs: Runs["Type"]
-  readonly clock: DatabaseClock
-  readonly held: Map<string, Held>
-  readonly timers: TimerHeap
-  /** Ids of schedules with something that waits for the end of a run. */
-  readonly watched: Set<string>
-  readonly promised: Map<RunId, Promised & { resend: boolean }>
-  /** Promises to be struck out with the next commit. */
-  readonly kept: Set<RunId>
-  readonly wakes: Queue.Queue<void>
-  readonly deliveries: Queue.Queue<void>
-  readonly watches: Queue.Queue<void>
-  readonly cancels: Queue.Queue<RunId>
-  readonly ended: Deferred.Deferred<ScheduleActorEnd>
-  readonly turn: Effect.Semaphore
-  /** When the database's clock was last heard of, by the monotonic one. */
-  heardAt: number
-}
-
-const noDecisions: Decisions = { starts: [], cancels: [], records: [] }
-
 /** Takes the partition over and runs until the scope closes, or until `ended` says why it could not go on. */
 export const make = Effect.fn("ScheduleActor.make")(function*(
   partition: number,
@@ -110,7 +62,7 @@ export const make = Effect.fn("ScheduleActor.make")(function*(
 ): Effect.fn.Return<ScheduleActor, StoreUnavailable, ScheduleStore | Runs | Scope.Scope> {
   const store = yield* ScheduleStore
   const { epoch, now } = yield* store.takeOver(partition, host.nodeId)
-  const self: Self = {
+  const self: ScheduleBook = {
     partition,
     epoch,
     host,
@@ -127,24 +79,20 @@ export const make = Effect.fn("ScheduleActor.make")(function*(
     watches: yield* Queue.sliding<void>(1),
     // A cancellation that finds it full is asked for again when the schedule is next loaded.
     cancels: yield* Queue.dropping<RunId>(10_000),
+    calls: yield* Queue.bounded<Asked>(callsMax),
     ended: yield* Deferred.make<ScheduleActorEnd>(),
     turn: yield* Effect.makeSemaphore(1),
     heardAt: 0
   }
   hear(self, now)
   yield* load(self)
-  for (const loop of [ticking(self), delivering(self), watching(self), cancelling(self)]) {
+  for (const loop of [ticking(self), delivering(self), watching(self), cancelling(self), operating(self)]) {
     yield* Effect.forkScoped(loop)
   }
-  return { call: (call) => handle(self, call), ended: Deferred.await(self.ended), size: () => self.held.size }
+  return { call: (call) => askFor(self, call), ended: Deferred.await(self.ended), size: () => self.held.size }
 })
 
-const hear = (self: Self, now: number): void => {
-  self.clock.observe(now)
-  self.heardAt = self.host.monotonic()
-}
-
-const load = Effect.fnUntraced(function*(self: Self) {
+const load = Effect.fnUntraced(function*(self: ScheduleBook) {
   for (let after = "";;) {
     const page = yield* self.store.load(self.partition, after)
     for (const schedule of page) {
@@ -168,76 +116,8 @@ const load = Effect.fnUntraced(function*(self: Self) {
   self.deliveries.unsafeOffer(undefined)
 })
 
-const hold = (self: Self, { fires, schedule }: Held): void => {
-  const id = ScheduleDefinition.idOf(schedule.definition)
-  const { state } = schedule
-  self.held.set(id, { schedule, fires })
-  self.timers.set(id, ScheduleMachine.nextTimer(state))
-  const waits = state.buffer.length > 0 || state.policy.pauseOnFailure || fires.delayMs !== undefined
-  if (waits && state.open.length > 0) {
-    self.watched.add(id)
-    self.watches.unsafeOffer(undefined)
-  } else self.watched.delete(id)
-}
-
-const tickOf = (record: Decisions["records"][number], now: number): Tick => ({ ...record, at: now })
-
-/** How late the last run of a step was, or what was known before. */
-const latenessOf = ({ decisions, schedule }: Change, now: number): number | null => {
-  const tick = decisions.records.findLast(({ reason }) => reason === "tick")
-  return tick === undefined
-    ? schedule.latenessMs
-    : Math.max(0, now - tick.first - ScheduleMachine.jitterOf(schedule.state))
-}
-
-/** Makes changes durable and then acts on them. Called within a turn. */
-const commit = Effect.fnUntraced(
-  function*(self: Self, changes: ReadonlyArray<Change>, deleted: ReadonlyArray<string> = []) {
-    const now = self.clock.now()
-    const promised: Array<Promised> = []
-    const ticks: Array<Tick & { readonly scheduleId: string }> = []
-    const saved = changes.map((change) => ({ ...change.schedule, latenessMs: latenessOf(change, now) }))
-    for (const { decisions, schedule } of changes) {
-      const scheduleId = ScheduleDefinition.idOf(schedule.definition)
-      for (const record of decisions.records) ticks.push({ scheduleId, ...tickOf(record, now) })
-      for (const { at, nominal, runId } of decisions.starts) promised.push({ runId, scheduleId, nominal, at })
-    }
-    const kept = [...self.kept]
-    const { epoch, partition } = self
-    self.clock.observe(
-      yield* self.store.commit({ partition, epoch, saved, deleted, ticks, promised, kept }).pipe(
-        // The batch is idempotent, and nothing else is written meanwhile: its fate needs not be known.
-        Effect.retry({ schedule: commitRetry, while: (error) => error._tag === "StoreUnavailable" }),
-        Effect.tapError((error) =>
-          Deferred.succeed(self.ended, error._tag === "Fenced" ? "fenced" : "store-unavailable")
-        ),
-        Effect.mapError((error) => new ClusterUnavailable({ operation: "schedules", reason: error.message }))
-      )
-    )
-    for (const id of kept) self.kept.delete(id)
-    changes.forEach(({ fires }, index) => hold(self, { schedule: saved[index]!, fires }))
-    for (const each of promised) self.promised.set(each.runId, { ...each, resend: false })
-    for (const id of deleted) forget(self, id)
-    for (const { decisions } of changes) yield* self.cancels.offerAll(decisions.cancels)
-    if (promised.length > 0) self.deliveries.unsafeOffer(undefined)
-    self.wakes.unsafeOffer(undefined)
-  }
-)
-
-const forget = (self: Self, id: string): void => {
-  self.held.delete(id)
-  self.timers.set(id, undefined)
-  self.watched.delete(id)
-}
-
-const changeOf = (held: Held, step: Step): Change => ({
-  fires: held.fires,
-  schedule: { ...held.schedule, state: step.state },
-  decisions: step.decisions
-})
-
 /** First what is known of the ends of runs, then what is due. */
-const afterEnds = Effect.fnUntraced(function*(self: Self, ids: Iterable<string>) {
+const afterEnds = Effect.fnUntraced(function*(self: ScheduleBook, ids: Iterable<string>) {
   const changed = new Map<string, Change>()
   const open = new Map<RunId, string>()
   for (const id of ids) {
@@ -256,20 +136,8 @@ const afterEnds = Effect.fnUntraced(function*(self: Self, ids: Iterable<string>)
   return changed
 })
 
-const joined = (before: Change, { decisions, state }: Step): Change => ({
-  fires: before.fires,
-  schedule: { ...before.schedule, state },
-  decisions: {
-    starts: [...before.decisions.starts, ...decisions.starts],
-    cancels: [...before.decisions.cancels, ...decisions.cancels],
-    records: [...before.decisions.records, ...decisions.records]
-  }
-})
-
-const ask = (self: Self) => Effect.map(self.store.now, (now) => hear(self, now))
-
 /** Does what is due. */
-const turn = Effect.fnUntraced(function*(self: Self) {
+const turn = Effect.fnUntraced(function*(self: ScheduleBook) {
   const due = self.timers.take(self.clock.now(), dueMax)
   // Whatever happens, they are due until it is written that they are not.
   yield* afterEnds(self, due).pipe(
@@ -288,7 +156,7 @@ const turn = Effect.fnUntraced(function*(self: Self) {
   )
 })
 
-const ticking = (self: Self) =>
+const ticking = (self: ScheduleBook) =>
   Effect.gen(function*() {
     if (!self.host.mayAct()) return yield* Effect.sleep(pauseWhenNotActing)
     const next = self.timers.peek()
@@ -310,7 +178,7 @@ const ticking = (self: Self) =>
   )
 
 /** Looks after runs on whose end something waits that no tick will look for. */
-const watching = (self: Self) =>
+const watching = (self: ScheduleBook) =>
   Effect.gen(function*() {
     if (self.watched.size === 0) return yield* Queue.take(self.watches)
     yield* Effect.sleep(watchEvery)
@@ -326,7 +194,7 @@ const watching = (self: Self) =>
   )
 
 /** Hands promised runs to their queues, and strikes the promises out with the next commit. */
-const delivering = (self: Self) =>
+const delivering = (self: ScheduleBook) =>
   Effect.gen(function*() {
     if (self.promised.size === 0) {
       // What nothing else is written with is struck out by a commit of its own.
@@ -362,14 +230,14 @@ const isRefusal = (
   error._tag !== "ClusterUnavailable" && error._tag !== "Overloaded"
 
 /** One of them is refused for good: the others must not wait for it. */
-const oneByOne = (self: Self, requests: Parameters<Runs["Type"]["enqueueMany"]>[0]) =>
+const oneByOne = (self: ScheduleBook, requests: Parameters<Runs["Type"]["enqueueMany"]>[0]) =>
   Effect.forEach(requests, (request) =>
     self.runs.enqueueMany([{ ...request, resend: true }]).pipe(
       Effect.catchIf(isRefusal, (error) => refused(self, request.id, error.message))
     ), { discard: true })
 
 /** Checked when the schedule was made; limits may have been lowered since. It is said, and recorded. */
-const refused = (self: Self, runId: RunId, message: string) =>
+const refused = (self: ScheduleBook, runId: RunId, message: string) =>
   self.turn.withPermits(1)(Effect.gen(function*() {
     const promise = self.promised.get(runId)
     const held = promise === undefined ? undefined : self.held.get(promise.scheduleId)
@@ -387,112 +255,9 @@ const refused = (self: Self, runId: RunId, message: string) =>
   }))
 
 /** Asks for cancellations, which end as runs do. What cannot be reached is asked again when the actor is made anew. */
-const cancelling = (self: Self) =>
+const cancelling = (self: ScheduleBook) =>
   Queue.take(self.cancels).pipe(
     Effect.flatMap((id) => self.runs.cancel(id)),
     Effect.catchAll((error) => Effect.logWarning(`a run could not be cancelled: ${error.message}`)),
     Effect.forever
   )
-
-const handle = (self: Self, call: ScheduleCall): Effect.Effect<Schedule, ScheduleError> =>
-  self.turn.withPermits(1)(operate(self, call)).pipe(
-    Effect.catchTag(
-      "StoreUnavailable",
-      (error) => new ClusterUnavailable({ operation: "schedules", reason: error.message })
-    )
-  )
-
-const operate = Effect.fnUntraced(function*(self: Self, call: ScheduleCall) {
-  if (!self.host.mayAct()) return yield* unavailable("the node must not act now")
-  if (self.clock.isStale) yield* ask(self)
-  const id = "definition" in call ? ScheduleDefinition.idOf(call.definition) : call.id
-  yield* settle(self, id)
-  const held = self.held.get(id)
-  if (call._tag === "create" || call._tag === "declare") return yield* define(self, call, held)
-  if (held === undefined) return yield* new ScheduleNotFound({ schedule: id })
-  const { schedule: { state } } = held
-  if (call._tag === "update") {
-    // Its own answer was lost: it has happened.
-    const isDone = call.expected === state.revision - 1 && isSame(held.schedule.definition, call.definition)
-    if (isDone) return held.schedule
-    yield* checkRevision(state, call.expected)
-    return yield* redefine(self, held, call.definition)
-  }
-  if (call._tag === "delete") {
-    yield* checkRevision(state, call.expected)
-    yield* commit(self, [], [id])
-    return held.schedule
-  }
-  const step = yield* ScheduleMachine.apply(state, held.fires, call, self.clock.now(), call.expected)
-  const change = changeOf(held, step)
-  yield* commit(self, [change])
-  return change.schedule
-})
-
-const unavailable = (reason: string) => new ClusterUnavailable({ operation: "schedules", reason })
-
-const checkRevision = (state: ScheduleState, expected: number | undefined) =>
-  expected === undefined || expected === state.revision
-    ? Effect.void
-    : new RevisionConflict({ schedule: state.id, expected, actual: state.revision })
-
-/** An operation follows what was due before it. */
-const settle = Effect.fnUntraced(function*(self: Self, id: string) {
-  for (let steps = 0; steps < settleStepsMax; steps++) {
-    const held = self.held.get(id)
-    const now = self.clock.now()
-    if (held === undefined || held.schedule.state.paused !== null) return
-    if (!ScheduleMachine.isOwing(held.schedule.state, now)) return
-    yield* commit(self, [changeOf(held, ScheduleMachine.step(held.schedule.state, held.fires, now))])
-  }
-})
-
-const isSame = (a: ScheduleDefinition.ScheduleDefinition, b: ScheduleDefinition.ScheduleDefinition): boolean =>
-  JSON.stringify(a) === JSON.stringify(b)
-
-const define = Effect.fnUntraced(function*(
-  self: Self,
-  { _tag, definition }: Extract<ScheduleCall, { _tag: "create" | "declare" }>,
-  held: Held | undefined
-) {
-  const id = ScheduleDefinition.idOf(definition)
-  if (held !== undefined) {
-    const { definition: known } = held.schedule
-    if (isSame(known, definition)) return held.schedule
-    if (_tag === "create" || known.version === null) return yield* new ScheduleExists({ schedule: id })
-    if (definition.version === null || definition.version < known.version) return held.schedule
-    if (definition.version > known.version) return yield* redefine(self, held, definition)
-    const limit = `more than ${known.version} where the declaration differs`
-    return yield* new InvalidRequest({ field: "version", limit, actual: String(definition.version) })
-  }
-  const fires = yield* ScheduleDefinition.check(definition)
-  const now = self.clock.now()
-  const state = ScheduleMachine.make({ id, ...termsOf(definition) }, fires, now)
-  const schedule = { definition, state, createdAt: now, latenessMs: null }
-  yield* commit(self, [{ schedule, fires, decisions: noDecisions }])
-  return schedule
-})
-
-const termsOf = ({ policy, spec }: ScheduleDefinition.ScheduleDefinition) => ({
-  policy,
-  jitterMs: spec.jitterMs ?? 0,
-  maxFires: spec.maxFires ?? null
-})
-
-const redefine = Effect.fnUntraced(function*(
-  self: Self,
-  held: Held,
-  definition: ScheduleDefinition.ScheduleDefinition
-) {
-  const fires = yield* ScheduleDefinition.check(definition)
-  const now = self.clock.now()
-  // What passed during a pause is told by the spec it passed under.
-  let settled: Change = { ...held, decisions: noDecisions }
-  for (let steps = 0; steps < settleStepsMax && ScheduleMachine.isOwing(settled.schedule.state, now); steps++) {
-    settled = joined(settled, ScheduleMachine.settlePause(settled.schedule.state, held.fires, now))
-  }
-  const state = ScheduleMachine.update(settled.schedule.state, termsOf(definition), fires, now)
-  const schedule = { ...settled.schedule, definition, state }
-  yield* commit(self, [{ schedule, fires, decisions: settled.decisions }])
-  return schedule
-})

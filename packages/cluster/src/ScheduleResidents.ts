@@ -14,6 +14,7 @@ import {
 import { listLimitMax, type ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
 import { Duration, Effect, Schedule as Recurrence, type Scope } from "effect"
 import * as ScheduleActor from "./ScheduleActor.js"
+import type { ScheduleHost } from "./ScheduleBook.js"
 
 /** After a take-over that failed: 50 ms doubling to 1 s. */
 const takeOverRetry = Recurrence.exponential("50 millis").pipe(Recurrence.union(Recurrence.spaced("1 second")))
@@ -33,7 +34,7 @@ export interface ScheduleResidents {
 }
 
 export const make = Effect.fnUntraced(function*(
-  options: ScheduleActor.ScheduleHost
+  options: ScheduleHost
 ): Effect.fn.Return<ScheduleResidents, never, ScheduleStore | Runs> {
   const context = yield* Effect.context<ScheduleStore | Runs>()
   const actors = new Map<number, ScheduleActor.ScheduleActor>()

@@ -19,6 +19,7 @@ import { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, Runs } from "@orrery/core/Runs"
+import { Signals } from "@orrery/core/Signals"
 import * as LocalLinks from "@orrery/worker/LocalLinks"
 import * as Worker from "@orrery/worker/Worker"
 import { type Duration, Effect, Exit, Layer, Schedule, Scope } from "effect"
@@ -30,6 +31,7 @@ import * as OwnedCalls from "./OwnedCalls.js"
 import type { QueueActor } from "./QueueActor.js"
 import * as Residents from "./Residents.js"
 import * as SettingsCheck from "./SettingsCheck.js"
+import * as Watching from "./Watching.js"
 
 export interface SoloOptions {
   /** Attempts at a time; 0: none run here. Default 8. */
@@ -136,6 +138,14 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
         return final ?? (yield* awaitFinal(id))
       })
 
+    const signals = yield* Signals
+    const sources: Watching.WatchSources = {
+      find,
+      awaitFinal: (id, waitMs) => Effect.timeoutOption(awaitFinal(id), waitMs),
+      progress,
+      signals
+    }
+
     return Runs.of({
       enqueueMany: (requests) =>
         Effect.gen(function*() {
@@ -168,6 +178,8 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
           if (isFinal(run.state)) return explainFinal(run)
           return yield* route("explain", nameOf(run), (actor) => explainRun(reader, actor, residents.hub, id))
         }),
+      changes: (id, after, waitMs) => Watching.runChanges(sources, id, after, Math.min(waitMs, awaitMs)),
+      queueChanges: (name, after, waitMs) => Watching.queueChanges(sources, name, after, Math.min(waitMs, awaitMs)),
       cancel: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)

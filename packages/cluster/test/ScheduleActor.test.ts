@@ -13,7 +13,7 @@ import * as SchedulePolicy from "@orrery/core/schedule/SchedulePolicy"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import { partitionOf, ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
 import { sampleDefinition } from "@orrery/testing/scheduleStoreContract"
-import { Clock, Context, Effect, Exit, Layer, Scope, TestClock } from "effect"
+import { Clock, Context, Effect, Exit, Fiber, Layer, Scope, TestClock } from "effect"
 
 const hour = 3_600_000
 
@@ -48,6 +48,8 @@ class World {
     list: () => Effect.dieMessage("not used"),
     progress: () => Effect.dieMessage("not used"),
     explain: () => Effect.dieMessage("not used"),
+    changes: () => Effect.dieMessage("not used"),
+    queueChanges: () => Effect.dieMessage("not used"),
     awaitFinal: () => Effect.dieMessage("not used")
   })
 
@@ -76,19 +78,23 @@ const stage = Effect.gen(function*() {
   const world = new World()
   const clock = yield* Effect.clock
   const memory = yield* Effect.provideService(MemoryScheduleStore.make, RunReader, world.reader)
-  const store = ScheduleStore.of({
+  let commits = 0
+  const port = ScheduleStore.of({
     ...memory,
     commit: (batch) =>
-      Effect.suspend(() =>
-        world.commitFails()
+      Effect.suspend(() => {
+        commits += 1
+        return world.commitFails()
           ? new StoreUnavailable({ operation: "commit", cause: new Error("down") })
-          : memory.commit(batch)
-      )
+          // As long as a database takes: meanwhile others come.
+          : Effect.zipRight(Effect.yieldNow(), memory.commit(batch))
+      })
   })
+  const store = { ...port, commits: () => commits }
   const start = Effect.gen(function*() {
     const scope = yield* Scope.fork(yield* Effect.scope, { _tag: "Sequential" } as never)
     const layer = SoloSchedules.layer({ monotonic: () => clock.unsafeCurrentTimeMillis() }).pipe(
-      Layer.provide(Layer.mergeAll(Layer.succeed(ScheduleStore, store), Layer.succeed(Runs, world.port)))
+      Layer.provide(Layer.mergeAll(Layer.succeed(ScheduleStore, port), Layer.succeed(Runs, world.port)))
     )
     const schedules = Context.get(yield* Layer.buildWithScope(layer, scope), Schedules)
     return { schedules, kill: Scope.close(scope, Exit.void) }
@@ -320,6 +326,51 @@ describe("ScheduleActor", { timeout: 60_000 }, () => {
       assert.strictEqual(newer.state.paused?.by, "ann")
       assert.deepStrictEqual([stale, same], [newer, newer])
       assert.strictEqual(differs._tag, "InvalidRequest")
+    }))
+
+  it.scoped("writes operations that come together in one commit, and each follows the one before it", () =>
+    Effect.gen(function*() {
+      const { start, store } = yield* stage
+      const { schedules } = yield* start
+      const commits = store.commits()
+      const named = (n: number) => definitionOf(`together-${n}`)
+      const made = yield* Effect.forEach(
+        range(0, 400),
+        (n) => schedules.call({ _tag: "create", definition: named(n) }),
+        {
+          concurrency: 400
+        }
+      )
+      assert.deepStrictEqual(made.map(({ definition }) => definition.name), range(0, 400).map((n) => `together-${n}`))
+      assert.isBelow(store.commits() - commits, 60)
+      assert.strictEqual((yield* store.list({ limit: 500 })).length, 400)
+
+      const id = idOf(named(0))
+      const pause = (why: string) => schedules.call({ _tag: "pause", id, by: "test", why })
+      const asked = [pause("a"), pause("b"), schedules.call({ _tag: "delete", id }), Effect.flip(pause("c"))]
+      const [, second, deleted, refused] = yield* Effect.all(asked, { concurrency: 4 })
+      assert.deepInclude(second, { definition: named(0) })
+      assert.deepNestedInclude(deleted, { "state.paused.why": "b" })
+      assert.deepInclude(refused, { _tag: "ScheduleNotFound" })
+    }))
+
+  it.scoped("tells those that wait for a write when the process ends", () =>
+    Effect.gen(function*() {
+      const { start, world } = yield* stage
+      const process = yield* start
+      world.commitFails = () => true
+      const asked = yield* Effect.fork(
+        Effect.forEach(range(0, 10), (n) =>
+          Effect.flip(process.schedules.call({ _tag: "create", definition: definitionOf(`left-${n}`) })), {
+          concurrency: 10
+        })
+      )
+      yield* TestClock.adjust(1_000)
+      yield* process.kill
+      yield* TestClock.adjust(hour)
+      for (const error of yield* Fiber.join(asked)) {
+        assert.strictEqual(error._tag, "ClusterUnavailable")
+      }
     }))
 
   it.scoped("makes the ticks of many schedules of one instant", () =>

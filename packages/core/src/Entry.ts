@@ -26,6 +26,7 @@ export interface Entry {
   readonly payload: string
   readonly policy: string
   readonly keys: string | null
+  readonly trace: string | undefined
   /** Of the ready runs of its partition, which it waits with. */
   readonly line: string
   readonly told: RunKeys | undefined
@@ -173,6 +174,7 @@ export const entryOf = (run: StoredRun): Entry => ({
   payload: run.payload,
   policy: run.policy,
   keys: run.keys,
+  trace: run.trace,
   line: lineOf(run.task, run.keys),
   told: run.keys === null ? undefined : keysOf(run.keys),
   terms: undefined,
@@ -240,5 +242,6 @@ export const assignmentOf = (entry: Entry, partitionId: number, timeoutMs: numbe
   payload: entry.payload,
   attempt: entry.attempt,
   lease: entry.lease,
-  timeoutMs
+  timeoutMs,
+  trace: entry.trace
 })

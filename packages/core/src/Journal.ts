@@ -16,6 +16,8 @@ export interface StoredRun {
   readonly policy: string
   /** JSON text of `RunKeys`, which decide in which line it waits (`lineOf`). */
   readonly keys: string | null
+  /** Of the span in which it was enqueued (`TraceParent`). */
+  readonly trace?: string | undefined
   readonly state: WaitingState | "running"
   readonly scheduledAt: number
   /** Place in line: `scheduledAt + priority * agingStep`; ties by `seq`. */

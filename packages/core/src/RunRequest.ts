@@ -7,6 +7,7 @@ import { ByTag, RetryBudget } from "./RetryRules.js"
 import { priorityMax } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { parseKeys } from "./RunKeys.js"
+import { isTraceParent } from "./TraceParent.js"
 
 /** Longest delay of a run: 10 years, in ms. */
 export const delayMsMax = 10 * 366 * 24 * 3600 * 1000
@@ -59,6 +60,8 @@ export interface RunRequest {
   readonly policy: string
   /** JSON text of `RunKeys`; `null`: none. */
   readonly keys: string | null
+  /** Of the span in which it was enqueued (`TraceParent`). */
+  readonly trace?: string | undefined
   /** The client may have sent it before: the owner looks in the history too before it accepts it as new. */
   readonly resend: boolean
 }
@@ -134,6 +137,9 @@ export const requestProblem = (
   }
   // PostgreSQL text cannot hold a NUL. JSON escapes it, so a raw one is not JSON.
   if (request.payload.includes("\u0000")) return invalid("payload", "JSON text", "a NUL character")
+  if (request.trace !== undefined && !isTraceParent(request.trace)) {
+    return invalid("trace", "a traceparent of version 00", request.trace)
+  }
   const policy = parsePolicy(request.policy)
   if (policy instanceof InvalidRequest) return policy
   if (policy.deadlineMs !== undefined && _tag === "delay" && ms >= policy.deadlineMs) {

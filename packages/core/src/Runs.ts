@@ -5,6 +5,8 @@ import type { Run } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { RunProgress } from "./RunNotes.js"
 import type { RunRequest } from "./RunRequest.js"
+import type { QueueName } from "./Signals.js"
+import type { QueueChanges, RunChanges } from "./Watch.js"
 import type { RunState } from "./RunState.js"
 
 export interface RunFilter {
@@ -55,6 +57,23 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
 
   /** Why it is where it is, as its owner sees it at this moment. */
   readonly explain: (id: RunId) => Effect.Effect<Explanation, RunNotFound | ClusterUnavailable>
+
+  /**
+   * What is new of a run since a cursor ("": from the beginning), once there is something; nothing new after `waitMs`, at most
+   * 20 s. `Watch.run` is the stream of it.
+   */
+  readonly changes: (
+    id: RunId,
+    after: string,
+    waitMs: number
+  ) => Effect.Effect<RunChanges, RunNotFound | ClusterUnavailable>
+
+  /** The same of the runs of a queue ("": from now on). `Watch.queue` is the stream of it. */
+  readonly queueChanges: (
+    name: QueueName,
+    after: string,
+    waitMs: number
+  ) => Effect.Effect<QueueChanges, ClusterUnavailable>
 
   /** A waiting run is cancelled when this answers; a running one is being interrupted. */
   readonly cancel: (id: RunId) => Effect.Effect<CancelAnswer, RunNotFound | ClusterUnavailable>

@@ -16,6 +16,7 @@ import { Runs } from "./Runs.js"
 import * as TaskAttempt from "./TaskAttempt.js"
 import * as TaskKeys from "./TaskKeys.js"
 import * as TaskPolicy from "./TaskPolicy.js"
+import * as TraceParent from "./TraceParent.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
 export const failureTextMax = 4_096
@@ -52,6 +53,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
   readonly success: Schema.Schema<S, SI>
   readonly error: Schema.Schema<E, EI>
   readonly retry: RetryPolicy
+  /** Of `attempt.progress`; `undefined`: percentages. */
+  readonly progress: Schema.Schema<G, unknown> | undefined
 
   /** Makes the request without sending it. */
   readonly request: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest>
@@ -74,6 +77,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
   readonly explain: (
     id: RunId
   ) => Effect.Effect<Explanation, Effect.Effect.Error<ReturnType<Runs["Type"]["explain"]>>, Runs>
+  /** What a run that is final has come to. */
+  readonly end: (run: Run) => Effect.Effect<S, E | RunFailed>
   /** `enqueue`, then `result`. */
   readonly execute: (
     payload: P,
@@ -170,6 +175,7 @@ export const make = <
       when: terms.when,
       policy,
       keys,
+      trace: terms.trace,
       resend: false
     })
     const exit = ended(text)
@@ -223,6 +229,8 @@ export const make = <
     success: successSchema,
     error: errorSchema,
     retry,
+    progress: options.progress as unknown as Task<Name, P, PI, S, SI, E, EI, C, G>["progress"],
+    end: codec.decodeEnd,
     request,
     enqueue,
     enqueueMany,
@@ -280,6 +288,7 @@ interface Terms extends TaskKeys.KeyOverrides {
   readonly nowMs: number
   readonly when: RunRequest["when"]
   readonly priority: number
+  readonly trace: string | undefined
 }
 
 const termsOf = (
@@ -295,7 +304,11 @@ const termsOf = (
   const when = at === undefined
     ? { _tag: "delay", ms: Duration.toMillis(wait) } as const
     : { _tag: "at", ms: at.getTime() } as const
-  return Effect.map(Clock.currentTimeMillis, (nowMs) => ({ nowMs, when, priority, ...overrides }))
+  return Effect.zipWith(
+    Clock.currentTimeMillis,
+    TraceParent.current,
+    (nowMs, trace) => ({ nowMs, when, priority, trace, ...overrides })
+  )
 }
 
 /** A run whose time comes when it is over already. Of an instant, by the clock of the caller. */

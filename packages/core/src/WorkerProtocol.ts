@@ -39,6 +39,8 @@ export interface Assignment {
   readonly lease: number
   /** Start-to-close, ms; 0: none. */
   readonly timeoutMs: number
+  /** Of the span in which the run was enqueued (`TraceParent`). */
+  readonly trace?: string | undefined
 }
 
 /** Identifies one attempt of one run for good. */

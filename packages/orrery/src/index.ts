@@ -9,7 +9,8 @@ export {
   RetryPolicy,
   Schedules,
   Signals,
-  Task
+  Task,
+  Watch
 } from "@orrery/core"
 export { Attempt } from "@orrery/core/Handlers"
 export { Runs } from "@orrery/core/Runs"

@@ -83,9 +83,10 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
     it.effect("reads the ready runs of a task page by page, in order", () =>
       Effect.gen(function*() {
         const owner = yield* takePartition()
+        const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         const [third, first, second, , , fourth] = yield* insert(owner, [
           { orderKey: 20, seq: 5 },
-          { orderKey: -10.5, seq: 6 },
+          { orderKey: -10.5, seq: 6, trace },
           { orderKey: 20, seq: 4 },
           { orderKey: 1, task: "other" },
           { orderKey: 1, state: "retrying" },

@@ -18,6 +18,7 @@ export const sampleRun = (fields: Partial<StoredRun> = {}): Effect.Effect<Stored
     payload: `{"to":"a@example.org"}`,
     policy: `{"retry":null}`,
     keys: null,
+    trace: undefined,
     state: "ready",
     scheduledAt: 1_700_000_000_000,
     orderKey: 1_700_000_000_000,

@@ -13,6 +13,7 @@ import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/co
 import { Cause, Effect, Exit, type Fiber, FiberId, Runtime } from "effect"
 import * as Ahead from "./Ahead.js"
 import { attemptContext } from "./attemptContext.js"
+import { attemptSpan } from "./attemptSpan.js"
 import type { Notes } from "./Notes.js"
 import { RunningAttempt } from "./RunningAttempt.js"
 
@@ -212,7 +213,7 @@ const start = (attempts: Attempts, held: Held): void => {
   held.heartbeatMs = known.heartbeatMs
   held.beatAt = now
   const services = attemptContext(known.services, attempt)
-  const effect = begin(known.handler, payload, attempt)
+  const effect = attemptSpan(assignment, begin(known.handler, payload, attempt))
   // A handler that had nothing to wait for has ended already: no fiber.
   if (Exit.isExit(effect)) {
     paced(attempts, held, false)

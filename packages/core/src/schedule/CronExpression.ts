@@ -28,10 +28,12 @@ export interface CronExpression extends WallTimes {
   readonly isEveryHour: boolean
 }
 
-/** Distinct expressions and day fields remembered; at the bound all are forgotten. */
+/** Distinct expressions, and fields of them, remembered; at the bound all are forgotten. */
 const rememberedMax = 2_000
 const expressions = new Map<string, Either.Either<CronExpression, InvalidRequest>>()
 const daySets = new Map<string, DaySet.DaySet>()
+/** By unit and expression of the field. */
+const tables = new Map<string, Int8Array>()
 
 const refuse = (limit: string, actual: string) => Either.left(new InvalidRequest({ field: "cron", limit, actual }))
 
@@ -96,11 +98,16 @@ const cronOf = (expression: string) => new Cron(expression, { utcOffset: 0, mode
 
 /** `next[value]` is the smallest matching value at or after it, -1 when there is none. */
 const tableOf = (size: number, expression: string, unitMs: number): Int8Array => {
+  const key = `${unitMs} ${expression}`
+  const known = tables.get(key)
+  if (known !== undefined) return known
   const cron = cronOf(expression)
   const next = new Int8Array(size + 1).fill(-1)
   for (let value = size - 1; value >= 0; value--) {
     next[value] = cron.match(new Date(value * unitMs)) ? value : next[value + 1]!
   }
+  if (tables.size >= rememberedMax) tables.clear()
+  tables.set(key, next)
   return next
 }
 

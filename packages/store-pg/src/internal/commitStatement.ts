@@ -62,7 +62,8 @@ const fresh: Columns<Insert> = [
 /** What a run is told beyond that. */
 const told: Columns<Insert> = [
   ["line", "text", ({ run }) => run.keys === null ? null : lineOf(run.task, run.keys)],
-  ["keys", "text", ({ run }) => run.keys]
+  ["keys", "text", ({ run }) => run.keys],
+  ["trace", "text", ({ run }) => run.trace ?? null]
 ]
 const fuller: Columns<Insert> = [...fresh, ...told]
 
@@ -222,7 +223,7 @@ const isFresh = ({ resend, run }: Insert): boolean =>
   !resend && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null && run.failure === null
   && run.startedAt === null
 
-const isTold = ({ run }: Insert): boolean => run.keys !== null
+const isTold = ({ run }: Insert): boolean => run.keys !== null || run.trace !== undefined
 
 /** Batches of one partition must be of one epoch, and at most one of them may change runs. `mayExist`: some of the new runs may be there already. */
 export const commitStatement = (batches: ReadonlyArray<JournalBatch>, mayExist = false): Statement => {

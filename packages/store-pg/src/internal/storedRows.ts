@@ -3,11 +3,11 @@ import type { StoredRun } from "@orrery/core/Journal"
 import { policyText } from "./policyCodes.js"
 import { names } from "./states.js"
 
-export const storedColumns = `id, seq, task, priority, created_at as "createdAt", payload, policy, keys, state,
+export const storedColumns = `id, seq, task, priority, created_at as "createdAt", payload, policy, keys, trace, state,
   scheduled_at as "scheduledAt", order_key as "orderKey", attempt, crashes, lease, worker, failure,
   started_at as "startedAt"`
 
-export type StoredRow = Omit<StoredRun, "state"> & { readonly state: number }
+export type StoredRow = Omit<StoredRun, "state" | "trace"> & { readonly state: number; readonly trace: string | null }
 
 /** Plain code, not a schema: a window is refilled by the thousand, and the columns are checked by the table. */
 export const storedOf = (row: StoredRow): StoredRun => ({
@@ -19,6 +19,7 @@ export const storedOf = (row: StoredRow): StoredRun => ({
   payload: row.payload,
   policy: policyText(row.policy),
   keys: row.keys,
+  trace: row.trace ?? undefined,
   state: names[row.state] as StoredRun["state"],
   scheduledAt: row.scheduledAt,
   orderKey: row.orderKey,
