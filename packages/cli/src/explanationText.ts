@@ -6,7 +6,8 @@ const time = (ms: number) => new Date(ms).toISOString()
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(ms < 10_000 ? 1 : 0)} s`
 const limitText = (limit: { readonly name: string; readonly key: string } | null) =>
   limit === null ? "of the queue" : `${limit.name} of ${limit.key}`
-const errorText = (error: RunFailure | null) => error === null ? "" : ` after ${error.kind} ${error.tag}: ${error.message}`
+const errorText = (error: RunFailure | null) =>
+  error === null ? "" : ` after ${error.kind} ${error.tag}: ${error.message}`
 
 export const reasonText = (reason: Reason): string => {
   switch (reason._tag) {
@@ -16,7 +17,9 @@ export const reasonText = (reason: Reason): string => {
       return `is tried again at ${time(reason.until)}${errorText(reason.lastError)}`
     case "Paused": {
       const what = reason.key === undefined ? "the queue" : `${reason.key.kind} key ${reason.key.key}`
-      return `${what} is paused by ${reason.by} since ${time(reason.since)}${reason.why === "" ? "" : `: ${reason.why}`}`
+      return `${what} is paused by ${reason.by} since ${time(reason.since)}${
+        reason.why === "" ? "" : `: ${reason.why}`
+      }`
     }
     case "NoWorker":
       return `no worker is attached that can run ${reason.task}`
@@ -31,7 +34,9 @@ export const reasonText = (reason: Reason): string => {
         reason.holders.map((id) => `\n    ${id}`).join("")
       }`
     case "RateLimited":
-      return `the rate ${limitText(reason.limit)} is used up${reason.until === null ? "" : ` until ${time(reason.until)}`}`
+      return `the rate ${limitText(reason.limit)} is used up${
+        reason.until === null ? "" : ` until ${time(reason.until)}`
+      }`
     case "Behind": {
       const { eta, isAtLeast, runs } = reason
       const place = runs === 0 && !isAtLeast ? "is next" : `${runs}${isAtLeast ? " or more" : ""} come first`

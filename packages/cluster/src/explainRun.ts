@@ -1,6 +1,6 @@
 /** Why a run is where it is, answered by the actor that owns it. */
 import { explain, type Explained } from "@orrery/core/explain"
-import { type Explanation, explainFinal, spentOf } from "@orrery/core/Explanation"
+import { explainFinal, type Explanation, spentOf } from "@orrery/core/Explanation"
 import { ClusterUnavailable, type RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
 import { isOrdered, lineOf } from "@orrery/core/RunKeys"
 import type { Run } from "@orrery/core/Run"
@@ -53,9 +53,11 @@ const beyond = (
     // It may have come to memory while the store was asked.
     return explain(actor.machine, id, now, hasWorker)
       ?? explain(actor.machine, { run, before: { runs, isAtLeast: runs === countedMax } }, now, hasWorker)
-  }).pipe(Effect.mapError((error: StoreUnavailable) =>
-    new ClusterUnavailable({ operation: "explain", reason: error.message })
-  ))
+  }).pipe(
+    Effect.mapError((error: StoreUnavailable) =>
+      new ClusterUnavailable({ operation: "explain", reason: error.message })
+    )
+  )
 
 const explanationOf = (run: Run, { holdsUp, reasons: [reason, ...also] }: Explained, now: number): Explanation => ({
   runId: run.id,

@@ -50,7 +50,9 @@ export class GateBook {
   /** What a run must pass. */
   of(entry: Entry, now: number): ReadonlyArray<Gate> {
     const { limits = [], rates = [] } = entry.told ?? {}
-    const gates: Array<Gate> = this.closed.length === 0 ? [] : this.closed.filter(({ paused }) => hasKey(entry, paused.of))
+    const gates: Array<Gate> = this.closed.length === 0
+      ? []
+      : this.closed.filter(({ paused }) => hasKey(entry, paused.of))
     for (const key of limits) gates.push(this.permit(key, entry.seq))
     for (const key of rates) {
       const rate = this.meet(`${key.name}|${key.key}|rate`, (id) => this.newRate(id, key, now), now)

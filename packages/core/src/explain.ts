@@ -44,7 +44,10 @@ export const explain = (
     case "finishing":
       return { reasons: [{ _tag: "BeingWritten" }], holdsUp }
     default:
-      return { reasons: waiting(machine, entry, line, typeof of === "string" ? undefined : of.before, now, hasWorker), holdsUp }
+      return {
+        reasons: waiting(machine, entry, line, typeof of === "string" ? undefined : of.before, now, hasWorker),
+        holdsUp
+      }
   }
 }
 
@@ -88,8 +91,7 @@ const forTime = (entry: Entry): Reason =>
     ? { _tag: "Backoff", until: entry.scheduledAt, lastError: failureOf(entry) }
     : { _tag: "WaitingForTime", until: entry.scheduledAt }
 
-const failureOf = ({ failure }: Entry): RunFailure | null =>
-  failure === null ? null : JSON.parse(failure) as RunFailure
+const failureOf = ({ failure }: Entry): RunFailure | null => failure === null ? null : JSON.parse(failure) as RunFailure
 
 /** The run of an ordered line that this one waits for. */
 const headOf = (line: Line, entry: Entry): Entry | undefined => {
@@ -113,7 +115,13 @@ const limits = (machine: QueueMachine, entry: Entry, now: number): ReadonlyArray
   const { concurrency } = control.rules
   const count = machine.runningCount
   if (concurrency !== undefined && count >= concurrency) {
-    reasons.push({ _tag: "Blocked", limit: null, most: concurrency, running: count, holders: holders(machine, () => true) })
+    reasons.push({
+      _tag: "Blocked",
+      limit: null,
+      most: concurrency,
+      running: count,
+      holders: holders(machine, () => true)
+    })
   }
   const opensAt = control.rateOpensAt(now)
   if (opensAt !== undefined) reasons.push({ _tag: "RateLimited", limit: null, until: opensAt })

@@ -85,12 +85,12 @@ describe("explain", () => {
     const [head, second, third] = [admit({ order: "o" }), admit({ order: "o" }), admit({ order: "o" })]
     fail(start(1)[0]!, 2)
 
-    const [reason] = reasonsOf(machine, third!.id, 3)
-    const explained = explain(machine, head!.id, 3, () => true)!
+    const [reason] = reasonsOf(machine, third.id, 3)
+    const explained = explain(machine, head.id, 3, () => true)!
 
-    assert.deepInclude(reason, { _tag: "WaitsForOrder", key: "o", behind: head!.id, state: "retrying" })
+    assert.deepInclude(reason, { _tag: "WaitsForOrder", key: "o", behind: head.id, state: "retrying" })
     assert.strictEqual(explained.reasons[0]._tag, "Backoff")
-    const first = [second!.id, third!.id]
+    const first = [second.id, third.id]
     assert.deepStrictEqual(explained.holdsUp, { key: "o", runs: 2, isAtLeast: false, first })
   })
 
@@ -125,7 +125,14 @@ describe("explain", () => {
   })
 
   it("says where the time of a run went", () => {
-    const run = { state: "ready", createdAt: 100, scheduledAt: 300, startedAt: null, finishedAt: null, attempt: 0 } as const
+    const run = {
+      state: "ready",
+      createdAt: 100,
+      scheduledAt: 300,
+      startedAt: null,
+      finishedAt: null,
+      attempt: 0
+    } as const
     const none = { earlierMs: 0, waitingForTimeMs: 0, inLineMs: 0, runningMs: 0 }
 
     assert.deepStrictEqual(spentOf(run, 250), { ...none, waitingForTimeMs: 150 })
