@@ -16,6 +16,8 @@ import {
 } from "@orrery/core/Errors"
 import { isOrdered, lineOf } from "@orrery/core/RunKeys"
 import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
+import type { RunId } from "@orrery/core/RunId"
+import { noSameRuns, type SameRuns } from "@orrery/core/Runs"
 import { Duration, Effect, FiberSet, type Scope } from "effect"
 import type { EnqueueAnswer } from "./NodeRpcs.js"
 
@@ -45,7 +47,9 @@ interface Caller {
   /** Monotonic, ms. */
   readonly deadline: number
   isDone: boolean
-  readonly resume: (effect: Effect.Effect<void, EnqueueError>) => void
+  /** Runs that stand for requests of it. */
+  same: Map<RunId, RunId> | undefined
+  readonly resume: (effect: Effect.Effect<SameRuns, EnqueueError>) => void
 }
 
 interface Row {
@@ -92,7 +96,7 @@ const retryAfterMs = 100
 export const make = (
   options: BatcherOptions,
   send: Send
-): Effect.Effect<(requests: ReadonlyArray<RunRequest>) => Effect.Effect<void, EnqueueError>, never, Scope.Scope> =>
+): Effect.Effect<(requests: ReadonlyArray<RunRequest>) => Effect.Effect<SameRuns, EnqueueError>, never, Scope.Scope> =>
   Effect.gen(function*() {
     const state: State = {
       options,
@@ -112,27 +116,28 @@ export const make = (
       })
     )
     yield* Effect.sync(() => endOverdue(state)).pipe(Effect.delay(sweepInterval), Effect.forever, Effect.forkScoped)
-    return (requests) => requests.length === 0 ? Effect.void : enqueue(state, requests)
+    return (requests) => requests.length === 0 ? none : enqueue(state, requests)
   })
 
+const none = Effect.succeed(noSameRuns)
 const closed = Effect.fail(new ClusterUnavailable({ operation: "enqueue", reason: "the client is closed" }))
 
-const enqueue = (state: State, requests: ReadonlyArray<RunRequest>): Effect.Effect<void, EnqueueError> =>
+const enqueue = (state: State, requests: ReadonlyArray<RunRequest>): Effect.Effect<SameRuns, EnqueueError> =>
   Effect.async((resume) => {
     if (state.isClosed) return resume(closed)
     const problem = refusal(state, requests)
     if (problem !== undefined) return resume(Effect.fail(problem))
     const deadline = performance.now() + state.options.budgetMs
-    const caller: Caller = { rowsLeft: requests.length, deadline, isDone: false, resume }
+    const caller: Caller = { rowsLeft: requests.length, deadline, isDone: false, same: undefined, resume }
     state.callers.add(caller)
     const lines = new Set<Line>()
     for (const request of requests) lines.add(put(state, { request, caller, isResend: request.resend }))
     for (const line of lines) sendNext(state, line)
     // Rows of a caller that has gone are dropped when their turn comes; those under way may still be stored.
-    return Effect.sync(() => end(state, caller, Effect.void))
+    return Effect.sync(() => end(state, caller, none))
   })
 
-const end = (state: State, caller: Caller, result: Effect.Effect<void, EnqueueError>): void => {
+const end = (state: State, caller: Caller, result: Effect.Effect<SameRuns, EnqueueError>): void => {
   if (caller.isDone) return
   caller.isDone = true
   state.callers.delete(caller)
@@ -263,10 +268,16 @@ const settle = (state: State, rows: ReadonlyArray<Row>, answer: EnqueueAnswer): 
   const failed = answer.failures.length === 0
     ? undefined
     : new Map(answer.failures.map((failure) => [failure.index, failure.error]))
+  for (const { id, index } of answer.same ?? []) {
+    const row = rows[index]
+    if (row !== undefined) (row.caller.same ??= new Map()).set(row.request.id, id)
+  }
   return rows.filter((row, index) => {
     const error = failed?.get(index)
     if (error === undefined) {
-      if (--row.caller.rowsLeft === 0) end(state, row.caller, Effect.void)
+      if (--row.caller.rowsLeft === 0) {
+        end(state, row.caller, row.caller.same === undefined ? none : Effect.succeed(row.caller.same))
+      }
       return false
     }
     if (error._tag !== "ClusterUnavailable") {

@@ -57,7 +57,8 @@ const asEnqueueAnswer = Schema.decodeUnknownOption(EnqueueAnswer)
 const fromEnqueueAnswer = Schema.encodeSync(EnqueueAnswer)
 const allStored: EnqueueAnswer = { failures: [] }
 const enqueueAnswer = {
-  encode: (answer: EnqueueAnswer) => answer.failures.length === 0 ? null : fromEnqueueAnswer(answer),
+  encode: (answer: EnqueueAnswer) =>
+    answer.failures.length === 0 && answer.same === undefined ? null : fromEnqueueAnswer(answer),
   decode: (value: unknown) => value === null ? allStored : Option.getOrUndefined(asEnqueueAnswer(value))
 }
 

@@ -9,9 +9,9 @@
  * A peer of another release may send another version: its frame passes the guard unseen and is refused by `decode…`
  * with the typed `UnknownFrameVersion`, so that the other side can tell it from garbage (a defect of that one call).
  *
- * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?, keys?, trace?], …]]
- *                 where `kind` is an index into the first list: the rows of a batch share few of them. The last two
- *                 are there where a run has any
+ * Request frame   [1, [[namespace, queue, task, policy], …], [[id, kind, payload, priority, at?, ms, resend?, keys?, trace?,
+ *                 identity?], …]] where `kind` is an index into the first list: the rows of a batch share few of them. The last
+ *                 three are there where a run has any; those that it lacks before one that it has are null
  * Worker frame    [1, tag, …]: see `encodeToWorker`
  * Attempt frame   [1, [[partitionId, runId, attempt, lease], …]]
  * Outcome frame   [1, [[partitionId, runId, attempt, lease, tag, …], …]]: see `outcomeRow`. A delay (the last of a failure,
@@ -20,7 +20,7 @@
 import { type Outcome, priorityMax, RunFailure } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
-import { keysLengthMax } from "@orrery/core/RunKeys"
+import { keyLengthMax, keysLengthMax } from "@orrery/core/RunKeys"
 import { delayMsMax, timeoutMsMax } from "@orrery/core/RunRequest"
 import type { Assignment, AttemptRef, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Either, Schema } from "effect"
@@ -107,7 +107,9 @@ const isKindRow = (row: ReadonlyArray<unknown>) =>
 const areExtras = (row: ReadonlyArray<unknown>): boolean => {
   if (row.length === 7) return true
   if (row.length === 8) return isText(row[7], keysLengthMax)
-  return row.length === 9 && (row[7] === null || isText(row[7], keysLengthMax)) && isText(row[8], traceLength)
+  if (row[7] !== null && !isText(row[7], keysLengthMax)) return false
+  if (row.length === 9) return isText(row[8], traceLength)
+  return row.length === 10 && (row[8] === null || isText(row[8], traceLength)) && isText(row[9], keyLengthMax)
 }
 
 const isRequestRow = (kinds: number) => (row: ReadonlyArray<unknown>) =>
@@ -199,7 +201,8 @@ type RequestRow = readonly [
   ms: number,
   resend: Bit,
   keys?: string | null,
-  trace?: string
+  trace?: string | null,
+  identity?: string
 ]
 type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, lease: number]
 type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number, trace?: string]
@@ -245,13 +248,16 @@ export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFram
   const kinds: Array<KindRow> = []
   const known = new Map<string, number>()
   const rows = requests.map((request): RequestRow => {
-    const { id, keys, namespace, payload, policy, priority, queue, resend, task, trace, when } = request
+    const { id, identity, keys, namespace, payload, policy, priority, queue, resend, task, trace, when } = request
     // A NUL is in no valid name, and requests with invalid ones are not sent.
     const key = `${namespace}\u0000${queue}\u0000${task}\u0000${policy}`
     let at = known.get(key)
     if (at === undefined) {
       at = kinds.push([namespace, queue, task, policy]) - 1
       known.set(key, at)
+    }
+    if (identity !== undefined) {
+      return [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend), keys, trace ?? null, identity]
     }
     if (trace !== undefined) {
       return [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend), keys, trace]
@@ -264,10 +270,23 @@ export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFram
 }
 
 export const decodeRequests = decoder<"requests", ReadonlyArray<RunRequest>>((kinds, rows) =>
-  rows.map(([id, kind, payload, priority, at, ms, resend, keys = null, trace]) => {
+  rows.map(([id, kind, payload, priority, at, ms, resend, keys = null, trace, identity]) => {
     const [namespace, queue, task, policy] = kinds[kind]!
     const when = { _tag: at === 1 ? "at" as const : "delay" as const, ms }
-    return { id, namespace, queue, task, payload, priority, when, policy, keys, trace, resend: resend === 1 }
+    const request = {
+      id,
+      namespace,
+      queue,
+      task,
+      payload,
+      priority,
+      when,
+      policy,
+      keys,
+      trace: trace ?? undefined,
+      resend: resend === 1
+    }
+    return identity === undefined ? request : { ...request, identity }
   })
 )
 

@@ -16,7 +16,7 @@ import { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
 import { NoteReport, RunProgress } from "@orrery/core/RunNotes"
 import { RunState } from "@orrery/core/RunState"
-import { listLimitMax } from "@orrery/core/Runs"
+import { listLimitMax, noSameRuns, type SameRuns } from "@orrery/core/Runs"
 import { Schedule, Tick } from "@orrery/core/schedule/ScheduleDefinition"
 import { ScheduleCall, ScheduleError, ScheduleNotFound } from "@orrery/core/schedule/Schedules"
 import * as ScheduleStore from "@orrery/core/schedule/ScheduleStore"
@@ -84,13 +84,21 @@ export const NodeHealth = Schema.Struct({
 })
 export type NodeHealth = typeof NodeHealth.Type
 
-/** The rows that were not stored, by their index; the others are durable. */
+const optionalExact = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+
+/**
+ * The rows that were not stored, by their index; the others are durable. Of `same` no run was made: another one stands for them,
+ * which is durable. A node of an earlier release makes none of those, and lets none through.
+ */
 export const EnqueueAnswer = Schema.Struct({
-  failures: Schema.Array(Schema.Struct({ index: Count, error: EnqueueError })).pipe(Schema.maxItems(rowsMax))
+  failures: Schema.Array(Schema.Struct({ index: Count, error: EnqueueError })).pipe(Schema.maxItems(rowsMax)),
+  same: optionalExact(Schema.Array(Schema.Struct({ index: Count, id: RunId })).pipe(Schema.maxItems(rowsMax)))
 })
 export type EnqueueAnswer = typeof EnqueueAnswer.Type
 
-const optionalExact = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+/** By the ids of the requests of one batch. */
+export const sameRuns = (requests: ReadonlyArray<{ readonly id: RunId }>, same: EnqueueAnswer["same"]): SameRuns =>
+  same === undefined ? noSameRuns : new Map(same.map(({ id, index }) => [requests[index]!.id, id]))
 
 export const RunFilter = Schema.Struct({
   namespace: optionalExact(Name),

@@ -5,11 +5,13 @@
 import * as RunsClient from "@orrery/api/RunsClient"
 import type { Supervised } from "@orrery/cli/Supervisor"
 import type { Runs } from "@orrery/core/Runs"
+import type { Schedules } from "@orrery/core/schedule/Schedules"
 import type { RedisServerFailed } from "@orrery/testing/RedisServer"
 import { type Context, Effect, Layer, Redacted, type Scope } from "effect"
 import { createWriteStream, mkdirSync } from "node:fs"
 import { join } from "node:path"
 import * as Audit from "./Audit.js"
+import * as Beats from "./Beats.js"
 import * as Cluster from "./Cluster.js"
 import * as Database from "./Database.js"
 import * as HistoryFile from "./HistoryFile.js"
@@ -66,12 +68,12 @@ export interface Stage {
   readonly links: Links.Links
   readonly redis: RedisStage.RedisStage | undefined
   readonly load: Load.Load
-  readonly client: Context.Context<Runs>
+  readonly client: Context.Context<Runs | Schedules>
   readonly history: HistoryFile.Writer
   /** Another client with connections of its own, until the scope closes. */
   readonly newClient: (
     options?: Partial<RunsClient.RunsClientOptions>
-  ) => Effect.Effect<Context.Context<Runs>, never, Scope.Scope>
+  ) => Effect.Effect<Context.Context<Runs | Schedules>, never, Scope.Scope>
   /** An address for one more node. */
   readonly newPlace: (name: string) => Effect.Effect<Cluster.NodePlace>
   /** The node that owns the only partition of a queue now. */
@@ -136,6 +138,7 @@ export const start = (
     const newClient: Stage["newClient"] = (more) =>
       Layer.build(RunsClient.layer({ ...clientDefaults, nodes: cluster.addresses, ...more }))
     const client = yield* newClient(options.client)
+    yield* Beats.start(client)
     yield* ResourceWatch.start([...cluster.nodes, ...cluster.workers], history)
     const load = yield* Load.start({
       client,

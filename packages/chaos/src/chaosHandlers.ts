@@ -4,7 +4,7 @@ import { Effect, Exit, Layer } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { type Role, variables } from "./chaosEnv.js"
-import { block, nap, newer, poison, StepFailed, steps, swallow } from "./chaosTasks.js"
+import { beats, block, nap, newer, poison, StepFailed, steps, swallow } from "./chaosTasks.js"
 import * as HistoryFile from "./HistoryFile.js"
 import { poisoned } from "./poisoned.js"
 
@@ -74,7 +74,7 @@ const blocked = ({ ms }: { readonly ms: number }) =>
   recorded(({ runId }) => Effect.sync(() => isFirst(runId) ? standStill(ms) : undefined))
 
 const [first, ...rest] = steps.map((task) => task.toLayer(step))
-const always = Layer.mergeAll(first!, ...rest)
+const always = Layer.mergeAll(first!, ...rest, ...beats.map((task) => task.toLayer(() => recorded(() => Effect.void))))
 const napping = ({ ms }: { readonly ms: number }) => recorded(() => pause(ms))
 
 const inWorkers = Layer.mergeAll(

@@ -33,6 +33,13 @@ export const steps = queues.map((queue) =>
 
 const Millis = Schema.Struct({ ms: Schema.Number })
 
+const beatQueues: ReadonlyArray<string> = ["beat-0", "beat-1", "beat-2"]
+
+/** What schedules enqueue, each its own. */
+export const beats = beatQueues.map((queue) =>
+  Task.make(queue, { payload: Schema.Struct({}), success: Schema.Void, queue, retry: patient })
+)
+
 /** Takes `ms`; interruptible. In workers only. */
 export const nap = Task.make("nap", { payload: Millis, success: Schema.Void, queue: "chaos-naps", retry: patient })
 

@@ -4,6 +4,7 @@ import { checkAll } from "@orrery/testing/history/checkers"
 import type { HistoryEvent } from "@orrery/testing/history/HistoryEvent"
 import { Duration, Effect, Option } from "effect"
 import * as Audit from "./Audit.js"
+import * as Beats from "./Beats.js"
 import * as HistoryFile from "./HistoryFile.js"
 import { eventually } from "./patience.js"
 import type { Violation } from "./Scenario.js"
@@ -21,6 +22,8 @@ export interface Conclusion {
   readonly history: ReadonlyArray<HistoryEvent>
   readonly violations: ReadonlyArray<Violation>
   readonly takeovers: number
+  /** Instants at which schedules had to fire. */
+  readonly ticks: number
   /** From the last fault until nothing waited any more, ms. */
   readonly quiesceMs: number
 }
@@ -31,6 +34,7 @@ export const conclude = (stage: Stage): Effect.Effect<Conclusion> =>
     stage.history.write({ _tag: "healed", what: "everything" })
     const began = performance.now()
     yield* stage.load.stop
+    yield* Beats.stop(stage.client)
     const isIdle = eventually(
       "all runs have ended",
       Effect.zipRight(
@@ -45,13 +49,14 @@ export const conclude = (stage: Stage): Effect.Effect<Conclusion> =>
     const told = HistoryFile.readAll(stage.folder)
     const audited = yield* Audit.read(stage.query, stage.clockOffset)
     const finals = yield* readFinals(stage)
-    const history = merged(told, audited.committed).concat(finals)
+    const history = merged(told, audited.committed).concat(finals, yield* Beats.read(stage.query))
     const zombies = audited.zombies.map((what): Violation => ({ checker: "zombie", what }))
     return {
       runs: new Set(told.flatMap((event) => event._tag === "acknowledged" ? [event.run] : [])).size,
       history,
       violations: [...checkAll(history, { toleranceMs }), ...zombies],
       takeovers: audited.takeovers,
+      ticks: history.reduce((sum, event) => event._tag === "targets" ? sum + event.nominals.length : sum, 0),
       quiesceMs
     }
   })

@@ -151,6 +151,7 @@ export const play = (
       notes: {
         ...played.notes,
         takeovers: conclusion.takeovers,
+        ticks: conclusion.ticks,
         quiesceMs: Math.round(conclusion.quiesceMs),
         ...Object.fromEntries([...stage.load.failures].map(([name, count]) => [`resent after ${name}`, count]))
       }

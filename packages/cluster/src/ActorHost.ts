@@ -1,7 +1,8 @@
 /** What a queue actor needs of its node, and what it answers. */
-import type { InvalidRequest, Overloaded, PayloadTooLarge } from "@orrery/core/Errors"
+import type { InvalidRequest, Overloaded, PayloadTooLarge, QueueFull, QuotaExceeded } from "@orrery/core/Errors"
 import type { WorkerPool } from "@orrery/core/Entry"
 import type { Journal } from "@orrery/core/Journal"
+import type { RunId } from "@orrery/core/RunId"
 import type { PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
 import type { SignalsService } from "@orrery/core/Signals"
@@ -11,7 +12,13 @@ import type { DatabaseClock } from "./DatabaseClock.js"
 import type { QueueActor } from "./QueueActor.js"
 
 /** Answer to one enqueued run. */
-export type RowAnswer = "stored" | InvalidRequest | PayloadTooLarge | Overloaded
+export type RowAnswer = "stored" | SameAs | InvalidRequest | PayloadTooLarge | Overloaded | QueueFull | QuotaExceeded
+
+/** No run was made: this one, which is durable, stands for it. */
+export class SameAs {
+  readonly _tag = "SameAs"
+  constructor(readonly id: RunId) {}
+}
 
 /** The actor is not, or no longer, the owner. What was asked may or may not have happened; ask the owner. */
 export const notOwner = "not-owner" as const

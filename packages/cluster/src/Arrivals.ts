@@ -2,7 +2,8 @@
  * New runs on their way to the journal: from the call that brings them to the commit that makes them durable. Bounded in
  * runs and in bytes of payload; beyond, `Overloaded`.
  */
-import { Overloaded } from "@orrery/core/Errors"
+import { Overloaded, type QueueFull, type QuotaExceeded } from "@orrery/core/Errors"
+import type { Claim } from "@orrery/core/Identity"
 import type { StoredRun } from "@orrery/core/Journal"
 import { linesMax } from "@orrery/core/Lines"
 import type { QueueMachine } from "@orrery/core/QueueMachine"
@@ -10,7 +11,6 @@ import type { RunId } from "@orrery/core/RunId"
 import { isOrdered, lineOf } from "@orrery/core/RunKeys"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { type NotOwner, notOwner, type RowAnswer } from "./ActorHost.js"
-import type { RowAnswers } from "./Answers.js"
 
 /** Runs of one commit of one actor. */
 const batchRowsMax = 1_000
@@ -26,13 +26,18 @@ const retryAfterMs = 200
 
 /** The answer that a caller waits for. */
 export interface Place {
-  readonly to: RowAnswers
+  readonly to: {
+    set(at: number, answer: RowAnswer | NotOwner): void
+    /** Its id is another run's, or its identity key is. Of those with a claim only. */
+    taken?(): void
+  }
   readonly at: number
 }
 
 export interface Arrival {
   readonly run: StoredRun
   readonly resend: boolean
+  readonly claim: Claim | undefined
   readonly place: Place
   /** The same request came again before the commit. */
   others: Array<Place> | undefined
@@ -42,8 +47,10 @@ export interface Arrival {
  * An earlier copy of a request that is sent again may have been stored. That is not known here, so it must not be told
  * that nothing was: it is asked for again, until there is room to find out.
  */
-export const refusalOf = ({ resend }: { readonly resend: boolean }, overloaded: Overloaded): Overloaded | NotOwner =>
-  resend ? notOwner : overloaded
+export const refusalOf = <E extends Overloaded | QueueFull | QuotaExceeded>(
+  { resend }: { readonly resend: boolean },
+  refusal: E
+): E | NotOwner => resend ? notOwner : refusal
 
 const answer = ({ others, place }: Arrival, answer: RowAnswer | NotOwner): void => {
   place.to.set(place.at, answer)
@@ -71,37 +78,53 @@ export class Arrivals {
     return this.unanswered.get(id)?.run.seq === seq
   }
 
+  /** Nothing is at the store. */
+  get isStill(): boolean {
+    return this.inFlight === 0
+  }
+
+  /** `keys` of those that wait and those under way. */
+  *keys(): Generator<string | null> {
+    for (const { run } of this.unanswered.values()) yield run.keys
+  }
+
   /** A request for this run is on its way to the store, or has reached it unanswered. */
   has(id: RunId): boolean {
     return this.unanswered.has(id)
   }
 
-  /** Its request was found good. `now` is the database's. */
-  add(request: RunRequest, now: number, machine: QueueMachine, { at, to }: Place): void {
+  /** Its request was found good. `now` is the database's. True: it is one more; else it is answered, or will be with its twin. */
+  add(request: RunRequest, now: number, machine: QueueMachine, { at, to }: Place, claim?: Claim): boolean {
     const twin = this.unanswered.get(request.id)
     if (twin !== undefined) {
       twin.others ??= []
       twin.others.push({ to, at })
-      return
+      return false
     }
     const overloaded = this.overloaded(request.payload.length)
-    if (overloaded !== undefined) return to.set(at, refusalOf(request, overloaded))
+    if (overloaded !== undefined) {
+      to.set(at, refusalOf(request, overloaded))
+      return false
+    }
     const line = lineOf(request.task, request.keys)
     if (request.keys !== null && !machine.hasRoomFor(line)) {
       const what = `distinct keys with waiting runs in ${request.namespace}/${request.queue}`
       const full = new Overloaded({ what, limit: linesMax, actual: linesMax, retryAfterMs })
-      return to.set(at, refusalOf(request, full))
+      to.set(at, refusalOf(request, full))
+      return false
     }
     if (isOrdered(line)) this.ordered += 1
     const arrival = {
       run: runOf(request, line, now, machine),
       resend: request.resend,
+      claim,
       place: { to, at },
       others: undefined
     }
     this.bytes += request.payload.length
     this.unanswered.set(request.id, arrival)
     this.waiting.push(arrival)
+    return true
   }
 
   /** The next batch to be committed; `undefined` when it is better to wait. */
@@ -123,12 +146,13 @@ export class Arrivals {
   }
 
   /** What became of a batch that was taken. */
-  settle(batch: ReadonlyArray<Arrival>, result: "stored" | Overloaded): void {
+  settle(batch: ReadonlyArray<Arrival>, result: "stored" | Overloaded, duplicates?: ReadonlySet<RunId>): void {
     this.inFlight -= 1
     for (const arrival of batch) {
       this.unanswered.delete(arrival.run.id)
       if (arrival.run.keys !== null && isOrdered(lineOf(arrival.run.task, arrival.run.keys))) this.ordered -= 1
-      answer(arrival, result === "stored" ? result : refusalOf(arrival, result))
+      if (arrival.claim !== undefined && duplicates?.has(arrival.run.id) === true) arrival.place.to.taken!()
+      else answer(arrival, result === "stored" ? result : refusalOf(arrival, result))
     }
   }
 

@@ -7,7 +7,7 @@ import { Sharding } from "@effect/cluster"
 import { forwardEnqueue } from "@orrery/api/FrameCalls"
 import { encodeRequests } from "@orrery/api/Frames"
 import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
-import { type EnqueueAnswer, NotOwner } from "@orrery/api/NodeRpcs"
+import { type EnqueueAnswer, NotOwner, sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
 import { explainFinal, type Explanation } from "@orrery/core/Explanation"
@@ -48,10 +48,8 @@ const ownersMax = 10_000
 const leftMax = 1_000
 
 export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
-  /** Stores the runs, wherever their owners are; answers which were not, and why. */
-  readonly enqueue: (
-    requests: ReadonlyArray<RunRequest>
-  ) => Effect.Effect<ReadonlyArray<RowFailure>, ClusterUnavailable>
+  /** Stores the runs, wherever their owners are; answers which were not, and why, and for which others stand. */
+  readonly enqueue: (requests: ReadonlyArray<RunRequest>) => Effect.Effect<EnqueueAnswer, ClusterUnavailable>
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
@@ -66,7 +64,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
     readonly enqueue: (
       name: PartitionName,
       requests: ReadonlyArray<RunRequest>
-    ) => Effect.Effect<ReadonlyArray<RowFailure>, NotOwner>
+    ) => Effect.Effect<EnqueueAnswer, NotOwner>
     readonly cancel: (
       name: PartitionName,
       id: RunId
@@ -233,14 +231,13 @@ const make = Effect.gen(function*() {
     again ? requests.map((request) => ({ ...request, resend: true })) : requests
 
   const enqueueGroup = (name: PartitionName, requests: ReadonlyArray<RunRequest>) =>
-    route<ReadonlyArray<RowFailure>, never>("enqueue", name, {
+    route<EnqueueAnswer, never>("enqueue", name, {
       here: (actor, again) => store(actor, name, resent(requests, again)),
       there: (address, again) =>
         at(address, (connection) => {
           const rows = encodeRequests(resent(requests, again))
           return connection.request(forwardEnqueue, [name.namespace, name.queue, name.partition, rows], callTimeout)
         }).pipe(
-          Effect.map((answer: EnqueueAnswer) => answer.failures),
           Effect.catchTag(
             "UnknownFrameVersion",
             (error) => Effect.fail(new ClusterUnavailable({ operation: "enqueue", reason: error.message }))
@@ -305,11 +302,18 @@ const make = Effect.gen(function*() {
       (group) =>
         Effect.map(
           enqueueGroup(group.name, group.requests),
-          (failures) => failures.map(({ error, index }) => ({ index: group.places[index]!, error }))
+          ({ failures, same }): EnqueueAnswer => ({
+            failures: failures.map(({ error, index }) => ({ index: group.places[index]!, error })),
+            ...same === undefined ? {} : { same: same.map(({ id, index }) => ({ index: group.places[index]!, id })) }
+          })
         ),
       { concurrency: 16 }
     ).pipe(
-      Effect.map((failures) => [...invalid, ...failures.flat()])
+      Effect.map((answers) => {
+        const same = answers.flatMap((each) => each.same ?? [])
+        const failures = [...invalid, ...answers.flatMap((each) => each.failures)]
+        return same.length === 0 ? { failures } : { failures, same }
+      })
     )
   }
 
@@ -407,8 +411,8 @@ export const layerRuns = Layer.effect(
   Effect.map(Gateway, (gateway) =>
     Runs.of({
       enqueueMany: (requests) =>
-        Effect.flatMap(gateway.enqueue(requests), (failures) =>
-          failures.length === 0 ? Effect.void : Effect.fail(failures[0]!.error)),
+        Effect.flatMap(gateway.enqueue(requests), ({ failures, same }) =>
+          failures.length === 0 ? Effect.succeed(sameRuns(requests, same)) : Effect.fail(failures[0]!.error)),
       get: gateway.get,
       list: gateway.list,
       cancel: gateway.cancel,
@@ -422,7 +426,9 @@ export const layerRuns = Layer.effect(
             until: (run) =>
               run !== null
           }),
-          Effect.map((run) => run)
+          Effect.map((run) =>
+            run
+          )
         )
     }))
 )

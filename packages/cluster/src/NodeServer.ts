@@ -10,7 +10,7 @@ import {
 } from "@orrery/api/Frames"
 import type { Caller, FrameHandlers } from "@orrery/api/NodeListener"
 import * as NodeListener from "@orrery/api/NodeListener"
-import { type EnqueueAnswer, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
+import { NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
 import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
@@ -88,12 +88,11 @@ const frameHandlers = (sessions: Sessions) =>
     const { leaseMs } = yield* ClusterConfig
     const attached = new WeakSet<Caller>()
     const handlers: FrameHandlers = {
-      enqueue: (rows) =>
-        Effect.flatMap(decodeRequests(rows), (requests) => Effect.map(gateway.enqueue(requests), asAnswer)),
+      enqueue: (rows) => Effect.flatMap(decodeRequests(rows), (requests) => gateway.enqueue(requests)),
       forwardEnqueue: (partition, rows) =>
         Effect.flatMap(
           decodeRequests(rows),
-          (requests) => Effect.map(gateway.owned.enqueue(partition, requests), asAnswer)
+          (requests) => gateway.owned.enqueue(partition, requests)
         ),
       attach: (hello, caller) =>
         Effect.suspend(() => {
@@ -134,8 +133,6 @@ const frameHandlers = (sessions: Sessions) =>
     }
     return handlers
   })
-
-const asAnswer = (failures: EnqueueAnswer["failures"]): EnqueueAnswer => ({ failures })
 
 const rpcHandlers = (sessions: Sessions) =>
   NodeRpcs.toLayer(

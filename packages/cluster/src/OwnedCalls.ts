@@ -1,5 +1,6 @@
 /** What the owner of a partition answers: calls on an actor that lives here, in the words of the `Runs` port. */
-import { ClusterUnavailable, type EnqueueError, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
+import type { EnqueueAnswer } from "@orrery/api/NodeRpcs"
+import { ClusterUnavailable, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
 import { noCapableWorker, type Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
@@ -13,25 +14,26 @@ import type { NotOwner } from "./ActorHost.js"
 import type { QueueActor } from "./QueueActor.js"
 import type { WorkerHub } from "./WorkerHub.js"
 
-export interface RowFailure {
-  readonly index: number
-  readonly error: EnqueueError
-}
+export type RowFailure = EnqueueAnswer["failures"][number]
+export type SameRow = NonNullable<EnqueueAnswer["same"]>[number]
 
 const unavailable = (operation: string) => (error: StoreUnavailable) =>
   new ClusterUnavailable({ operation, reason: error.message })
 
-/** Which of the requests were not stored, and why. */
+/** Which of the requests were not stored, and why; and for which of them other runs stand. */
 export const enqueue = (
   actor: QueueActor,
   requests: ReadonlyArray<RunRequest>
-): Effect.Effect<ReadonlyArray<RowFailure>, NotOwner> =>
+): Effect.Effect<EnqueueAnswer, NotOwner> =>
   Effect.map(actor.enqueue(requests), (answers) => {
     const failures: Array<RowFailure> = []
+    const same: Array<SameRow> = []
     answers.forEach((answer, index) => {
-      if (answer !== "stored") failures.push({ index, error: answer })
+      if (answer === "stored") return
+      if (answer._tag === "SameAs") same.push({ index, id: answer.id })
+      else failures.push({ index, error: answer })
     })
-    return failures
+    return same.length === 0 ? { failures } : { failures, same }
   })
 
 /** With what the node knows of why it waits: workers attach to every node, so any node can tell. */

@@ -24,11 +24,13 @@ import type { CancelAnswer } from "@orrery/core/Runs"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
 import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
+import { type Arrival, type Arrivals, type Place, refusalOf } from "./Arrivals.js"
 import { NoteDesk } from "./NoteDesk.js"
-import { type Arrival, Arrivals, type Place, refusalOf } from "./Arrivals.js"
 import { readPages } from "./readPages.js"
 import { groupByWorker } from "./groupByWorker.js"
+import { Intake } from "./Intake.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
+import { Watchers } from "./Watchers.js"
 
 /** Changes of one commit of one actor. */
 const batchRowsMax = 1_000
@@ -46,7 +48,8 @@ export class QueueActor {
   readonly partitionId: number
   readonly epoch: number
   readonly machine: QueueMachine
-  private readonly arrivals = new Arrivals()
+  private readonly intake: Intake
+  private readonly arrivals: Arrivals
   /** Entries with something unwritten, oldest first; and those of the commit under way. */
   private writes: Array<Entry> = []
   private sent: Array<Entry> = []
@@ -55,7 +58,7 @@ export class QueueActor {
   private isWriting = false
   private pumping = false
   private closing = false
-  private readonly watchers = new Map<RunId, Set<() => void>>()
+  private readonly watchers = new Watchers()
   private readonly alarm: { readonly set: (at: number) => void; readonly stop: () => void }
   private readonly pool: WorkerPool
   /** For those who watch the queue from elsewhere. */
@@ -87,6 +90,8 @@ export class QueueActor {
       },
       { ...taken, adoptUntil: taken.now + host.adoptionGraceMs }
     )
+    this.intake = new Intake(this, host)
+    this.arrivals = this.intake.arrivals
     this.settingsRevision = taken.settings?.revision ?? 0
     this.alarm = host.makeAlarm(() => this.pump())
     this.pool = host.workers.poolFor(this)
@@ -102,6 +107,10 @@ export class QueueActor {
   /** Why it ended, once it has. */
   get stopped(): Effect.Effect<StopReason> {
     return Deferred.await(this.stoppedSignal)
+  }
+
+  get isStopped(): boolean {
+    return this.stopReason !== undefined
   }
 
   get isOpen(): boolean {
@@ -140,7 +149,7 @@ export class QueueActor {
     // Stored already, by an earlier sending of the same request.
     if (this.machine.knows(request.id)) return place.to.set(place.at, "stored")
     if (overload !== undefined) return place.to.set(place.at, refusalOf(request, overload))
-    this.arrivals.add(request, now, this.machine, place)
+    this.intake.add(request, now, place)
   }
 
   /** One answer per report, after the commit. */
@@ -170,7 +179,7 @@ export class QueueActor {
   }
 
   /** The waiter is told when the last known change of the run is committed. */
-  private wait(entry: Entry, waiter: Waiter): void {
+  wait(entry: Entry, waiter: Waiter): void {
     if (entry.unwritten !== undefined) {
       waiter.next = entry.waiters
       entry.waiters = waiter
@@ -238,22 +247,13 @@ export class QueueActor {
       changed()
       return () => undefined
     }
-    let set = this.watchers.get(id)
-    if (set === undefined) {
-      set = new Set()
-      this.watchers.set(id, set)
-    }
-    set.add(changed)
-    return () => {
-      set.delete(changed)
-      if (set.size === 0 && this.watchers.get(id) === set) this.watchers.delete(id)
-    }
+    return this.watchers.add(id, changed)
   }
 
   /** Nothing waits, runs, or is on its way to the database. */
   get isIdle(): boolean {
-    return this.arrivals.isEmpty && this.writes.length === 0 && !this.isWriting &&
-      this.watchers.size === 0 &&
+    return this.intake.isEmpty && this.writes.length === 0 && !this.isWriting &&
+      this.watchers.isEmpty &&
       this.machine.isIdle
   }
 
@@ -274,7 +274,7 @@ export class QueueActor {
     return Effect.iterate(undefined, {
       while: () =>
         this.stopReason === undefined &&
-        (this.isWriting || this.writes.length > 0 || !this.arrivals.isEmpty),
+        (this.isWriting || this.writes.length > 0 || !this.intake.isEmpty),
       body: () => Effect.sleep("5 millis")
     }).pipe(
       Effect.timeoutOption(closeDeadline),
@@ -352,6 +352,8 @@ export class QueueActor {
   }
 
   private flush(): void {
+    this.intake.read()
+    if (this.intake.holdsCommits(this.isWriting)) return
     for (let batch = this.arrivals.take(); batch !== undefined; batch = this.arrivals.take()) this.flushArrivals(batch)
     if (!this.isWriting && this.writes.length > 0) this.flushWrites()
   }
@@ -362,11 +364,11 @@ export class QueueActor {
       ({ duplicates }) => {
         for (const { run } of batch) if (!duplicates.has(run.id)) this.machine.admitNew(run)
         this.signal.publish(() => batch.flatMap(({ run }) => duplicates.has(run.id) ? [] : [run]))
-        this.arrivals.settle(batch, "stored")
+        this.intake.settle(batch, "stored", duplicates)
       },
       // Nothing was written: callers are told.
       (overloaded) => {
-        this.arrivals.settle(batch, overloaded)
+        this.intake.settle(batch, overloaded)
         // An end may have waited for it.
         this.schedule()
       }
@@ -429,7 +431,10 @@ export class QueueActor {
     for (const entry of sent) {
       const hasEnded = entry.sent === "finish"
       this.machine.committed(entry)
-      if (hasEnded && this.watchers.size > 0) this.notify(entry.id)
+      if (hasEnded) {
+        this.intake.ended(entry)
+        this.watchers.notify(entry.id)
+      }
       const waiters = entry.sentWaiters
       entry.sentWaiters = undefined
       tell(waiters, "committed")
@@ -473,18 +478,11 @@ export class QueueActor {
     )
   }
 
-  private notify(id: RunId): void {
-    const set = this.watchers.get(id)
-    if (set === undefined) return
-    this.watchers.delete(id)
-    for (const changed of set) changed()
-  }
-
   private stop(reason: StopReason): void {
     if (this.stopReason !== undefined) return
     this.stopReason = reason
     this.alarm.stop()
-    this.arrivals.abandon(notOwner)
+    this.intake.abandon(notOwner)
     for (const entry of [...this.writes, ...this.sent]) {
       tell(entry.waiters, notOwner)
       tell(entry.sentWaiters, notOwner)
@@ -494,7 +492,7 @@ export class QueueActor {
     this.writes = []
     this.sent = []
     this.assignments = []
-    for (const id of [...this.watchers.keys()]) this.notify(id)
+    this.watchers.notifyAll()
     Deferred.unsafeDone(this.stoppedSignal, Effect.succeed(reason))
   }
 }

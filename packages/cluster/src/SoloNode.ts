@@ -3,6 +3,7 @@
  * store it is given. At most one such process may use a store at a time: a second one takes every partition over, and
  * the fence stops the first.
  */
+import { sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { explainFinal } from "@orrery/core/Explanation"
@@ -162,11 +163,13 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
             if (group === undefined) groups.set(key, { name, requests: [request] })
             else group.requests.push(request)
           }
-          yield* Effect.forEach(groups.values(), (group) =>
+          const answers = yield* Effect.forEach(groups.values(), (group) =>
             Effect.flatMap(
               route("enqueue", group.name, (actor) => OwnedCalls.enqueue(actor, group.requests)),
-              ([first]) => first === undefined ? Effect.void : Effect.fail(first.error)
-            ), { concurrency: 16, discard: true })
+              ({ failures: [first], same }) =>
+                first === undefined ? Effect.succeed(sameRuns(group.requests, same)) : Effect.fail(first.error)
+            ), { concurrency: 16 })
+          return answers.length === 1 ? answers[0]! : new Map(answers.flatMap((same) => [...same]))
         }),
       get: (id) => Effect.map(find(id), explained),
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),

@@ -6,12 +6,14 @@ import type { RunId } from "@orrery/core/RunId"
 import { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import type { RunState } from "@orrery/core/RunState"
-import { Runs } from "@orrery/core/Runs"
+import { noSameRuns, Runs } from "@orrery/core/Runs"
 import * as MemoryScheduleStore from "@orrery/core/schedule/MemoryScheduleStore"
 import { idOf, type ScheduleDefinition } from "@orrery/core/schedule/ScheduleDefinition"
 import * as SchedulePolicy from "@orrery/core/schedule/SchedulePolicy"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import { partitionOf, ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
+import { checkAll } from "@orrery/testing/history/checkers"
+import type { HistoryEvent } from "@orrery/testing/history/HistoryEvent"
 import { sampleDefinition } from "@orrery/testing/scheduleStoreContract"
 import { Clock, Context, Effect, Exit, Fiber, Layer, Scope, TestClock } from "effect"
 
@@ -25,6 +27,8 @@ class World {
   enqueueFails: (requests: ReadonlyArray<RunRequest>) => ClusterUnavailable | PayloadTooLarge | undefined = () =>
     undefined
   commitFails = () => false
+  /** A bug put in on purpose: ticks are written without the runs they promise. */
+  dropsPromises = false
   readonly cancelled: Array<RunId> = []
 
   readonly port = Runs.of({
@@ -36,7 +40,7 @@ class World {
           if (this.runs.has(request.id)) this.repeated += 1
           else this.runs.set(request.id, { request, at, state: "ready" })
         }
-        return Effect.void
+        return Effect.succeed(noSameRuns)
       }),
     cancel: (id) =>
       Effect.sync(() => {
@@ -87,7 +91,7 @@ const stage = Effect.gen(function*() {
         return world.commitFails()
           ? new StoreUnavailable({ operation: "commit", cause: new Error("down") })
           // As long as a database takes: meanwhile others come.
-          : Effect.zipRight(Effect.yieldNow(), memory.commit(batch))
+          : Effect.zipRight(Effect.yieldNow(), memory.commit(world.dropsPromises ? { ...batch, promised: [] } : batch))
       })
   })
   const store = { ...port, commits: () => commits }
@@ -352,6 +356,44 @@ describe("ScheduleActor", { timeout: 60_000 }, () => {
       assert.deepInclude(second, { definition: named(0) })
       assert.deepNestedInclude(deleted, { "state.paused.why": "b" })
       assert.deepInclude(refused, { _tag: "ScheduleNotFound" })
+    }))
+
+  it.scoped("has a checker that notices a promise that was never written", () =>
+    Effect.gen(function*() {
+      const { start, store, world } = yield* stage
+      const definition = definitionOf("dropped", { misfire: "fireAll" })
+      const seen: Array<ReadonlyArray<string>> = []
+      for (const isDropping of [false, true]) {
+        const process = yield* start
+        yield* process.schedules.call({ _tag: "create", definition })
+        yield* TestClock.adjust(hour - 2_000)
+        world.dropsPromises = isDropping
+        // The owner ends between the commit of a tick and the hand-over of its run.
+        world.enqueueFails = () => new ClusterUnavailable({ operation: "enqueue", reason: "test" })
+        yield* TestClock.adjust(3_000)
+        yield* process.kill
+        world.dropsPromises = false
+        world.enqueueFails = () => undefined
+        const next = yield* start
+        yield* TestClock.adjust(hour)
+        yield* next.kill
+
+        const now = yield* Clock.currentTimeMillis
+        const at = { at: 0, by: "test", schedule: idOf(definition) }
+        const ticks = yield* store.ticks(idOf(definition), 500)
+        const history: ReadonlyArray<HistoryEvent> = [
+          ...[...world.runs.keys()].map((run) => ({ _tag: "final", ...at, run, state: "succeeded", rows: 1 }) as const),
+          {
+            _tag: "targets",
+            ...at,
+            nominals: range(1, Math.floor(now / hour) + 1).map((n) => n * hour),
+            runs: [...world.runs.keys()]
+          },
+          ...ticks.map(({ runId, ...tick }) => ({ _tag: "ticked", ...at, ...tick, at: 0, run: runId }) as const)
+        ]
+        seen.push([...new Set(checkAll(history).map(({ checker }) => checker))])
+      }
+      assert.deepStrictEqual(seen, [[], ["ticks"]])
     }))
 
   it.scoped("tells those that wait for a write when the process ends", () =>

@@ -21,9 +21,9 @@ export interface Entry {
   readonly id: RunId
   readonly seq: number
   readonly task: string
-  readonly priority: number
+  priority: number
   readonly createdAt: number
-  readonly payload: string
+  payload: string
   readonly policy: string
   readonly keys: string | null
   readonly trace: string | undefined
@@ -54,6 +54,9 @@ export interface Entry {
   place: Place
   /** Whether the store has it in the line it waits in; else leaving memory needs a write. */
   inStoredLine: boolean
+  /** Payload or priority are not the stored ones: since the last write, and with the one that is sent. */
+  isEdited: boolean
+  isSentEdited: boolean
   cancelRequested: boolean
   /** Assigned behind the slots of its worker: it may have waited there, and not begun. */
   isBehind: boolean
@@ -72,6 +75,13 @@ export interface Entry {
 }
 
 type Change = "update" | "finish"
+
+/** What may be changed of a run that waits. */
+export interface Edit {
+  readonly payload?: string
+  readonly priority?: number
+  readonly scheduledAt?: number
+}
 
 /** Somebody who waits for a change of a run to be committed; a list, the last to come first. */
 export interface Waiter {
@@ -107,6 +117,11 @@ export interface WorkerPool {
 
 export const failureText = (kind: RunFailure["kind"], tag: string, message: string) =>
   JSON.stringify({ kind, tag, message } satisfies RunFailure)
+
+/** Why a run was cancelled that found its concurrency key full, or that made room at it. */
+export const crowdedText = () => failureText("cancelled", "ConcurrencyFull", "its concurrency key was full")
+export const replacedText = ({ id }: Entry) =>
+  failureText("cancelled", "ConcurrencyReplaced", `run ${id} with the same key took its place`)
 
 /**
  * What waits behind the slots of a worker begins or goes back within a second. Lost with its worker later than that, the grace
@@ -194,6 +209,8 @@ export const entryOf = (run: StoredRun): Entry => ({
   startedAt: run.startedAt,
   place: "out",
   inStoredLine: true,
+  isEdited: false,
+  isSentEdited: false,
   cancelRequested: false,
   isBehind: false,
   isSuspect: false,
@@ -215,7 +232,8 @@ export const updateOf = (entry: Entry): RunUpdate => ({
   lease: entry.lease,
   worker: entry.worker,
   failure: entry.failure,
-  startedAt: entry.startedAt
+  startedAt: entry.startedAt,
+  ...entry.isEdited ? { edit: { payload: entry.payload, priority: entry.priority } } : undefined
 })
 
 export const finishOf = (entry: Entry): RunFinish => ({

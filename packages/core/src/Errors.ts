@@ -61,6 +61,38 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("@orrery/core/Ove
   }
 }
 
+/**
+ * As many runs of the queue's partition are not final as its task allows. The run was not stored; others of the same call may have
+ * been, and the same requests may be sent again after `retryAfterMs`.
+ */
+export class QueueFull extends Schema.TaggedError<QueueFull>("@orrery/core/QueueFull")("QueueFull", {
+  namespace: Schema.String,
+  queue: Schema.String,
+  limit: Schema.Number,
+  actual: Schema.Number,
+  retryAfterMs: Schema.Number
+}) {
+  override get message() {
+    return `queue ${this.namespace}|${this.queue} is full (maxDepth ${this.limit}, ${this.actual} runs), `
+      + `retry after ${this.retryAfterMs} ms`
+  }
+}
+
+/** The same of the runs of one tenant (fairness key) in that partition. */
+export class QuotaExceeded extends Schema.TaggedError<QuotaExceeded>("@orrery/core/QuotaExceeded")("QuotaExceeded", {
+  namespace: Schema.String,
+  queue: Schema.String,
+  tenant: Schema.String,
+  limit: Schema.Number,
+  actual: Schema.Number,
+  retryAfterMs: Schema.Number
+}) {
+  override get message() {
+    return `tenant ${this.tenant} is at its quota in queue ${this.namespace}|${this.queue} `
+      + `(maxDepthPerTenant ${this.limit}, ${this.actual} runs), retry after ${this.retryAfterMs} ms`
+  }
+}
+
 /** The database did not answer, or refused. Retrying may help; what was asked may or may not have happened. */
 export class StoreUnavailable
   extends Schema.TaggedError<StoreUnavailable>("@orrery/core/StoreUnavailable")("StoreUnavailable", {
@@ -139,6 +171,8 @@ export const EnqueueError = Schema.Union(
   PayloadTooLarge,
   InvalidRequest,
   Overloaded,
+  QueueFull,
+  QuotaExceeded,
   ClusterUnavailable
 )
 export type EnqueueError = typeof EnqueueError.Type

@@ -1,5 +1,6 @@
 import { Context, Effect, type Exit } from "effect"
 import type { Fenced, Overloaded, StoreUnavailable } from "./Errors.js"
+import type { Claim } from "./Identity.js"
 import type { RunId } from "./RunId.js"
 import type { FinalState, WaitingState } from "./RunState.js"
 
@@ -35,19 +36,24 @@ export interface StoredRun {
 }
 
 /** The part of a stored run that changes. */
-export type RunUpdate = Pick<
-  StoredRun,
-  | "id"
-  | "state"
-  | "scheduledAt"
-  | "orderKey"
-  | "attempt"
-  | "crashes"
-  | "lease"
-  | "worker"
-  | "failure"
-  | "startedAt"
->
+export type RunUpdate =
+  & Pick<
+    StoredRun,
+    | "id"
+    | "state"
+    | "scheduledAt"
+    | "orderKey"
+    | "attempt"
+    | "crashes"
+    | "lease"
+    | "worker"
+    | "failure"
+    | "startedAt"
+  >
+  & {
+    /** What it was enqueued with, changed while it waits. */
+    readonly edit?: Pick<StoredRun, "payload" | "priority">
+  }
 
 export interface RunFinish {
   readonly id: RunId
@@ -66,14 +72,19 @@ export interface RunFinish {
 export interface JournalBatch {
   readonly partitionId: number
   readonly epoch: number
-  readonly inserts: ReadonlyArray<{ readonly run: StoredRun; readonly resend: boolean }>
+  /** At most one `claim` of a task and key among all batches under way. */
+  readonly inserts: ReadonlyArray<{
+    readonly run: StoredRun
+    readonly resend: boolean
+    readonly claim?: Claim | undefined
+  }>
   readonly updates: ReadonlyArray<RunUpdate>
   readonly finishes: ReadonlyArray<RunFinish>
 }
 
 export interface Committed {
   /**
-   * Inserts that were not made because another run has that id, final ones included: whatever `resend` says, for the
+   * Inserts that were not made because another run has that id, or the key of its claim, final ones included: whatever `resend` says, for the
    * first copy of a request can come after the second. A run of this partition with the same `seq` is the batch's own,
    * made when the batch was applied before.
    */

@@ -276,6 +276,12 @@ export class Lines {
     entry.claims = undefined
   }
 
+  /** It leaves its line to come back: in an ordered one none may start before that. */
+  awaits(entry: Entry): void {
+    const line = this.byName.get(entry.line)
+    if (line?.isOrdered === true && line.busy === undefined) line.busy = entry
+  }
+
   /** The run that an ordered line has waited for is no more, or back in line. */
   freed(entry: Entry, now: number): void {
     const line = this.byName.get(entry.line)

@@ -62,6 +62,10 @@ const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStor
   readLines: (requests) => Effect.sync(() => tables.readLines(requests)),
   readTimers: (request) => Effect.sync(() => tables.readTimers(request)),
   findRun: (partitionId, id) => Effect.sync(() => tables.findRun(partitionId, id)),
+  readIdentities: (partitionId, keys) => Effect.sync(() => tables.readIdentities(partitionId, keys)),
+  pruneIdentities: (partitionId, limit) =>
+    Effect.map(Clock.currentTimeMillis, (now) => tables.pruneIdentities(partitionId, limit, now)),
+  countRuns: (partitionId, limit) => Effect.sync(() => tables.countRuns(partitionId, limit)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
   countBefore: (place) => Effect.sync(() => tables.countBefore(place)),
   newerSettings: (known) => Effect.sync(() => tables.newerSettings(known)),

@@ -2,7 +2,9 @@
  * What `MemoryStore` holds, as plain synchronous code: each call is one transaction. A simulation puts its own network
  * before it.
  */
-import type { Committed, JournalBatch, RunFinish, StoredRun } from "./Journal.js"
+import type { CountedRuns } from "./Depths.js"
+import type { Claim, IdentityKey, StoredIdentity } from "./Identity.js"
+import type { Committed, JournalBatch, RunFinish, RunUpdate, StoredRun } from "./Journal.js"
 import {
   type KnownSettings,
   type LinePageRequest,
@@ -29,7 +31,11 @@ interface Partition {
   readonly name: PartitionName
   epoch: number
   readonly runs: Map<RunId, StoredRun>
+  /** By task and key. */
+  readonly identities: Map<string, Omit<StoredIdentity, "run">>
 }
+
+const identityOf = ({ key, task }: IdentityKey): string => `${task}|${key}`
 
 export class MemoryTables {
   private readonly byKey = new Map<string, Partition>()
@@ -54,17 +60,18 @@ export class MemoryTables {
     // As in one SQL statement: updates and finishes see the runs as they were before it.
     const updates = batch.updates.filter(({ id }) => partition.runs.has(id))
     const finishes = batch.finishes.filter(({ id }) => partition.runs.has(id))
-    for (const { run } of batch.inserts) {
+    for (const { claim, run } of batch.inserts) {
+      const isClaimed = claim === undefined || take(partition, run, claim)
       const home = this.home.get(run.id)
       // The same batch once more: its own run is no duplicate.
       if (home === partition && partition.runs.get(run.id)!.seq === run.seq) continue
-      if (home !== undefined || this.history.has(run.id)) duplicates.add(run.id)
+      if (!isClaimed || home !== undefined || this.history.has(run.id)) duplicates.add(run.id)
       else {
         this.home.set(run.id, partition)
         partition.runs.set(run.id, { ...run })
       }
     }
-    for (const update of updates) partition.runs.set(update.id, { ...partition.runs.get(update.id)!, ...update })
+    for (const update of updates) partition.runs.set(update.id, changed(partition.runs.get(update.id)!, update))
     for (const finish of finishes) this.end(partition, finish, now)
     return { duplicates, now }
   }
@@ -160,7 +167,7 @@ export class MemoryTables {
     const key = partitionKey(name)
     let partition = this.byKey.get(key)
     if (partition === undefined) {
-      partition = { id: this.byKey.size + 1, name, epoch: 0, runs: new Map() }
+      partition = { id: this.byKey.size + 1, name, epoch: 0, runs: new Map(), identities: new Map() }
       this.byKey.set(key, partition)
       this.byId.set(partition.id, partition)
     }
@@ -199,6 +206,31 @@ export class MemoryTables {
     return this.byId.get(partitionId)?.runs.get(id)
   }
 
+  readIdentities(partitionId: number, keys: ReadonlyArray<IdentityKey>): ReadonlyArray<StoredIdentity> {
+    const partition = this.byId.get(partitionId)
+    return keys.flatMap((key) => {
+      const row = partition?.identities.get(identityOf(key))
+      if (row === undefined) return []
+      const { payload: _, ...run } = partition!.runs.get(row.runId) ?? { payload: "" }
+      return [{ ...row, run: "id" in run ? run : undefined }]
+    })
+  }
+
+  pruneIdentities(partitionId: number, limit: number, now: number): number {
+    const partition = this.byId.get(partitionId)
+    const gone = [...partition?.identities ?? []]
+      .filter(([, row]) => row.expiresAt < now && !partition!.runs.has(row.runId)).slice(0, limit)
+    for (const [key] of gone) partition!.identities.delete(key)
+    return gone.length
+  }
+
+  countRuns(partitionId: number, limit: number): CountedRuns {
+    const runs = this.runsOf(partitionId).slice(0, limit)
+    const groups = new Map<string | null, number>()
+    for (const { keys } of runs) groups.set(keys, (groups.get(keys) ?? 0) + 1)
+    return { groups: [...groups].map(([keys, runs]) => ({ keys, runs })), complete: runs.length < limit }
+  }
+
   listWithWork(except: ReadonlyArray<number>): ReadonlyArray<WithWork> {
     return [...this.byId]
       .filter(([id, { runs }]) => runs.size > 0 && !except.includes(id))
@@ -222,6 +254,17 @@ export class MemoryTables {
         .slice(0, Math.min(filter.limit, listLimitMax))
     )
   }
+}
+
+const changed = (run: StoredRun, { edit, ...update }: RunUpdate): StoredRun => ({ ...run, ...update, ...edit })
+
+/** True: the key is the run's now. */
+const take = ({ identities }: Partition, { id, task }: StoredRun, { replaces, ...claim }: Claim): boolean => {
+  const identity = identityOf({ task, key: claim.key })
+  const held = identities.get(identity)
+  if (held !== undefined && held.runId !== replaces && held.runId !== id) return false
+  identities.set(identity, { ...claim, task, runId: id })
+  return true
 }
 
 const queueKey = ({ namespace, queue }: QueueName): string => `${namespace}|${queue}`

@@ -1,5 +1,7 @@
 import { Context, type Effect } from "effect"
+import type { CountedRuns } from "./Depths.js"
 import type { StoreUnavailable } from "./Errors.js"
+import type { IdentityKey, StoredIdentity } from "./Identity.js"
 import type { StoredRun } from "./Journal.js"
 import type { QueueName, QueueRecord } from "./QueueSettings.js"
 import type { RunId } from "./RunId.js"
@@ -85,6 +87,15 @@ export class PartitionStore extends Context.Tag("@orrery/core/PartitionStore")<P
   readonly readTimers: (page: PageRequest) => Effect.Effect<Page, StoreUnavailable>
   /** A run of this partition that is not final. */
   readonly findRun: (partitionId: number, id: RunId) => Effect.Effect<StoredRun | undefined, StoreUnavailable>
+  /** Of these keys those that runs of this partition have taken, in any order. */
+  readonly readIdentities: (
+    partitionId: number,
+    keys: ReadonlyArray<IdentityKey>
+  ) => Effect.Effect<ReadonlyArray<StoredIdentity>, StoreUnavailable>
+  /** Forgets at most `limit` keys of this partition that have expired and whose runs are final; answers how many. */
+  readonly pruneIdentities: (partitionId: number, limit: number) => Effect.Effect<number, StoreUnavailable>
+  /** Its runs that are not final, at most `limit` of them. */
+  readonly countRuns: (partitionId: number, limit: number) => Effect.Effect<CountedRuns, StoreUnavailable>
   /** By partition id: under which epoch its runs may be written now. */
   readonly epochs: (partitionIds: ReadonlyArray<number>) => Effect.Effect<ReadonlyMap<number, number>, StoreUnavailable>
   /** Settings of those queues whose revision is higher than the one that is known. */

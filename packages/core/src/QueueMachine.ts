@@ -16,9 +16,10 @@
  */
 import {
   assignmentOf,
+  crowdedText,
+  type Edit,
   type Entry,
   entryOf,
-  failureText,
   finishOf,
   lose,
   noPermits,
@@ -27,6 +28,7 @@ import {
   type Out,
   policyOf,
   refOf,
+  replacedText,
   updateOf,
   type WorkerPool
 } from "./Entry.js"
@@ -80,6 +82,8 @@ export class QueueMachine {
       add: (entry) => this.entries.set(entry.id, entry),
       forget: (entry) => this.forget(entry),
       settle: (entry) => this.settle(entry),
+      nextNumber: () => this.nextNumber(),
+      orderKeyOf: (entry) => this.orderKeyOf(entry),
       seated: (entry) => this.armExpiry(entry),
       load: (load) => this.out.loads.push(load)
     })
@@ -170,21 +174,10 @@ export class QueueMachine {
   private crowdsOut(entry: Entry): boolean {
     for (const other of this.lines.claim(entry, true)) {
       if (other === entry) {
-        this.finish(
-          entry,
-          "cancelled",
-          null,
-          failureText("cancelled", "ConcurrencyFull", "its concurrency key was full")
-        )
+        this.finish(entry, "cancelled", null, crowdedText())
         return true
       }
-      if (other.failure === null) {
-        other.failure = failureText(
-          "cancelled",
-          "ConcurrencyReplaced",
-          `run ${entry.id} with the same key took its place`
-        )
-      }
+      other.failure ??= replacedText(entry)
       this.cancel(other.id, this.now)
     }
     return false
@@ -197,6 +190,8 @@ export class QueueMachine {
   send(entry: Entry, updates: Array<RunUpdate>, finishes: Array<RunFinish>): void {
     if (entry.unwritten === "finish") finishes.push(finishOf(entry))
     else updates.push(updateOf(entry))
+    entry.isSentEdited = entry.isEdited
+    entry.isEdited = false
     entry.sent = entry.unwritten
     entry.unwritten = undefined
   }
@@ -222,6 +217,7 @@ export class QueueMachine {
 
   /** Nothing of what was sent was written: it is in `out.writes` again. */
   notSent(entry: Entry): void {
+    entry.isEdited ||= entry.isSentEdited
     if (entry.unwritten === undefined) {
       entry.unwritten = entry.sent
       this.out.writes.push(entry)
@@ -406,6 +402,20 @@ export class QueueMachine {
     this.entries.set(entry.id, entry)
     this.finish(entry, "cancelled", null, entry.failure)
     return entry
+  }
+
+  /**
+   * A run that waits, in memory or only in the store, is changed: out of line until that is committed, so that it does not start on
+   * what could still be lost. `undefined`: it does not wait any more, or has come to memory meanwhile.
+   */
+  edit(run: Entry | StoredRun, edit: Edit, now: number): Entry | undefined {
+    this.now = now
+    return this.waiting.edit(run, edit, now)
+  }
+
+  /** Runs that leave memory from now on, told once, when asked for: what a look at the store shows of them may be of the past. */
+  beginRead(): () => ReadonlySet<RunId> {
+    return this.waiting.beginRead()
   }
 
   /**

@@ -8,6 +8,7 @@ import { fraction } from "./Entry.js"
 import { InvalidRequest } from "./Errors.js"
 import { nameLengthMax, namePattern } from "./Name.js"
 import { parseKeys, type RunKeys } from "./RunKeys.js"
+import { ruleOf } from "./RunRequest.js"
 
 /** Partitions of one queue. Each is an actor of its own; more than there are cores in the cluster gain nothing. */
 export const partitionsMax = 256
@@ -47,7 +48,7 @@ export const partitionOf = (
   if (partitions.size === 0) return 0
   const count = partitions.get(keyOf(run.namespace, run.queue)) ?? 1
   if (count === 1) return 0
-  const [key] = run.keys === null ? [] : exactKeys(run.keys)
+  const [key] = exactKeys(run)
   // The same on every node, and for good: what was sent again must find its partition.
   return Math.floor(fraction(key ?? run.id, 0) * count)
 }
@@ -56,28 +57,37 @@ interface Partitioned {
   readonly namespace: string
   readonly queue: string
   readonly id: string
+  readonly task: string
+  readonly policy: string
   readonly keys: string | null
+  readonly identity?: string
 }
 
 /** Two keys of one run could belong to two partitions, and no owner could keep both: that is refused. */
 export const keysProblem = (partitions: QueuePartitions, run: Partitioned): InvalidRequest | undefined => {
-  if (run.keys === null || partitions.size === 0) return undefined
+  if ((run.keys === null && run.identity === undefined) || partitions.size === 0) return undefined
   const count = partitions.get(keyOf(run.namespace, run.queue)) ?? 1
-  const keys = count === 1 ? [] : exactKeys(run.keys)
+  const keys = count === 1 ? [] : exactKeys(run)
   return keys.length <= 1 ? undefined : new InvalidRequest({
     field: "keys",
-    limit: `at most one key of order, concurrency or rate in a queue with ${count} partitions`,
+    limit: `at most one key of identity, order, concurrency or rate in a queue with ${count} partitions`,
     actual: keys.join(", ")
   })
 }
 
 /** What must be kept exactly, key by key. */
-const exactKeys = (text: string): ReadonlyArray<string> => {
-  const keys = parseKeys(text)
+const exactKeys = (run: Partitioned): ReadonlyArray<string> => {
+  if (run.keys === null && run.identity === undefined) return noKeys
+  const keys = run.keys === null ? none : parseKeys(run.keys)
   if (keys instanceof InvalidRequest) return []
   const { limits = [], order, rates = [] }: RunKeys = keys
   const named = new Set([...limits, ...rates].map(({ key, name }) => `${name}|${key}`))
-  return order === undefined ? [...named] : [`>${order}`, ...named]
+  const all = order === undefined ? [...named] : [`>${order}`, ...named]
+  // A run that is kept behind another one of its identity has an ordering key made of it.
+  if (run.identity === undefined || ruleOf(run)._tag === "keepLast") return all
+  return [`=${run.task}|${run.identity}`, ...all]
 }
+const none: RunKeys = {}
+const noKeys: ReadonlyArray<string> = []
 
 const keyOf = (namespace: string, queue: string): string => `${namespace}|${queue}`

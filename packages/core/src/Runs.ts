@@ -20,6 +20,10 @@ export interface RunFilter {
   readonly limit: number
 }
 
+/** By the ids of requests: the runs that stand for those that made none of their own (`IdentityRule`). Nearly always empty. */
+export type SameRuns = ReadonlyMap<RunId, RunId>
+export const noSameRuns: SameRuns = new Map()
+
 /** `requested`: a running attempt is being interrupted; its end is awaited with `awaitFinal`. */
 export type CancelAnswer = "cancelled" | "requested" | "already-final"
 
@@ -34,12 +38,12 @@ export const listBytesMax = 8 * 1024 * 1024
  */
 export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
   /**
-   * Stores the runs; answers once PostgreSQL has committed every one of them.
+   * Stores the runs; answers once PostgreSQL has committed every one of them, and for which of them another run stands.
    *
-   * Not a transaction: when it fails with `ClusterUnavailable` or `Overloaded` some may be stored, and the
+   * Not a transaction: when it fails with `ClusterUnavailable`, `Overloaded`, `QueueFull` or `QuotaExceeded` some may be stored, and the
    * same requests may be sent again. The other errors mean that none was.
    */
-  readonly enqueueMany: (requests: ReadonlyArray<RunRequest>) => Effect.Effect<void, EnqueueError>
+  readonly enqueueMany: (requests: ReadonlyArray<RunRequest>) => Effect.Effect<SameRuns, EnqueueError>
 
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
 

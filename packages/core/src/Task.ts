@@ -2,21 +2,25 @@
  * A task: a named, typed definition of work. Enqueuing one makes a run; a handler, given where the work shall
  * be done, executes it.
  */
-import { Cause, Clock, Data, Duration, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
+import { Cause, Data, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
+import { whenThereIsRoom } from "./Backpressure.js"
+import { deadlineProblem, type EnqueueOptions, type EnqueueResult, type Terms, termsOf } from "./EnqueueTerms.js"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import type { Explanation } from "./Explanation.js"
 import { type Attempt, Handlers } from "./Handlers.js"
 import { namePattern } from "./Name.js"
 import { type Failing, RetryAfter, RetryNever, Snooze } from "./Retry.js"
 import type { RetryPolicy } from "./RetryPolicy.js"
-import { defaultPriority, type Outcome, type Run, type RunFailure } from "./Run.js"
+import type { Outcome, Run, RunFailure } from "./Run.js"
 import { type RunId, unsafeMakeRunId } from "./RunId.js"
 import type { Retention, RunRequest } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
 import * as TaskAttempt from "./TaskAttempt.js"
+import * as TaskIdentity from "./TaskIdentity.js"
 import * as TaskKeys from "./TaskKeys.js"
 import * as TaskPolicy from "./TaskPolicy.js"
-import * as TraceParent from "./TraceParent.js"
+
+export type { EnqueueOptions, EnqueueResult } from "./EnqueueTerms.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
 export const failureTextMax = 4_096
@@ -36,15 +40,6 @@ export class RunFailed extends Schema.TaggedError<RunFailed>("@orrery/core/RunFa
   }
 }
 
-export interface EnqueueOptions extends TaskKeys.KeyOverrides {
-  /** 0 most urgent, 9 least; default 5. */
-  readonly priority?: number
-  /** From now, by the database clock. */
-  readonly delay?: Duration.DurationInput
-  /** An instant, by the database clock. Not together with `delay`. */
-  readonly at?: Date
-}
-
 export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = number> {
   readonly name: Name
   readonly queue: string
@@ -58,9 +53,11 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
 
   /** Makes the request without sending it. */
   readonly request: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest>
-  /** Answers once the run is durable. */
+  /** Answers once the run is durable. Where another one stands for it (`IdentityOptions`), with the id of that. */
   readonly enqueue: (payload: P, options?: EnqueueOptions) => Effect.Effect<RunId, EnqueueError, Runs>
-  /** One run per payload, in order of ids. Answers once all are durable. */
+  /** As `enqueue`, and tells whether the run is new. */
+  readonly enqueueDetailed: (payload: P, options?: EnqueueOptions) => Effect.Effect<EnqueueResult, EnqueueError, Runs>
+  /** One run per payload, unless another one stands for it; in order of the payloads. Answers once all are durable. */
   readonly enqueueMany: (
     payloads: Iterable<P>,
     options?: EnqueueOptions
@@ -102,7 +99,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
 /**
  * Defines a task. Throws on a bad option, naming it: a wrong definition is a mistake in the program.
  *
- * Limits, order and fairness are those of `TaskKeys.KeyOptions`; retries and times those of `TaskPolicy`.
+ * Limits, order and fairness are those of `TaskKeys.KeyOptions`; retries and times those of `TaskPolicy`; which requests are one,
+ * and how many may wait, those of `TaskIdentity`.
  *
  * `isRetryable` decides on a typed error before the policy does (default: all are); defects and timeouts are retried by the
  * default policy.
@@ -142,6 +140,8 @@ export const make = <
       readonly progress?: Schema.Schema<G, GI>
     }
     & TaskKeys.KeyOptions<P>
+    & TaskIdentity.IdentityOptions<P>
+    & TaskIdentity.BacklogOptions
     & TaskPolicy.RetryOptions<NoInfer<E>>
     & TaskPolicy.TimeOptions
 ): Task<Name, P, PI, S, SI, E, EI, C, G> => {
@@ -152,7 +152,11 @@ export const make = <
       throw new InvalidRequest({ field, limit: "1 to 200 characters of A-Z a-z 0-9 _ . : / -", actual: value })
     }
   }
-  const { deadlineMs, heartbeatMs, retry, text: policy } = TaskPolicy.make(options)
+  const identity = TaskIdentity.make(name, options)
+  const { deadlineMs, heartbeatMs, retry, text: policy } = TaskPolicy.make(options, {
+    ...identity.rule === undefined ? {} : { identity: identity.rule },
+    ...TaskIdentity.backlogOf(options)
+  })
   const keysOf = TaskKeys.make(name, options)
   const payloadSchema = options.payload
   const successSchema = (options.success ?? Schema.Void) as Schema.Schema<S, SI>
@@ -160,9 +164,11 @@ export const make = <
   const codec = makeCodec({ payload: payloadSchema, success: successSchema, error: errorSchema })
 
   const requestOf = (payload: P, terms: Terms): Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest> => {
+    const own = identity.keyOf(payload, terms)
+    if (own instanceof InvalidRequest) return Effect.fail(own)
     const late = deadlineProblem(terms, deadlineMs)
     if (late !== undefined) return Effect.fail(late)
-    const keys = keysOf(payload, terms)
+    const keys = keysOf(payload, terms, identity.orderOf(own))
     if (keys instanceof InvalidRequest) return Effect.fail(keys)
     const text = codec.encodePayload(payload)
     const done = (payload: string): RunRequest => ({
@@ -175,6 +181,7 @@ export const make = <
       when: terms.when,
       policy,
       keys,
+      ...own === undefined ? undefined : { identity: own },
       trace: terms.trace,
       resend: false
     })
@@ -200,20 +207,33 @@ export const make = <
     return Effect.succeed(requests)
   }
 
+  const termsFor = (options: EnqueueOptions) => termsOf(options, identity.rule)
   const request = (payload: P, options: EnqueueOptions = {}) =>
-    Effect.flatMap(termsOf(options), (terms) => requestOf(payload, terms))
+    Effect.flatMap(termsFor(options), (terms) => requestOf(payload, terms))
 
-  const enqueueMany: Task<Name, P, PI, S, SI, E, EI>["enqueueMany"] = (payloads, options = {}) =>
+  const enqueueAll = (payloads: Iterable<P>, options: EnqueueOptions = {}) =>
     Effect.gen(function*() {
       const runs = yield* Runs
-      const terms = yield* termsOf(options)
+      const terms = yield* termsFor(options)
       const requests = yield* requestsOf(Array.from(payloads), terms)
-      yield* runs.enqueueMany(requests)
-      return requests.map((each) => each.id)
+      const same = yield* whenThereIsRoom(runs.enqueueMany(requests), options)
+      return { requests, same }
     })
+
+  const enqueueMany: Task<Name, P, PI, S, SI, E, EI>["enqueueMany"] = (payloads, options) =>
+    Effect.map(
+      enqueueAll(payloads, options),
+      ({ requests, same }) => requests.map(({ id }) => same.size === 0 ? id : same.get(id) ?? id)
+    )
 
   const enqueue: Task<Name, P, PI, S, SI, E, EI>["enqueue"] = (payload, enqueueOptions) =>
     Effect.map(enqueueMany([payload], enqueueOptions), (ids) => ids[0]!)
+
+  const enqueueDetailed: Task<Name, P, PI, S, SI, E, EI>["enqueueDetailed"] = (payload, enqueueOptions) =>
+    Effect.map(enqueueAll([payload], enqueueOptions), ({ requests: [asked], same }) => {
+      const found = same.get(asked!.id)
+      return { id: found ?? asked!.id, isNew: found === undefined }
+    })
 
   const result: Task<Name, P, PI, S, SI, E, EI>["result"] = (id) =>
     Effect.gen(function*() {
@@ -233,6 +253,7 @@ export const make = <
     end: codec.decodeEnd,
     request,
     enqueue,
+    enqueueDetailed,
     enqueueMany,
     result,
     explain: (id) => Effect.flatMap(Runs, (runs) => runs.explain(id)),
@@ -281,43 +302,6 @@ export const make = <
         })
       )
   }
-}
-
-/** What all runs of one call have in common. */
-interface Terms extends TaskKeys.KeyOverrides {
-  readonly nowMs: number
-  readonly when: RunRequest["when"]
-  readonly priority: number
-  readonly trace: string | undefined
-}
-
-const termsOf = (
-  { at, delay, priority = defaultPriority, ...overrides }: EnqueueOptions
-): Effect.Effect<Terms, InvalidRequest> => {
-  if (delay !== undefined && at !== undefined) {
-    return new InvalidRequest({ field: "at", limit: "absent when delay is given", actual: String(at) })
-  }
-  const wait = delay === undefined ? Duration.zero : Option.getOrUndefined(Duration.decodeUnknown(delay))
-  if (wait === undefined) {
-    return new InvalidRequest({ field: "delay", limit: "a duration", actual: String(delay) })
-  }
-  const when = at === undefined
-    ? { _tag: "delay", ms: Duration.toMillis(wait) } as const
-    : { _tag: "at", ms: at.getTime() } as const
-  return Effect.zipWith(
-    Clock.currentTimeMillis,
-    TraceParent.current,
-    (nowMs, trace) => ({ nowMs, when, priority, trace, ...overrides })
-  )
-}
-
-/** A run whose time comes when it is over already. Of an instant, by the clock of the caller. */
-const deadlineProblem = ({ nowMs, when }: Terms, deadlineMs: number | undefined): InvalidRequest | undefined => {
-  if (deadlineMs === undefined) return undefined
-  const delayMs = when._tag === "delay" ? when.ms : when.ms - nowMs
-  if (delayMs < deadlineMs) return undefined
-  const limit = `earlier than the deadline of the task, ${deadlineMs} ms after the enqueue`
-  return new InvalidRequest({ field: when._tag, limit, actual: `${delayMs} ms after it` })
 }
 
 const cut = (text: string): string =>

@@ -92,7 +92,8 @@ const whole = (field: string, value: number, max: number): number => {
 /** The key of a limit that all runs share. */
 const everyone = "*"
 
-type KeysOf<P> = (payload: P, overrides: KeyOverrides) => string | null | InvalidRequest
+/** `behind`: an ordering key that the task's identity asks for. */
+type KeysOf<P> = (payload: P, overrides: KeyOverrides, behind?: string) => string | null | InvalidRequest
 
 /** Throws `InvalidRequest` on a bad definition; what it answers never throws for a bad key, but answers the error. */
 export const make = <P>(task: string, options: KeyOptions<P>): KeysOf<P> => {
@@ -109,8 +110,11 @@ export const make = <P>(task: string, options: KeyOptions<P>): KeysOf<P> => {
     throw invalid("fairnessWeight", "absent without a fairnessKey", "a function")
   }
   const isPlain = limits.length === 0 && rates.length === 0 && orderingKey === undefined && fairnessKey === undefined
-  const textOf = (payload: P, overrides: KeyOverrides): string => {
-    const order = overrides.orderingKey ?? orderingKey?.(payload)
+  const textOf = (payload: P, overrides: KeyOverrides, behind: string | undefined): string => {
+    if (behind !== undefined && overrides.orderingKey !== undefined) {
+      throw invalid("orderingKey", "absent for a task with keepLast, which orders the runs of its key", "given")
+    }
+    const order = behind ?? overrides.orderingKey ?? orderingKey?.(payload)
     const tenant = overrides.fairnessKey ?? fairnessKey?.(payload)
     const keys: RunKeys = {
       ...order === undefined ? {} : { order: keyText("orderingKey", order) },
@@ -123,10 +127,11 @@ export const make = <P>(task: string, options: KeyOptions<P>): KeysOf<P> => {
     if (text.length > keysLengthMax) throw invalid("keys", `at most ${keysLengthMax} characters in sum`, text.length)
     return text
   }
-  return (payload, overrides) => {
-    if (isPlain && overrides.orderingKey === undefined && overrides.fairnessKey === undefined) return null
+  return (payload, overrides, behind) => {
+    const isTold = behind !== undefined || overrides.orderingKey !== undefined || overrides.fairnessKey !== undefined
+    if (isPlain && !isTold) return null
     try {
-      return textOf(payload, overrides)
+      return textOf(payload, overrides, behind)
     } catch (error) {
       if (error instanceof InvalidRequest) return error
       throw error

@@ -82,7 +82,10 @@ const refuse = (field: string, limit: string, actual: unknown): never => {
 }
 
 /** Throws `InvalidRequest` on a bad or contradictory option. */
-export const make = <E>(options: PolicyOptions<E> & Keyed): TaskPolicy => {
+export const make = <E>(
+  options: PolicyOptions<E> & Keyed,
+  more: Pick<RunPolicy, "identity" | "backlog"> = {}
+): TaskPolicy => {
   const { byTag, retry } = retryOf(options)
   const timeoutMs = millis("timeout", options.timeout, 0, timeoutMsMax) ?? 0
   const queueTtlMs = millis("queueTtl", options.queueTtl, 1, delayMsMax)
@@ -101,7 +104,8 @@ export const make = <E>(options: PolicyOptions<E> & Keyed): TaskPolicy => {
     ...byTag === undefined ? {} : { byTag },
     ...retryBudget === undefined ? {} : { retryBudget },
     ...queueTtlMs === undefined ? {} : { queueTtlMs },
-    ...deadlineMs === undefined ? {} : { deadlineMs }
+    ...deadlineMs === undefined ? {} : { deadlineMs },
+    ...more
   }
   const text = JSON.stringify(policy)
   // What an owner would refuse is refused here.

@@ -5,7 +5,7 @@
  * A run whose time has come moves to its line at once, while the store still has it among the timers. That is enough as long
  * as it stays in memory (`inStoredLine`); before it may leave, it is written.
  */
-import { type Entry, entryOf, type Load } from "./Entry.js"
+import { type Edit, type Entry, entryOf, type Load } from "./Entry.js"
 import type { StoredRun } from "./Journal.js"
 import type { Line } from "./Line.js"
 import type { Lines } from "./Lines.js"
@@ -28,6 +28,8 @@ export interface WaitingHost {
   /** It has got a seat in its line. */
   readonly seated: (entry: Entry) => void
   readonly load: (load: Load) => void
+  readonly nextNumber: () => number
+  readonly orderKeyOf: (entry: Entry) => number
 }
 
 export interface Arriving {
@@ -38,8 +40,8 @@ export class Waiting {
   private readonly timers: Window<Entry>
   /** Whether the lines found at the take-over have been asked for. */
   private isBegun = false
-  /** Per page being read: the runs that left memory since it was asked for. The page may still show them. */
-  private readonly departed = new Map<Window<Entry>, Set<RunId>>()
+  /** Per page, or other look at the store, being read: the runs that left memory since it was asked for. It may still show them. */
+  private readonly departed = new Map<object, Set<RunId>>()
   /** Ready runs that the store still has among the timers. */
   private dueCount = 0
   /** When more of them are read though the line is full; `Infinity` while it is not. */
@@ -127,8 +129,39 @@ export class Waiting {
     this.shrunk(line, now)
   }
 
+  edit(run: Entry | StoredRun, { payload, priority, scheduledAt }: Edit, now: number): Entry | undefined {
+    const entry = "place" in run ? run : entryOf(run)
+    if (entry !== run && this.host.has(run.id)) return undefined
+    if (entry.place === "running" || entry.place === "finishing") return undefined
+    this.lines.awaits(entry)
+    if (entry === run) this.leave(entry, now)
+    else {
+      this.host.add(entry)
+      if (entry.told?.limits !== undefined) this.lines.claim(entry, false)
+    }
+    entry.payload = payload ?? entry.payload
+    entry.priority = priority ?? entry.priority
+    entry.scheduledAt = scheduledAt ?? entry.scheduledAt
+    if (scheduledAt !== undefined && entry.state !== "retrying") entry.state = scheduledAt > now ? "scheduled" : "ready"
+    entry.orderKey = this.host.orderKeyOf(entry)
+    entry.isEdited = true
+    // Whatever an owner before has started of it is stale: its worker knows the run as it was.
+    entry.lease = this.host.nextNumber()
+    this.host.settle(entry)
+    return entry
+  }
+
   forgotten(id: RunId): void {
     for (const departed of this.departed.values()) departed.add(id)
+  }
+
+  beginRead(): () => ReadonlySet<RunId> {
+    const departed = new Set<RunId>()
+    this.departed.set(departed, departed)
+    return () => {
+      this.departed.delete(departed)
+      return departed
+    }
   }
 
   loaded(

@@ -1,3 +1,4 @@
+import { identityContract } from "@orrery/testing/identityContract"
 import { assert, it } from "@effect/vitest"
 import { Journal } from "@orrery/core/Journal"
 import * as MemoryStore from "@orrery/core/MemoryStore"
@@ -11,6 +12,7 @@ import { batchOf, finishOf, sampleRun, takePartition } from "@orrery/testing/sto
 import { Effect, TestClock } from "effect"
 
 journalContract("memory", MemoryStore.layer)
+identityContract("memory", MemoryStore.layer)
 partitionStoreContract("memory", MemoryStore.layer)
 queueSettingsContract("memory", MemoryStore.layer)
 runReaderContract("memory", MemoryStore.layer)

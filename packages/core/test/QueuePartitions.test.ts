@@ -22,7 +22,7 @@ describe("QueuePartitions", () => {
     const ids = Array.from({ length: 8_000 }, () => unsafeMakeRunId(1_800_000_000_000))
     const counts = [0, 0, 0, 0]
     for (const id of ids) {
-      const run = { namespace: "default", queue: "mail", id, keys: null }
+      const run = { namespace: "default", queue: "mail", task: "t", policy: "{}", id, keys: null }
       const partition = QueuePartitions.partitionOf(partitions, run)
       assert.strictEqual(partition, QueuePartitions.partitionOf(partitions, run))
       counts[partition]! += 1

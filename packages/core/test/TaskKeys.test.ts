@@ -78,7 +78,7 @@ describe("keys of a task", () => {
 describe("keys in a queue with several partitions", () => {
   const partitions = QueuePartitions.parse("mail=8")!
   const run = (keys: object, id: string) => (
-    { namespace: "default", queue: "mail", id, keys: JSON.stringify(keys) }
+    { namespace: "default", queue: "mail", task: "t", policy: "{}", id, keys: JSON.stringify(keys) }
   )
 
   it("decide where a run goes, so that one owner has all of a key", () => {
@@ -101,7 +101,7 @@ describe("keys in a queue with several partitions", () => {
 
     assert.include(
       QueuePartitions.keysProblem(partitions, two)?.message,
-      "at most one key of order, concurrency or rate"
+      "at most one key of identity, order, concurrency or rate"
     )
     assert.isUndefined(QueuePartitions.keysProblem(partitions, { ...two, queue: "other" }))
     assert.isUndefined(QueuePartitions.keysProblem(partitions, run({ limits: [limit("one")], tenant: "t" }, "id")))

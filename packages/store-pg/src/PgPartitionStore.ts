@@ -2,7 +2,9 @@
  * What queue actors read, on PostgreSQL. Every statement goes by an index of its own and is bounded, however long the
  * backlog. Named statements: each is prepared once per connection.
  */
+import type { CountedRuns } from "@orrery/core/Depths"
 import type { StoreUnavailable } from "@orrery/core/Errors"
+import type { StoredIdentity } from "@orrery/core/Identity"
 import {
   type LinePageRequest,
   type Page,
@@ -12,6 +14,7 @@ import {
   type Takeover,
   type WithWork
 } from "@orrery/core/PartitionStore"
+import type { RunId } from "@orrery/core/RunId"
 import { Effect, Layer } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
@@ -103,6 +106,52 @@ const countLine: Statement = {
       select from orrery.runs where partition_id = $1 and ${isInLine()} and ${line()} = $2
         and (order_key, seq) < ($3::float8, $4::bigint) limit $5
     ) head`
+}
+
+const withoutPayload = storedColumns.replace("payload, ", "")
+
+const readKeys: Statement = {
+  name: "orrery_identities",
+  text:
+    `select i.task as "keyTask", i.key, i.run_id as "runId", i.expires_at as "expiresAt", i.first_at as "firstAt", r.*
+    from unnest($2::text[], $3::text[]) q(task, key)
+    join orrery.run_identities i on i.partition_id = $1 and i.task = q.task and i.key = q.key
+    left join lateral (
+      select ${withoutPayload} from orrery.runs r where r.id = i.run_id and r.partition_id = $1
+    ) r on true`
+}
+
+const pruneKeys: Statement = {
+  name: "orrery_prune_identities",
+  text: `delete from orrery.run_identities i using (
+      select task, key from orrery.run_identities
+      where partition_id = $1 and expires_at < extract(epoch from now()) * 1000
+        and not exists (select from orrery.runs r where r.id = run_id)
+      order by expires_at limit $2
+    ) old
+    where i.partition_id = $1 and i.task = old.task and i.key = old.key
+      and i.expires_at < extract(epoch from now()) * 1000 and not exists (select from orrery.runs r where r.id = i.run_id)`
+}
+
+/** Each of the three by its index. */
+const countByKeys: Statement = {
+  name: "orrery_count_runs",
+  text: `select keys, count(*)::integer as runs from (
+      (select keys from orrery.runs where partition_id = $1 and ${isInLine()} limit $2)
+      union all (select keys from orrery.runs where partition_id = $1 and ${isTimer()} limit $2)
+      union all (select keys from orrery.runs where partition_id = $1 and ${isRunning} limit $2)
+      limit $2
+    ) found group by keys`
+}
+
+type IdentityRow = Omit<StoredRow, "id" | "payload"> & Omit<StoredIdentity, "task" | "run"> & {
+  readonly keyTask: string
+  readonly id: RunId | null
+}
+
+const identityOf = ({ expiresAt, firstAt, id, key, keyTask, runId, ...row }: IdentityRow): StoredIdentity => {
+  const { payload: _, ...run } = storedOf({ ...row, id: runId, payload: "" })
+  return { task: keyTask, key, runId, expiresAt, firstAt, run: id === null ? undefined : run }
 }
 
 const findStored: Statement = {
@@ -220,6 +269,25 @@ export const make = Effect.gen(function*() {
     findRun: (partitionId, id) =>
       query<StoredRow>("findRun", findStored, [id, partitionId]).pipe(
         Effect.map(([row]) => row === undefined ? undefined : storedOf(row))
+      ),
+    readIdentities: (partitionId, keys) =>
+      Effect.map(
+        query<IdentityRow>("readIdentities", readKeys, [
+          partitionId,
+          keys.map(({ task }) => task),
+          keys.map(({ key }) => key)
+        ]),
+        (rows) => rows.map(identityOf)
+      ),
+    pruneIdentities: (partitionId, limit) =>
+      Effect.tryPromise({
+        try: () => read.query({ ...pruneKeys, values: [partitionId, limit] }),
+        catch: unavailable("pruneIdentities")
+      }).pipe(Effect.map(({ rowCount }) => rowCount ?? 0)),
+    countRuns: (partitionId, limit) =>
+      Effect.map(
+        query<CountedRuns["groups"][number]>("countRuns", countByKeys, [partitionId, limit]),
+        (groups) => ({ groups, complete: groups.reduce((sum, { runs }) => sum + runs, 0) < limit })
       ),
     epochs: (partitionIds) =>
       Effect.map(

@@ -158,7 +158,7 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
           calls += 1
           return Effect.ensuring(onNode(solo.enqueueMany(requests)), Effect.sync(() => calls -= 1))
         }).pipe(Effect.tap(() => note(unkept, requests)))
-        return options.inline === true ? attempts.waiting(Effect.zipRight(enqueue, drain)) : enqueue
+        return options.inline === true ? attempts.waiting(Effect.zipLeft(enqueue, drain)) : enqueue
       },
       get: (id) => onNode(solo.get(id)),
       list: (filter) => onNode(solo.list(filter)),

@@ -1,4 +1,5 @@
 /** Runs and batches for the contracts of the stores. */
+import type { Claim } from "@orrery/core/Identity"
 import type { JournalBatch, RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
 import { type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
@@ -42,12 +43,22 @@ export const samplePartition = (fields: Partial<PartitionName> = {}): PartitionN
 export const takePartition = (name: PartitionName = samplePartition()) =>
   Effect.flatMap(PartitionStore, (store) => store.takeOver(name, "test"))
 
+export const claimOf = (key: string, fields: Partial<Claim> = {}): Claim => ({
+  key,
+  expiresAt: 4_000_000_000_000,
+  firstAt: 1_700_000_000_000.5,
+  replaces: null,
+  ...fields
+})
+
 export const batchOf = (
   owner: { readonly partitionId: number; readonly epoch: number },
   changes: {
     readonly inserts?: ReadonlyArray<StoredRun>
     /** Sent again: the history counts too. */
     readonly resends?: ReadonlyArray<StoredRun>
+    /** By the ids of inserts. */
+    readonly claims?: ReadonlyMap<RunId, Claim>
     readonly updates?: ReadonlyArray<RunUpdate>
     readonly finishes?: ReadonlyArray<RunFinish>
   }
@@ -55,8 +66,8 @@ export const batchOf = (
   partitionId: owner.partitionId,
   epoch: owner.epoch,
   inserts: [
-    ...(changes.inserts ?? []).map((run) => ({ run, resend: false })),
-    ...(changes.resends ?? []).map((run) => ({ run, resend: true }))
+    ...(changes.inserts ?? []).map((run) => ({ run, resend: false, claim: changes.claims?.get(run.id) })),
+    ...(changes.resends ?? []).map((run) => ({ run, resend: true, claim: changes.claims?.get(run.id) }))
   ],
   updates: changes.updates ?? [],
   finishes: changes.finishes ?? []

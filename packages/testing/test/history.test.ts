@@ -118,4 +118,24 @@ describe("checkers", () => {
     assert.deepStrictEqual(found(asked, acknowledged, { ...read, askedAt: 1.5 }, final), ["readYourWrite"])
     assert.deepStrictEqual(found(asked, acknowledged, { ...read, askedAt: 0.5 }, final), [])
   })
+
+  it("notice a tick that is forgotten, doubled or without its run, and a run without a tick", () => {
+    const targets = { _tag: "targets", schedule: "s", nominals: [1, 2, 3], runs: ["r"] } as const
+    const ticked = {
+      _tag: "ticked",
+      schedule: "s",
+      first: 1,
+      last: 1,
+      count: 1,
+      outcome: "enqueued",
+      run: "r"
+    } as const
+    const missed = { ...ticked, first: 2, last: 3, count: 2, outcome: "missed", run: null } as const
+    assert.deepStrictEqual(found(final, targets, ticked, missed), [])
+    assert.deepStrictEqual(found(final, targets, ticked, { ...missed, last: 2, count: 1 }), ["ticks"])
+    assert.include(found(final, targets, ticked, missed, { ...missed, first: 3, count: 1 }), "ticks")
+    assert.include(found(final, targets, ticked, ticked, missed), "ticks")
+    assert.deepStrictEqual(found({ ...final, rows: 0 }, { ...targets, runs: [] }, ticked, missed), ["ticks"])
+    assert.deepStrictEqual(found(final, { ...targets, runs: ["r", "other"] }, ticked, missed), ["ticks"])
+  })
 })

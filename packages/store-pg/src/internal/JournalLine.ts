@@ -179,7 +179,7 @@ export class JournalLine {
 const bytesOf = (batch: JournalBatch, rows: number): number => {
   let bytes = rows * rowBytes
   for (const { run } of batch.inserts) bytes += run.payload.length + run.policy.length
-  for (const { failure } of batch.updates) bytes += failure?.length ?? 0
+  for (const { edit, failure } of batch.updates) bytes += (failure?.length ?? 0) + (edit?.payload.length ?? 0)
   for (const { failure, result } of batch.finishes) bytes += (result?.length ?? 0) + (failure?.length ?? 0)
   return bytes
 }

@@ -103,6 +103,27 @@ export interface Final extends At {
   readonly rows: number
 }
 
+/** Read from the store when all was over: when a schedule had to fire, by somebody who only knows its definition. */
+export interface Targets extends At {
+  readonly _tag: "targets"
+  readonly schedule: string
+  /** ms since 1970 by the database clock, in order. */
+  readonly nominals: ReadonlyArray<number>
+  /** All runs of the schedule's task that the store has; nothing else enqueues it. */
+  readonly runs: ReadonlyArray<string>
+}
+
+/** What the store has recorded of a tick, or of `count` in a row. */
+export interface Ticked extends At {
+  readonly _tag: "ticked"
+  readonly schedule: string
+  readonly first: number
+  readonly last: number
+  readonly count: number
+  readonly outcome: "enqueued" | "skipped" | "missed"
+  readonly run: string | null
+}
+
 /** What was done to the system. `healed`: nothing is done to it any more. */
 export interface Fault extends At {
   readonly _tag: "fault" | "healed"
@@ -128,5 +149,7 @@ export type HistoryEvent =
   | Committed
   | Read
   | Final
+  | Targets
+  | Ticked
   | Fault
   | Measured

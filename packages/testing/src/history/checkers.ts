@@ -5,7 +5,7 @@
  * All read the history once, front to back: linear in its length.
  */
 import { isFinal, moves, type RunState } from "@orrery/core/RunState"
-import type { Asked, Committed, HistoryEvent, Started } from "./HistoryEvent.js"
+import type { Asked, Committed, HistoryEvent, Started, Ticked } from "./HistoryEvent.js"
 
 export interface Violation {
   readonly checker: CheckerName
@@ -28,7 +28,8 @@ export const checkerNames = [
   "order",
   "liveness",
   "resources",
-  "readYourWrite"
+  "readYourWrite",
+  "ticks"
 ] as const
 export type CheckerName = typeof checkerNames[number]
 
@@ -213,7 +214,7 @@ const order: Look = (history, found) => {
       keys.set(event.run, event.orderingKey)
       ahead.set(event.run, [...waiting.get(event.orderingKey) ?? []])
     }
-    const key = "run" in event ? keys.get(event.run) : undefined
+    const key = "run" in event && event.run !== null ? keys.get(event.run) : undefined
     if (key === undefined) continue
     // The acknowledgement may be late: sent again, after the first was lost.
     if (event._tag === "acknowledged" && !ended.has(event.run)) {
@@ -256,6 +257,34 @@ const readYourWrite: Look = (history, found) => {
   }
 }
 
+/** Each target instant is in one record and no other; one that says "enqueued" has a run of its own, and there are no more runs. */
+const ticks: Look = (history, found) => {
+  const stored = new Set<string>()
+  for (const event of history) if (event._tag === "final" && event.rows > 0) stored.add(event.run)
+  for (const event of history) {
+    if (event._tag !== "targets") continue
+    const { nominals, runs, schedule } = event
+    const records = history.filter((each) => each._tag === "ticked" && each.schedule === schedule) as Array<Ticked>
+    const covered = new Map<number, number>(nominals.map((nominal) => [nominal, 0]))
+    const named = new Set<string>()
+    for (const { count, first, last, outcome, run } of records) {
+      const within = nominals.filter((nominal) => nominal >= first && nominal <= last)
+      if (within.length !== count) {
+        found({ what: `${schedule}: a record of ${count} from ${first} to ${last} has ${within.length} targets` })
+      }
+      for (const nominal of within) covered.set(nominal, covered.get(nominal)! + 1)
+      if (outcome !== "enqueued") continue
+      if (run === null || !stored.has(run)) found({ what: `${schedule}: the tick of ${first} has no run in the store` })
+      else if (named.has(run)) found({ run, what: `${schedule}: is the run of two ticks` })
+      named.add(run ?? "")
+    }
+    for (const [nominal, times] of covered) {
+      if (times !== 1) found({ what: `${schedule}: ${nominal} is in ${times} records` })
+    }
+    for (const each of runs) if (!named.has(each)) found({ run: each, what: `${schedule}: is the run of no tick` })
+  }
+}
+
 export const checkers: ReadonlyArray<Checker> = [
   checker("lost", "no acknowledged run is lost", lost),
   checker("doubleAccepted", "at most one accepted outcome per attempt, one end per run", doubleAccepted),
@@ -266,7 +295,8 @@ export const checkers: ReadonlyArray<Checker> = [
   checker("order", "runs of one key in their order", order),
   checker("liveness", "everything ends once nothing is done to the system any more", liveness),
   checker("resources", "what is bounded stays within its bound", resources),
-  checker("readYourWrite", "what was acknowledged is seen by whoever asks afterwards", readYourWrite)
+  checker("readYourWrite", "what was acknowledged is seen by whoever asks afterwards", readYourWrite),
+  checker("ticks", "each instant of a schedule is run once, skipped, or recorded as missed", ticks)
 ]
 
 export const checkAll = (

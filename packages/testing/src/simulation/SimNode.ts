@@ -103,7 +103,7 @@ export class SimNode {
     this.process.run(OwnedCalls.enqueue(actor, requests), (exit) => {
       if (Exit.isFailure(exit)) return done(requests.map(() => "not-owner"))
       const answers = requests.map((): EnqueueAnswer => undefined)
-      for (const { error, index } of exit.value) {
+      for (const { error, index } of exit.value.failures) {
         answers[index] = { refused: error.message, mayTryAgain: error._tag === "Overloaded" }
       }
       done(answers)
