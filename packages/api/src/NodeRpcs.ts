@@ -29,6 +29,8 @@ export const awaitMsMax = 20_000
 /** Most nodes in one answer. */
 export const nodesMax = 1_000
 const nodeIdLengthMax = 64
+/** Most partitions in one `Nudge`. */
+export const nudgesMax = 1_000
 const featuresMax = 100
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
@@ -238,6 +240,10 @@ const node = [
   }),
   /** A hint: the members have changed, look now. */
   Rpc.make("MembersChanged"),
+  /** A hint: the inbox has rows of these partitions. `forwarded`: by a node, which takes this one for their owner. */
+  Rpc.make("Nudge", {
+    payload: { partitions: Schema.Array(PartitionName).pipe(Schema.maxItems(nudgesMax)), forwarded: Schema.Boolean }
+  }),
   /** A hint: actors of the queue here go by these settings now. A node of an earlier release does not know it. */
   Rpc.make("QueueSettingsChanged", { payload: { record: QueueRecord } }),
   Rpc.make("ForwardCancel", {

@@ -5,6 +5,7 @@ import { RunId } from "@orrery/core/RunId"
 import type { RunProgress } from "@orrery/core/RunNotes"
 import { RunState } from "@orrery/core/RunState"
 import { listLimitMax, Runs } from "@orrery/core/Runs"
+import { versioned } from "@orrery/core/TaskName"
 import { Console, Data, Duration, Effect, Option, Schema } from "effect"
 import * as Client from "./client.js"
 import { exitCode } from "./ExitCode.js"
@@ -56,7 +57,7 @@ const lineOf = (run: Run): string =>
     `${run.attempt}`.padStart(2),
     time(run.createdAt),
     run.queue,
-    run.task,
+    versioned(run.task, run.version),
     ...(run.waitsFor === null ? [] : [`(${run.waitsFor})`])
   ].join("  ")
 
@@ -90,7 +91,7 @@ const detailsOf = (run: Run, told: RunProgress | null = null): string =>
 const fieldsOf = (run: Run): ReadonlyArray<string> =>
   Object.entries({
     id: run.id,
-    task: run.task,
+    task: versioned(run.task, run.version),
     queue: `${run.namespace}/${run.queue}`,
     state: stateOf(run),
     attempt: run.attempt,

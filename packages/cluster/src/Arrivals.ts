@@ -38,6 +38,7 @@ export interface Arrival {
   readonly run: StoredRun
   readonly resend: boolean
   readonly claim: Claim | undefined
+  readonly fromInbox: boolean
   readonly place: Place
   /** The same request came again before the commit. */
   others: Array<Place> | undefined
@@ -118,6 +119,7 @@ export class Arrivals {
       run: runOf(request, line, now, machine),
       resend: request.resend,
       claim,
+      fromInbox: request.fromInbox === true,
       place: { to, at },
       others: undefined
     }
@@ -127,7 +129,7 @@ export class Arrivals {
     return true
   }
 
-  /** The next batch to be committed; `undefined` when it is better to wait. */
+  /** The next batch to be committed, all from the inbox or none; `undefined` when it is better to wait. */
   take(): ReadonlyArray<Arrival> | undefined {
     // A second batch beside the first only when it is full: half of one would rather grow.
     const besides = this.ordered === 0 && this.inFlight < inFlightMax && this.waiting.length >= batchRowsMax
@@ -135,8 +137,10 @@ export class Arrivals {
     if (this.waiting.length === 0 || !mayGo) return undefined
     let count = 0
     let bytes = 0
-    for (const { run } of this.waiting) {
+    const { fromInbox } = this.waiting[0]!
+    for (const { fromInbox: isSame, run } of this.waiting) {
       if (count >= batchRowsMax || (count > 0 && bytes + run.payload.length > batchBytesMax)) break
+      if (isSame !== fromInbox) break
       count += 1
       bytes += run.payload.length
     }

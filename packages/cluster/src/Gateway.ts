@@ -23,6 +23,7 @@ import { type CancelAnswer, Runs } from "@orrery/core/Runs"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import { explainRun } from "./explainRun.js"
+import { InboxDrain } from "./InboxDrain.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import * as OwnedCalls from "./OwnedCalls.js"
@@ -318,6 +319,7 @@ const make = Effect.gen(function*() {
   }
 
   const find = (id: RunId) => OwnedCalls.find(reader, id)
+  const taken = (id: RunId, waitMs: number) => OwnedCalls.findTaken(reader, id, waitMs)
 
   const nameOf = (run: Run): PartitionName => ({ namespace: run.namespace, queue: run.queue, partition: run.partition })
 
@@ -332,7 +334,8 @@ const make = Effect.gen(function*() {
   const awaitFinal: Gateway["Type"]["awaitFinal"] = (id, wait) =>
     Effect.gen(function*() {
       const waitMs = Math.min(wait, waitMsMax)
-      const run = yield* find(id)
+      const run = yield* taken(id, waitMs)
+      if (run === undefined) return null
       if (isFinal(run.state)) return run
       const name = nameOf(run)
       return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
@@ -359,7 +362,10 @@ const make = Effect.gen(function*() {
       ),
     cancel: (id) =>
       Effect.gen(function*() {
-        const run = yield* find(id)
+        const run = yield* taken(id, Duration.toMillis(routeBudget))
+        if (run === undefined) {
+          return yield* new ClusterUnavailable({ operation: "cancel", reason: `${id} is still in the inbox` })
+        }
         if (isFinal(run.state)) return "already-final" as const
         const name = nameOf(run)
         return yield* route<CancelAnswer, RunNotFound | ClusterUnavailable>("cancel", name, {
@@ -408,7 +414,7 @@ export const layer = Layer.scoped(Gateway, make)
 /** core's port, for code inside the node. */
 export const layerRuns = Layer.effect(
   Runs,
-  Effect.map(Gateway, (gateway) =>
+  Effect.zipWith(Gateway, InboxDrain, (gateway, inbox) =>
     Runs.of({
       enqueueMany: (requests) =>
         Effect.flatMap(gateway.enqueue(requests), ({ failures, same }) =>
@@ -417,14 +423,17 @@ export const layerRuns = Layer.effect(
       list: gateway.list,
       cancel: gateway.cancel,
       explain: gateway.explain,
+      nudge: (queues) =>
+        Effect.sync(() =>
+          inbox.nudge(queues.map(({ namespace, queue }) => ({ namespace, queue, partition: 0 })))
+        ),
       progress: gateway.progress,
       changes: gateway.changes,
       queueChanges: gateway.queueChanges,
       awaitFinal: (id) =>
         gateway.awaitFinal(id, waitMsMax).pipe(
           Effect.repeat({
-            until: (run) =>
-              run !== null
+            until: (run) => run !== null
           }),
           Effect.map((run) =>
             run

@@ -20,6 +20,7 @@ import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
 import { Gateway } from "./Gateway.js"
+import { InboxDrain } from "./InboxDrain.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -144,6 +145,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const readiness = yield* Readiness
       const reach = yield* Reach
       const schedules = yield* Schedules
+      const inbox = yield* InboxDrain
       const queues = yield* Queues
       const residents = yield* Residents
       return {
@@ -166,6 +168,7 @@ const rpcHandlers = (sessions: Sessions) =>
         Health: () => Effect.sync(readiness.health),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),
         MembersChanged: () => Effect.sync(locks.look),
+        Nudge: ({ forwarded, partitions }) => Effect.sync(() => inbox.nudge(partitions, forwarded)),
 
         ScheduleCall: ({ call }) => schedules.call(call),
         ScheduleGet: ({ id }) => schedules.get(id),

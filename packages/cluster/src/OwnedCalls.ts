@@ -2,14 +2,15 @@
 import type { EnqueueAnswer } from "@orrery/api/NodeRpcs"
 import { ClusterUnavailable, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
-import { noCapableWorker, type Run } from "@orrery/core/Run"
+import { inInbox, noCapableWorker, type Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { type RunProgress, shownNotes } from "@orrery/core/RunNotes"
 import type { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, listLimitMax, type RunFilter } from "@orrery/core/Runs"
-import { Effect } from "effect"
+import { versioned } from "@orrery/core/TaskName"
+import { Effect, Schedule } from "effect"
 import type { NotOwner } from "./ActorHost.js"
 import type { QueueActor } from "./QueueActor.js"
 import type { WorkerHub } from "./WorkerHub.js"
@@ -37,8 +38,12 @@ export const enqueue = (
   })
 
 /** With what the node knows of why it waits: workers attach to every node, so any node can tell. */
-export const explained = (hub: WorkerHub, run: Run): Run =>
-  run.state === "ready" && !hub.hasCapable(run.task) ? { ...run, waitsFor: noCapableWorker } : run
+export const explained = (hub: WorkerHub, run: Run): Run => {
+  if (run.state !== "ready" || run.waitsFor === inInbox) return run
+  const task = versioned(run.task, run.version)
+  if (hub.hasCapable(task)) return run
+  return { ...run, waitsFor: run.version === undefined ? noCapableWorker : `${noCapableWorker}: ${task}` }
+}
 
 export const find = (
   reader: RunReader["Type"],
@@ -47,6 +52,24 @@ export const find = (
   reader.find(id).pipe(
     Effect.mapError(unavailable("get")),
     Effect.flatMap((run) => run === undefined ? new RunNotFound({ runId: id }) : Effect.succeed(run))
+  )
+
+/** Between two looks for the owner to have taken a run out of the inbox: 5 ms doubling to 100 ms. */
+const takenYet = Schedule.exponential("5 millis").pipe(Schedule.union(Schedule.spaced("100 millis")))
+
+/** The run once its queue has it: in the inbox its partition is not known. `undefined`: it is there still after `waitMs`. */
+export const findTaken = (
+  reader: RunReader["Type"],
+  id: RunId,
+  waitMs: number
+): Effect.Effect<Run | undefined, RunNotFound | ClusterUnavailable> =>
+  find(reader, id).pipe(
+    Effect.filterOrFail((run) => run.waitsFor !== inInbox, () => "in-inbox" as const),
+    Effect.retry({
+      schedule: takenYet.pipe(Schedule.upTo(waitMs)),
+      while: (error) => error === "in-inbox"
+    }),
+    Effect.catchIf((error): error is "in-inbox" => error === "in-inbox", () => Effect.succeed(undefined))
   )
 
 export const list = (

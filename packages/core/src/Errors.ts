@@ -129,6 +129,20 @@ export class ClusterUnavailable
   }
 }
 
+/**
+ * The attempt may not end its run in a transaction: another attempt holds the run, it has ended, or the start of this one has
+ * not been recorded in time. The transaction was rolled back, and whatever the handler ends with does not count.
+ */
+export class AttemptFenced extends Schema.TaggedError<AttemptFenced>("@orrery/core/AttemptFenced")("AttemptFenced", {
+  runId: RunId,
+  attempt: Schema.Number,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `attempt ${this.attempt} of run ${this.runId} may not end it: ${this.reason}`
+  }
+}
+
 /** A limiter did not let through what was asked, in time. It was not done; asking again may help. */
 export class LimitNotGranted
   extends Schema.TaggedError<LimitNotGranted>("@orrery/core/LimitNotGranted")("LimitNotGranted", {

@@ -25,6 +25,7 @@ import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
 import type { StoredNotes } from "./RunNotes.js"
 import { listBytesMax, listLimitMax, type RunFilter } from "./Runs.js"
+import { partsOf } from "./TaskName.js"
 
 interface Partition {
   readonly id: number
@@ -73,7 +74,9 @@ export class MemoryTables {
     }
     for (const update of updates) partition.runs.set(update.id, changed(partition.runs.get(update.id)!, update))
     for (const finish of finishes) this.end(partition, finish, now)
-    return { duplicates, now }
+    if (updates.length === batch.updates.length) return { duplicates, now }
+    const found = new Set(updates.map(({ id }) => id))
+    return { duplicates, now, gone: new Set(batch.updates.flatMap(({ id }) => found.has(id) ? [] : [id])) }
   }
 
   private end(partition: Partition, finish: RunFinish, now: number): void {
@@ -316,7 +319,7 @@ const shown = (
   namespace: name.namespace,
   queue: name.queue,
   partition: name.partition,
-  task: run.task,
+  ...partsOf(run.task),
   state: run.state,
   priority: run.priority,
   createdAt: run.createdAt,

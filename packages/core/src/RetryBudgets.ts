@@ -9,6 +9,7 @@
  */
 import type { Entry } from "./Entry.js"
 import type { RetryBudget } from "./RetryRules.js"
+import * as TaskName from "./TaskName.js"
 
 /** Keys with retries of late, in one partition. */
 export const keysMax = 20_000
@@ -46,7 +47,8 @@ export class RetryBudgets {
 }
 
 /** Limits of one name are shared by the tasks of a queue, and so is their budget. */
-const scopeOf = ({ task, told }: Entry, by: NonNullable<RetryBudget["by"]>): string => {
+const scopeOf = ({ task: versioned, told }: Entry, by: NonNullable<RetryBudget["by"]>): string => {
+  const task = TaskName.nameOf(versioned)
   switch (by) {
     case "task":
       return task

@@ -33,6 +33,8 @@ export const Run = Schema.Struct({
   queue: Name,
   partition: Schema.Int,
   task: Name,
+  /** Of the payload; absent: 1. */
+  version: Schema.optionalWith(Schema.Int, { exact: true }),
   state: RunState,
   /** 0 is most urgent, 9 least, 5 the default. */
   priority: Schema.Int,
@@ -57,6 +59,9 @@ export type Run = typeof Run.Type
 
 /** `Run.waitsFor`: no worker is attached that has a handler for the task. It starts when one comes. */
 export const noCapableWorker = "no worker with this capability"
+
+/** `Run.waitsFor`: an application has committed it to the inbox, and its queue is about to take it. Its partition is not known yet. */
+export const inInbox = "its queue to take it out of the inbox"
 
 /** How one attempt ended, as the worker tells it. Values are JSON text. */
 export type Outcome =

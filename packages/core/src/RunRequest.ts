@@ -2,12 +2,13 @@
 import { Either, Schema } from "effect"
 import { InvalidRequest, PayloadTooLarge } from "./Errors.js"
 import { identityProblem, IdentityRule, ruleDefault } from "./Identity.js"
-import { namePattern } from "./Name.js"
+import { nameLengthMax, namePattern } from "./Name.js"
 import { RetryPolicy, standard } from "./RetryPolicy.js"
 import { ByTag, RetryBudget } from "./RetryRules.js"
 import { priorityMax } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { parseKeys } from "./RunKeys.js"
+import { versionedPattern } from "./TaskName.js"
 import { isTraceParent } from "./TraceParent.js"
 
 /** Longest delay of a run: 10 years, in ms. */
@@ -65,6 +66,7 @@ export interface RunRequest {
   readonly id: RunId
   readonly namespace: string
   readonly queue: string
+  /** With the version of its payload: `TaskName`. */
   readonly task: string
   /** JSON text. */
   readonly payload: string
@@ -80,6 +82,8 @@ export interface RunRequest {
   readonly identity?: string
   /** Of the span in which it was enqueued (`TraceParent`). */
   readonly trace?: string | undefined
+  /** Read from the inbox by its owner, in whose process alone this is said. */
+  readonly fromInbox?: true
   /** The client may have sent it before: the owner looks in the history too before it accepts it as new. */
   readonly resend: boolean
 }
@@ -117,9 +121,9 @@ const invalid = (field: string, limit: string, actual: unknown) =>
 /** Names come again and again: these were good last time. */
 const lastGood: Record<string, string> = {}
 
-const nameProblem = (field: string, value: string): InvalidRequest | undefined => {
+const nameProblem = (field: string, value: string, pattern = namePattern): InvalidRequest | undefined => {
   if (lastGood[field] === value) return undefined
-  if (namePattern.test(value)) {
+  if (value.length <= nameLengthMax && pattern.test(value)) {
     lastGood[field] = value
     return undefined
   }
@@ -138,7 +142,7 @@ export const requestProblem = (
   if (!runIdPattern.test(request.id)) return invalid("id", "a UUID version 7", request.id)
   const name = nameProblem("namespace", request.namespace)
     ?? nameProblem("queue", request.queue)
-    ?? nameProblem("task", request.task)
+    ?? nameProblem("task", request.task, versionedPattern)
   if (name !== undefined) return name
   if (!Number.isInteger(request.priority) || request.priority < 0 || request.priority > priorityMax) {
     return invalid("priority", `an integer from 0 to ${priorityMax}`, request.priority)

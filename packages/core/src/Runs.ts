@@ -81,4 +81,12 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
 
   /** A waiting run is cancelled when this answers; a running one is being interrupted. */
   readonly cancel: (id: RunId) => Effect.Effect<CancelAnswer, RunNotFound | ClusterUnavailable>
+
+  /**
+   * A hint that rows for these queues have been committed to the inbox. Sent behind the caller's back, many as one; when it is
+   * lost, or this is absent, the sweep of the inbox finds them within a second.
+   */
+  readonly nudge?: (
+    queues: ReadonlyArray<{ readonly namespace: string; readonly queue: string }>
+  ) => Effect.Effect<void>
 }>() {}

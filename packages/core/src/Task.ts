@@ -2,49 +2,41 @@
  * A task: a named, typed definition of work. Enqueuing one makes a run; a handler, given where the work shall
  * be done, executes it.
  */
-import { Cause, Data, Effect, Either, Exit, Layer, Option, ParseResult, Schema } from "effect"
+import { type Cause, Effect, Exit, Layer, Schema } from "effect"
 import { whenThereIsRoom } from "./Backpressure.js"
 import { deadlineProblem, type EnqueueOptions, type EnqueueResult, type Terms, termsOf } from "./EnqueueTerms.js"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import type { Explanation } from "./Explanation.js"
 import { type Attempt, Handlers } from "./Handlers.js"
-import { namePattern } from "./Name.js"
-import { type Failing, RetryAfter, RetryNever, Snooze } from "./Retry.js"
+import { nameLengthMax, namePattern } from "./Name.js"
+import * as PayloadVersions from "./PayloadVersions.js"
+import type { Failing } from "./Retry.js"
 import type { RetryPolicy } from "./RetryPolicy.js"
-import type { Outcome, Run, RunFailure } from "./Run.js"
+import type { Outcome, Run } from "./Run.js"
 import { type RunId, unsafeMakeRunId } from "./RunId.js"
 import type { Retention, RunRequest } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
 import * as TaskAttempt from "./TaskAttempt.js"
+import * as TaskCodec from "./TaskCodec.js"
+import { ended, type RunFailed } from "./TaskCodec.js"
 import * as TaskIdentity from "./TaskIdentity.js"
 import * as TaskKeys from "./TaskKeys.js"
+import { versioned } from "./TaskName.js"
 import * as TaskPolicy from "./TaskPolicy.js"
 
 export type { EnqueueOptions, EnqueueResult } from "./EnqueueTerms.js"
 
-/** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
-export const failureTextMax = 4_096
-/** Largest encoded result, in bytes. A larger one fails the run as `unencodable`. */
-export const resultBytesMax = 256 * 1024
-
-/** The run ended without a success and without a typed error of the task. */
-export class RunFailed extends Schema.TaggedError<RunFailed>("@orrery/core/RunFailed")("RunFailed", {
-  runId: Schema.String,
-  state: Schema.String,
-  kind: Schema.String,
-  tag: Schema.String,
-  detail: Schema.String
-}) {
-  override get message() {
-    return `run ${this.runId} ${this.state}: ${this.kind} ${this.tag} ${this.detail}`
-  }
-}
+export { failureTextMax, resultBytesMax, RunFailed } from "./TaskCodec.js"
+export { PayloadVersions, versions } from "./PayloadVersions.js"
 
 export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = number> {
   readonly name: Name
   readonly queue: string
   readonly namespace: string
+  /** The newest. */
   readonly payload: Schema.Schema<P, PI>
+  /** Of new runs' payloads. */
+  readonly version: number
   readonly success: Schema.Schema<S, SI>
   readonly error: Schema.Schema<E, EI>
   readonly retry: RetryPolicy
@@ -85,8 +77,10 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | EnqueueError | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
-  /** The payload of a run of this task, decoded. */
-  readonly payloadOf: (run: Pick<Run, "id" | "payload">) => Effect.Effect<P, PayloadInvalid>
+  /** How an attempt ends whose handler ends with this: a success, or the failure of a result that cannot be encoded. */
+  readonly outcomeOf: (result: S) => Effect.Effect<Outcome>
+  /** The payload of a run of this task, decoded; one of an older version is brought to the newest. */
+  readonly payloadOf: (run: Pick<Run, "payload" | "version">) => Effect.Effect<P, PayloadInvalid>
   /**
    * Gives this process the ability to run the task. The handler may be run more than once for a run. By `attempt` it tells
    * how far it is, logs, and keeps a checkpoint for the attempt after it. What it may say with a failure: `Retry`.
@@ -121,7 +115,8 @@ export const make = <
   name: Name,
   options:
     & {
-      readonly payload: Schema.Schema<P, PI>
+      /** A schema, or all that is still read: `Task.versions`. */
+      readonly payload: Schema.Schema<P, PI> | PayloadVersions.PayloadVersions<P, PI>
       readonly success?: Schema.Schema<S, SI>
       readonly error?: Schema.Schema<E, EI>
       /** Default "default". */
@@ -158,10 +153,14 @@ export const make = <
     ...TaskIdentity.backlogOf(options)
   })
   const keysOf = TaskKeys.make(name, options)
-  const payloadSchema = options.payload
+  const versions = PayloadVersions.of(options.payload)
+  const latest = versioned(name, versions.version)
+  if (latest.length > nameLengthMax) {
+    throw new InvalidRequest({ field: "task", limit: `${nameLengthMax} characters with its version`, actual: latest })
+  }
   const successSchema = (options.success ?? Schema.Void) as Schema.Schema<S, SI>
   const errorSchema = (options.error ?? Schema.Never) as Schema.Schema<E, EI>
-  const codec = makeCodec({ payload: payloadSchema, success: successSchema, error: errorSchema })
+  const codec = TaskCodec.make({ payload: versions, success: successSchema, error: errorSchema })
 
   const requestOf = (payload: P, terms: Terms): Effect.Effect<RunRequest, PayloadInvalid | InvalidRequest> => {
     const own = identity.keyOf(payload, terms)
@@ -175,7 +174,7 @@ export const make = <
       id: unsafeMakeRunId(terms.nowMs),
       namespace,
       queue,
-      task: name,
+      task: latest,
       payload,
       priority: terms.priority,
       when: terms.when,
@@ -245,7 +244,8 @@ export const make = <
     name,
     queue,
     namespace,
-    payload: payloadSchema,
+    payload: versions.schema,
+    version: versions.version,
     success: successSchema,
     error: errorSchema,
     retry,
@@ -257,12 +257,14 @@ export const make = <
     enqueueMany,
     result,
     explain: (id) => Effect.flatMap(Runs, (runs) => runs.explain(id)),
-    payloadOf: ({ payload }) =>
-      Effect.mapError(
-        codec.decodePayload(payload),
-        (error) => new PayloadInvalid({ task: name, issue: error.message })
-      ),
+    payloadOf: ({ payload, version = 1 }) => {
+      const decode = codec.payloads.get(version)
+      return decode === undefined
+        ? new PayloadInvalid({ task: name, issue: `version ${version} is none of those that are read` })
+        : Effect.mapError(decode(payload), ({ message }) => new PayloadInvalid({ task: name, issue: message }))
+    },
     execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
+    outcomeOf: (result) => codec.toOutcome(Exit.succeed(result), () => true),
     toLayer: <R>(
       handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, Failing<E>, R>
     ) =>
@@ -286,59 +288,25 @@ export const make = <
               ? Effect.matchCauseEffect(effect, end) as Effect.Effect<Outcome, never, Attempt>
               : codec.toOutcome(exit, isRetryable)
           }
-          yield* handlers.register(
-            name,
-            (text, attempt) => {
-              const payload = codec.decodePayload(text)
-              const exit = ended(payload)
-              return exit !== undefined && Exit.isSuccess(exit)
-                ? run(exit.value, attempt)
-                : Effect.matchEffect(payload, { onFailure: undecodable, onSuccess: (decoded) => run(decoded, attempt) })
-            },
-            context,
-            heartbeatMs,
-            (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable)
-          )
+          for (const [version, decode] of codec.payloads) {
+            yield* handlers.register(
+              versioned(name, version),
+              (text, attempt) => {
+                const payload = decode(text)
+                const exit = ended(payload)
+                const start = (decoded: P) => run(decoded, attempt)
+                return exit !== undefined && Exit.isSuccess(exit)
+                  ? start(exit.value)
+                  : Effect.matchEffect(payload, { onFailure: TaskCodec.undecodable, onSuccess: start })
+              },
+              context,
+              heartbeatMs,
+              (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable)
+            )
+          }
         })
       )
   }
-}
-
-const cut = (text: string): string =>
-  text.length <= failureTextMax ? text : `${text.slice(0, failureTextMax)} … (${text.length} characters)`
-
-const failed = (
-  kind: RunFailure["kind"],
-  tag: string,
-  message: string,
-  retryable: boolean,
-  error?: string
-): Extract<Outcome, { readonly _tag: "failure" }> => ({
-  _tag: "failure",
-  failure: { kind, tag, message: cut(message), ...(error === undefined ? {} : { error }) },
-  retryable
-})
-
-const tagOf = (value: unknown): string =>
-  typeof value === "object" && value !== null && "_tag" in value && typeof value._tag === "string"
-    ? value._tag
-    : value instanceof Error
-    ? value.name
-    : typeof value
-
-/** The exit of an effect that needs no fiber: it has succeeded or failed already. */
-const ended = <A, E, R>(effect: Effect.Effect<A, E, R>): Exit.Exit<A, E> | undefined =>
-  Exit.isExit(effect) ? effect as Exit.Exit<A, E> : undefined
-
-/** The error of the task in what a handler failed with, and what it said with it. */
-const saidWith = <E>(failing: Failing<E>, isRetryable: (error: E) => boolean) => {
-  if (failing instanceof RetryAfter) {
-    const { delayMs, error } = failing
-    return { error, retryable: isRetryable(error), retryAfterMs: delayMs }
-  }
-  if (failing instanceof RetryNever) return { error: failing.error, retryable: false }
-  const error = failing as E
-  return { error, retryable: isRetryable(error) }
 }
 
 const begin = <P, A, S, E, R>(
@@ -350,131 +318,5 @@ const begin = <P, A, S, E, R>(
     return handler(payload, attempt)
   } catch (defect) {
     return Effect.die(defect)
-  }
-}
-
-const undecodable = (error: { readonly message: string }) =>
-  Effect.succeed(failed("undecodable", "ParseError", error.message, false))
-
-const messageOf = (value: unknown): string => value instanceof Error ? value.message : String(value)
-
-/** The schema lets through what JSON cannot say (a bigint, a circle), or the text is none. */
-class NotJson extends Data.TaggedError("NotJson")<{ readonly reason: string }> {
-  override get message() {
-    return this.reason
-  }
-}
-
-// `undefined` (a void payload or result) has no JSON text; null stands for it, and is decoded back.
-const toJson = (encoded: unknown): Effect.Effect<string, NotJson> => {
-  try {
-    return Effect.succeed(encoded === undefined ? "null" : JSON.stringify(encoded))
-  } catch (cause) {
-    return new NotJson({ reason: `it has no JSON form: ${messageOf(cause)}` })
-  }
-}
-
-const makeCodec = <P, PI, S, SI, E, EI>(schemas: {
-  readonly payload: Schema.Schema<P, PI>
-  readonly success: Schema.Schema<S, SI>
-  readonly error: Schema.Schema<E, EI>
-}) => {
-  // Parsed by hand where the schema answers at once, as nearly all do: several times the speed of a chain of effects.
-  const encodeWith = <A, I>(schema: Schema.Schema<A, I>) => {
-    const encode = ParseResult.encode(schema)
-    const issueOf = (issue: ParseResult.ParseIssue) => ParseResult.parseError(issue)
-    return (value: A): Effect.Effect<string, ParseResult.ParseError | NotJson> => {
-      const encoded = encode(value) as
-        | Either.Either<I, ParseResult.ParseIssue>
-        | Effect.Effect<I, ParseResult.ParseIssue>
-      if (!Either.isEither(encoded)) return Effect.flatMap(Effect.mapError(encoded, issueOf), toJson)
-      return Either.isRight(encoded) ? toJson(encoded.right) : Effect.fail(issueOf(encoded.left))
-    }
-  }
-  const decodeWith = <A, I>(schema: Schema.Schema<A, I>) => {
-    const decode = ParseResult.decodeUnknown(schema)
-    const isUndefined = Schema.is(Schema.typeSchema(schema))(undefined)
-    const issueOf = (issue: ParseResult.ParseIssue) => ParseResult.parseError(issue)
-    return (text: string): Effect.Effect<A, ParseResult.ParseError | NotJson> => {
-      let json: unknown
-      try {
-        json = JSON.parse(text)
-      } catch (cause) {
-        return new NotJson({ reason: `it is no JSON: ${messageOf(cause)}` })
-      }
-      const decoded = decode(json === null && isUndefined ? undefined : json) as
-        | Either.Either<A, ParseResult.ParseIssue>
-        | Effect.Effect<A, ParseResult.ParseIssue>
-      if (!Either.isEither(decoded)) return Effect.mapError(decoded, issueOf)
-      return Either.isRight(decoded) ? Effect.succeed(decoded.right) : Effect.fail(issueOf(decoded.left))
-    }
-  }
-  const encodeSuccess = encodeWith(schemas.success)
-  const encodeError = encodeWith(schemas.error)
-  const decodeSuccess = decodeWith(schemas.success)
-  const decodeError = decodeWith(schemas.error)
-
-  const unencodable = (cause: Cause.Cause<unknown>) =>
-    Effect.succeed(failed("unencodable", "ParseError", Cause.pretty(cause), false))
-  const onSuccess = (result: string): Effect.Effect<Outcome> => {
-    // Bytes are counted only where they might be too many.
-    const size = result.length * 3 > resultBytesMax ? Buffer.byteLength(result) : 0
-    return Effect.succeed(
-      size <= resultBytesMax
-        ? { _tag: "success", result }
-        : failed("unencodable", "ResultTooLarge", `the result is ${size} bytes, the limit is ${resultBytesMax}`, false)
-    )
-  }
-  const toOutcome = (exit: Exit.Exit<S, Failing<E>>, isRetryable: (error: E) => boolean): Effect.Effect<Outcome> => {
-    if (Exit.isSuccess(exit)) {
-      const encoded = encodeSuccess(exit.value)
-      const done = ended(encoded)
-      return done !== undefined && Exit.isSuccess(done)
-        ? onSuccess(done.value)
-        : Effect.matchCauseEffect(encoded, { onSuccess, onFailure: unencodable })
-    }
-    const cause = exit.cause
-    const typed = Cause.failureOption(cause)
-    if (Option.isSome(typed)) {
-      if (typed.value instanceof Snooze) return Effect.succeed({ _tag: "snooze", delayMs: typed.value.delayMs })
-      const { error, retryAfterMs, retryable } = saidWith(typed.value, isRetryable)
-      return encodeError(error).pipe(
-        Effect.map((encoded): Outcome => {
-          const outcome = failed("failure", tagOf(error), messageOf(error), retryable, encoded)
-          return retryAfterMs === undefined ? outcome : { ...outcome, retryAfterMs }
-        }),
-        Effect.catchAllCause((problem) =>
-          Effect.succeed(failed("unencodable", tagOf(error), Cause.pretty(problem), false))
-        )
-      )
-    }
-    if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
-    const defect = Cause.squash(cause)
-    return Effect.succeed(failed("defect", tagOf(defect), messageOf(defect), true))
-  }
-
-  const decodeEnd = (run: Run): Effect.Effect<S, E | RunFailed> => {
-    const unreadable = (issue: { readonly message: string }) =>
-      new RunFailed({ runId: run.id, state: run.state, kind: "undecodable", tag: "ParseError", detail: issue.message })
-    if (run.state === "succeeded") return Effect.mapError(decodeSuccess(run.result ?? "null"), unreadable)
-    const failure = run.failure
-    const plain = Effect.fail(
-      new RunFailed({
-        runId: run.id,
-        state: run.state,
-        kind: failure?.kind ?? run.state,
-        tag: failure?.tag ?? "",
-        detail: failure?.message ?? ""
-      })
-    )
-    if (run.state !== "failed" || failure?.kind !== "failure" || failure.error === undefined) return plain
-    return decodeError(failure.error).pipe(Effect.mapError(unreadable), Effect.flatMap(Effect.fail))
-  }
-
-  return {
-    encodePayload: encodeWith(schemas.payload),
-    decodePayload: decodeWith(schemas.payload),
-    toOutcome,
-    decodeEnd
   }
 }

@@ -14,4 +14,6 @@ export {
 } from "@orrery/core"
 export { Attempt } from "@orrery/core/Handlers"
 export { Runs } from "@orrery/core/Runs"
+export { completeInTransaction } from "@orrery/store-pg/completeInTransaction"
+export { enqueueInTransaction, enqueueManyInTransaction, withTransaction } from "@orrery/store-pg/enqueueInTransaction"
 export * as Orrery from "./Orrery.js"

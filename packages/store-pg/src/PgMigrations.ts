@@ -17,6 +17,7 @@ import schedules from "./migrations/0003_schedules.js"
 import runIdentities from "./migrations/0005_run_identities.js"
 import queueSettings from "./migrations/0006_queue_settings.js"
 import runProgress from "./migrations/0007_run_progress.js"
+import inbox from "./migrations/0008_inbox.js"
 
 /** In order. Released ones are never edited. */
 const migrations = {
@@ -25,7 +26,8 @@ const migrations = {
   "0003_schedules": schedules,
   "0005_run_identities": runIdentities,
   "0006_queue_settings": queueSettings,
-  "0007_run_progress": runProgress
+  "0007_run_progress": runProgress,
+  "0008_inbox": inbox
 }
 
 /** In the schema `orrery`, like everything else. */

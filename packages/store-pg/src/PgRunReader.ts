@@ -5,10 +5,11 @@
  * Lists go down an index by id and stop at the limit. A filter that few runs match makes them look at many rows: the
  * read pool's statement timeout is the bound.
  */
-import { type Run, RunFailure } from "@orrery/core/Run"
+import { inInbox, type Run, RunFailure } from "@orrery/core/Run"
 import { RunReader } from "@orrery/core/RunReader"
 import { isFinal, type RunState } from "@orrery/core/RunState"
 import { listBytesMax, listLimitMax, type RunFilter } from "@orrery/core/Runs"
+import { partsOf } from "@orrery/core/TaskName"
 import { Effect, Either, Layer, Schema } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
@@ -20,13 +21,19 @@ const now = "(extract(epoch from now()) * 1000)::float8"
 const shared = `r.id, p.namespace, p.queue, p.partition, r.task, r.state, r.priority, r.created_at as "createdAt",
   r.scheduled_at as "scheduledAt", r.started_at as "startedAt", r.attempt, r.payload, r.failure, r.worker`
 const hot = `${shared}, null::bigint as "finishedAt", null::text as result,
-  r.state in (${codes.scheduled}, ${codes.retrying}) and r.scheduled_at <= ${now} as "isDue"`
-const past = `${shared}, r.finished_at as "finishedAt", r.result, false as "isDue"`
+  r.state in (${codes.scheduled}, ${codes.retrying}) and r.scheduled_at <= ${now} as "isDue", false as "inInbox"`
+const past = `${shared}, r.finished_at as "finishedAt", r.result, false as "isDue", false as "inInbox"`
+
+/** Committed by an application, and soon taken by its owner. */
+const asked = `b.id, b.namespace, b.queue, coalesce(b.partition, 0), b.task, ${codes.scheduled}::smallint, b.priority,
+  b.created_at, coalesce(b.due_at, b.created_at), null::float8, 0, b.payload, null::text, null::text,
+  null::bigint, null::text, coalesce(b.due_at, 0) <= ${now}, true`
 
 type Row = Omit<Run, "state" | "failure" | "waitsFor"> & {
   readonly state: number
   readonly failure: string | null
   readonly isDue: boolean
+  readonly inInbox: boolean
   /** In lists only. */
   readonly bytesBefore?: unknown
 }
@@ -37,11 +44,12 @@ const decodeFailure = Schema.decodeUnknownEither(Schema.parseJson(RunFailure))
 const failureOf = (text: string): RunFailure =>
   Either.getOrElse(decodeFailure(text), (): RunFailure => ({ kind: "undecodable", tag: "RunFailure", message: text }))
 
-const runOf = ({ bytesBefore: _, failure, isDue, state, ...row }: Row): Run => ({
+const runOf = ({ bytesBefore: _, failure, inInbox: isAsked, isDue, state, ...row }: Row): Run => ({
   ...row,
+  ...partsOf(row.task),
   state: isDue ? "ready" : names[state]!,
   failure: failure === null ? null : failureOf(failure),
-  waitsFor: null
+  waitsFor: isAsked ? inInbox : null
 })
 
 /** The stored rows that are shown as `state`. */
@@ -67,7 +75,8 @@ const listStatement = (filter: RunFilter): Pg.QueryConfig => {
     conditions.push(`${left} $${values.length}`)
   }
   where("r.id <", filter.before)
-  where("r.task =", filter.task)
+  // Runs of all versions: `TaskName`.
+  where("split_part(r.task, '@', 1) =", filter.task)
   where("p.namespace =", filter.namespace)
   where("p.queue =", filter.queue)
   if (filter.state !== undefined) conditions.push(shownAs(filter.state))
@@ -92,6 +101,8 @@ const listStatement = (filter: RunFilter): Pg.QueryConfig => {
 const findText = `select ${hot} from orrery.runs r join orrery.partitions p on p.id = r.partition_id where r.id = $1
   union all
   select ${past} from orrery.run_history r join orrery.partitions p on p.id = r.partition_id where r.id = $1
+  union all
+  select ${asked} from orrery.inbox b where b.id = $1
   limit 1`
 
 export const make = Effect.gen(function*() {

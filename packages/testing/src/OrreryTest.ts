@@ -22,6 +22,7 @@ import { idOf } from "@orrery/core/schedule/ScheduleDefinition"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import { partitionCount, partitionOf, ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
 import type { Task } from "@orrery/core/Task"
+import { nameOf, partsOf } from "@orrery/core/TaskName"
 import { Context, Data, Duration, Effect, Exit, Layer, Scope, type TestClock } from "effect"
 import { type Matcher, matches } from "./kit/matches.js"
 import { untilQuiet, type Watched } from "./kit/quiet.js"
@@ -251,7 +252,7 @@ const makeKit = ({ attempts, clock, crash, drain, runs, unkept }: Parts): Kit =>
       const found = yield* listAll(runs, { task: name, namespace })
       const known = new Set(found.map(({ id }) => id))
       const gone = [...unkept.values()].filter((each) =>
-        each.task === name && each.namespace === namespace && !known.has(each.id)
+        nameOf(each.task) === name && each.namespace === namespace && !known.has(each.id)
       )
       const all = yield* Effect.forEach([...found, ...gone.map(asSucceeded)], (run) => shown(task, run))
       return all.sort((a, b) => (a.id < b.id ? -1 : 1))
@@ -302,7 +303,7 @@ const asSucceeded = (request: RunRequest): Run => ({
   namespace: request.namespace,
   queue: request.queue,
   partition: 0,
-  task: request.task,
+  ...partsOf(request.task),
   state: "succeeded",
   priority: request.priority,
   createdAt: 0,

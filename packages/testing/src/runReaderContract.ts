@@ -71,6 +71,27 @@ export const runReaderContract = (
         })
       }))
 
+    it.effect("shows the version of a payload apart from the name of its task, and finds all versions by the name", () =>
+      Effect.gen(function*() {
+        const reader = yield* RunReader
+        const journal = yield* Journal
+        const task = "versions.of"
+        const { owner, runs: [first, second] } = yield* insert(samplePartition(), [
+          { task },
+          { task: `${task}@12` },
+          { task: `${task}.other` }
+        ])
+        yield* journal.commit(batchOf(owner, { finishes: [finishOf(second!, { result: "1" })] }))
+
+        const found = yield* reader.list({ task, limit: 10 })
+
+        assert.deepStrictEqual(found.map((run) => [run.id, run.task, run.version]), [
+          [second!.id, task, 12],
+          [first!.id, task, undefined]
+        ])
+        assert.strictEqual((yield* reader.find(second!.id))?.version, 12)
+      }))
+
     it.effect("shows the result of a run that succeeded", () =>
       Effect.gen(function*() {
         const reader = yield* RunReader

@@ -85,9 +85,9 @@ export const make = <P>(name: string, options: RecurringScheduleOptions<P>): Rec
     id: ScheduleDefinition.idOf(base),
     definition: Effect.map(
       options.task.request(options.payload),
-      ({ keys, payload, policy: runPolicy }) => ({
+      ({ keys, payload, policy: runPolicy, task }) => ({
         ...base,
-        run: { ...run, payload, policy: runPolicy, keys }
+        run: { ...run, task, payload, policy: runPolicy, keys }
       })
     )
   }

@@ -4,6 +4,7 @@ import { InvalidRequest, type PayloadTooLarge } from "../Errors.js"
 import { Name } from "../Name.js"
 import { priorityMax } from "../Run.js"
 import { RunId } from "../RunId.js"
+import { VersionedName } from "../TaskName.js"
 import { defaultPolicy, parsePolicy, requestProblem, type RunRequest } from "../RunRequest.js"
 import * as NextFire from "./NextFire.js"
 import * as ScheduleMachine from "./ScheduleMachine.js"
@@ -18,7 +19,8 @@ export const definitionCharsMax = 64 * 1024
 /** What each tick enqueues. */
 export const RunTemplate = Schema.Struct({
   queue: Name,
-  task: Name,
+  /** With the version of its payload. */
+  task: VersionedName,
   /** JSON text. */
   payload: Schema.String,
   priority: Schema.Int.pipe(Schema.between(0, priorityMax)),
