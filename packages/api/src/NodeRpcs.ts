@@ -210,7 +210,9 @@ const worker = [
     payload: Schema.Struct({
       sessionId: SessionId,
       credit: Count,
-      ahead: Schema.optionalWith(Count, { default: () => 0 })
+      ahead: Schema.optionalWith(Count, { default: () => 0 }),
+      /** Whether it can read assignments with a trace. */
+      trace: Schema.optionalWith(Schema.Boolean, { default: () => false })
     }),
     success: Count,
     error: SessionFailure

@@ -44,6 +44,8 @@ export const reasonText = (reason: Reason): string => {
         ? place
         : `${place}; starts in about ${seconds(eta.p50Ms)}, nine times of ten within ${seconds(eta.p90Ms)}`
     }
+    case "InInbox":
+      return "its queue has yet to take it out of the inbox"
     case "BeingWritten":
       return "a change of it is being written"
     case "Running":

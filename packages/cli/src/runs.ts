@@ -208,5 +208,5 @@ const awaitCommand = Command.make(
 
 export const command = Command.make("runs").pipe(
   Command.withDescription("Look at runs and why they wait, follow them, cancel them, wait for them."),
-  Command.withSubcommands([list, get, explain, cancel, awaitCommand, watch.command])
+  Command.withSubcommands([list, get, explain, cancel, awaitCommand, watch.ofRun])
 )

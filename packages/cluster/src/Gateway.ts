@@ -10,7 +10,7 @@ import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner, sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
-import { explainFinal, type Explanation } from "@orrery/core/Explanation"
+import { explainUnowned, type Explanation } from "@orrery/core/Explanation"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
@@ -377,7 +377,8 @@ const make = Effect.gen(function*() {
     explain: (id) =>
       Effect.gen(function*() {
         const run = yield* find(id)
-        if (isFinal(run.state)) return explainFinal(run)
+        const unowned = explainUnowned(run)
+        if (unowned !== undefined) return unowned
         const name = nameOf(run)
         return yield* route<Explanation, RunNotFound | ClusterUnavailable>("explain", name, {
           here: (actor) => explainHere(actor, name, id),

@@ -6,7 +6,7 @@
 import { sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
-import { explainFinal } from "@orrery/core/Explanation"
+import { explainUnowned } from "@orrery/core/Explanation"
 import type { Handlers } from "@orrery/core/Handlers"
 import type { Journal } from "@orrery/core/Journal"
 import * as NodeConfig from "@orrery/core/NodeConfig"
@@ -178,7 +178,8 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
       explain: (id) =>
         Effect.gen(function*() {
           const run = yield* find(id)
-          if (isFinal(run.state)) return explainFinal(run)
+          const unowned = explainUnowned(run)
+          if (unowned !== undefined) return unowned
           return yield* route("explain", nameOf(run), (actor) => explainRun(reader, actor, residents.hub, id))
         }),
       changes: (id, after, waitMs) => Watching.runChanges(sources, id, after, Math.min(waitMs, awaitMs)),

@@ -1,11 +1,10 @@
 /** Why a run is where it is, answered by the actor that owns it. */
 import { explain, type Explained } from "@orrery/core/explain"
-import { explainFinal, type Explanation, spentOf } from "@orrery/core/Explanation"
+import { explainUnowned, type Explanation, spentOf } from "@orrery/core/Explanation"
 import { ClusterUnavailable, type RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
 import { isOrdered, lineOf } from "@orrery/core/RunKeys"
 import type { Run } from "@orrery/core/Run"
 import type { RunReader } from "@orrery/core/RunReader"
-import { isFinal } from "@orrery/core/RunState"
 import { Effect } from "effect"
 import { type NotOwner, notOwner } from "./ActorHost.js"
 import * as OwnedCalls from "./OwnedCalls.js"
@@ -23,7 +22,8 @@ export const explainRun = (
 ): Effect.Effect<Explanation, NotOwner | RunNotFound | ClusterUnavailable> =>
   Effect.gen(function*() {
     const run = yield* OwnedCalls.find(reader, id)
-    if (isFinal(run.state)) return explainFinal(run)
+    const unowned = explainUnowned(run)
+    if (unowned !== undefined) return unowned
     const now = actor.host.clock.now()
     const hasWorker = (task: string) => hub.hasCapable(task)
     const found = explain(actor.machine, id, now, hasWorker) ?? (yield* beyond(actor, id, now, hasWorker))
@@ -31,7 +31,7 @@ export const explainRun = (
     if (found !== undefined) return explanationOf(run, found, now)
     // It has ended meanwhile, or was never here.
     const after = yield* OwnedCalls.find(reader, id)
-    return isFinal(after.state) ? explainFinal(after) : yield* Effect.fail(notOwner)
+    return explainUnowned(after) ?? (yield* Effect.fail(notOwner))
   })
 
 /** The store has it, and that is all. */

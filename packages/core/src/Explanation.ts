@@ -1,8 +1,7 @@
 /** Why a run is where it is, as its owner sees it: derived when it is asked for, never stored. */
 import { Schema } from "effect"
 import { KeyOf } from "./QueueSettings.js"
-import type { Run } from "./Run.js"
-import { RunFailure } from "./Run.js"
+import { inInbox, type Run, RunFailure } from "./Run.js"
 import { RunId } from "./RunId.js"
 import { isFinal, RunState } from "./RunState.js"
 
@@ -50,6 +49,8 @@ export const Reason = Schema.Union(
    * the partition in the last two minutes; `null`: there were none. Turns of fairness keys are not foreseen.
    */
   Schema.TaggedStruct("Behind", { runs: Count, isAtLeast: Schema.Boolean, eta: Schema.NullOr(Eta) }),
+  /** Enqueued in a transaction: its queue has yet to take it out of the inbox. */
+  Schema.TaggedStruct("InInbox", {}),
   /** A change of it is on its way to the database. */
   Schema.TaggedStruct("BeingWritten", {}),
   Schema.TaggedStruct("Running", {
@@ -113,12 +114,11 @@ export const spentOf = (run: Times, now: number): Spent => {
   }
 }
 
-/** Of a run that has ended: nobody has to be asked. */
-export const explainFinal = (run: Run): Explanation => ({
-  runId: run.id,
-  state: run.state,
-  reason: { _tag: "Final", state: run.state, at: run.finishedAt },
-  also: [],
-  spent: spentOf(run, run.finishedAt ?? run.createdAt),
-  at: run.finishedAt ?? run.createdAt
-})
+/** Of a run that has no owner, since it has ended or is yet to come to its queue: nobody has to be asked. */
+export const explainUnowned = (run: Run): Explanation | undefined => {
+  const isOver = isFinal(run.state)
+  if (!isOver && run.waitsFor !== inInbox) return undefined
+  const at = run.finishedAt ?? run.createdAt
+  const reason: Reason = isOver ? { _tag: "Final", state: run.state, at: run.finishedAt } : { _tag: "InInbox" }
+  return { runId: run.id, state: run.state, reason, also: [], spent: spentOf(run, at), at }
+}

@@ -51,10 +51,10 @@ export class QueueControl {
     return at === Infinity ? null : at
   }
 
-  /** One starts. */
-  take(now: number): Taken | undefined {
+  /** One starts, which has taken these rates: with that of the queue, if it has one. */
+  take(rates: ReadonlyArray<Taken>, now: number): ReadonlyArray<Taken> {
     this.pace.started(now)
-    return this.rate === undefined ? undefined : { rate: this.rate, cost: this.rate.take(now) }
+    return this.rate === undefined ? rates : [...rates, { rate: this.rate, cost: this.rate.take(now) }]
   }
 
   nextTick(now: number): number {
