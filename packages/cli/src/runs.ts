@@ -101,6 +101,7 @@ const fieldsOf = (run: Run): ReadonlyArray<string> =>
     started: time(run.startedAt),
     finished: time(run.finishedAt),
     worker: run.worker ?? "-",
+    ...run.origin === undefined ? {} : { origin: run.origin },
     payload: run.payload,
     result: run.result ?? "-",
     failure: run.failure === null ? "-" : `${run.failure.kind} ${run.failure.tag}: ${run.failure.message}`

@@ -9,7 +9,7 @@ import { encodeRequests } from "@orrery/api/Frames"
 import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner, sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
-import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
+import { ClusterUnavailable, InvalidRequest, type RedriveError, type RunNotFound } from "@orrery/core/Errors"
 import { explainUnowned, type Explanation } from "@orrery/core/Explanation"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
@@ -19,7 +19,7 @@ import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { RunReader } from "@orrery/core/RunReader"
 import { isFinal } from "@orrery/core/RunState"
-import { type CancelAnswer, Runs } from "@orrery/core/Runs"
+import { type CancelAnswer, type Redriven, Runs } from "@orrery/core/Runs"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import { explainRun } from "./explainRun.js"
@@ -54,6 +54,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
+  readonly redrive: Runs["Type"]["redrive"]
   readonly progress: Runs["Type"]["progress"]
   readonly explain: Runs["Type"]["explain"]
   readonly changes: Runs["Type"]["changes"]
@@ -74,6 +75,8 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
       name: PartitionName,
       id: RunId
     ) => Effect.Effect<Explanation, NotOwner | RunNotFound | ClusterUnavailable>
+    /** `id`: of the dead letter, whose redrive belongs to the partition. */
+    readonly redrive: (name: PartitionName, id: RunId) => Effect.Effect<Redriven, NotOwner | RedriveError>
     readonly awaitFinal: (
       name: PartitionName,
       id: RunId,
@@ -328,6 +331,8 @@ const make = Effect.gen(function*() {
 
   const explainHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
     Effect.mapError(explainRun(reader, actor, residents.hub, id), asNotOwner(name))
+  const redriveHere = (actor: QueueActor, name: PartitionName, request: RunRequest) =>
+    Effect.mapError(OwnedCalls.redrive(reader, actor, request), asNotOwner(name))
 
   const waitHere = (actor: QueueActor, id: RunId, waitMs: number) => OwnedCalls.awaitFinal(reader, actor, id, waitMs)
 
@@ -386,11 +391,29 @@ const make = Effect.gen(function*() {
             call("forward explain", address, (client) => client.ForwardExplain({ partition: name, id }))
         })
       }),
+    redrive: (id) =>
+      Effect.gen(function*() {
+        const request = yield* OwnedCalls.redriveRequest(reader, id)
+        const problem = QueuePartitions.keysProblem(partitions, request)
+        if (problem !== undefined) return yield* problem
+        const { namespace, queue } = request
+        const name = { namespace, queue, partition: QueuePartitions.partitionOf(partitions, request) }
+        return yield* route<Redriven, RedriveError>("redrive", name, {
+          here: (actor) => redriveHere(actor, name, request),
+          there: (address) =>
+            call("forward redrive", address, (client) => client.ForwardRedrive({ partition: name, id }))
+        })
+      }),
     awaitFinal,
     changes: (id, after, wait) => Watching.runChanges(sources, id, after, Math.min(wait, waitMsMax)),
     queueChanges: (name, after, wait) => Watching.queueChanges(sources, name, after, Math.min(wait, waitMsMax)),
     owned: {
       enqueue: (name, requests) => Effect.flatMap(local(name), (actor) => store(actor, name, requests)),
+      redrive: (name, id) =>
+        Effect.gen(function*() {
+          const request = yield* OwnedCalls.redriveRequest(reader, id)
+          return yield* redriveHere(yield* local(name), name, request)
+        }),
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
       explain: (name, id) => Effect.flatMap(local(name), (actor) => explainHere(actor, name, id)),
       awaitFinal: (name, id, waitMs) =>
@@ -424,6 +447,7 @@ export const layerRuns = Layer.effect(
       list: gateway.list,
       cancel: gateway.cancel,
       explain: gateway.explain,
+      redrive: gateway.redrive,
       nudge: (queues) =>
         Effect.sync(() =>
           inbox.nudge(queues.map(({ namespace, queue }) => ({ namespace, queue, partition: 0 })))

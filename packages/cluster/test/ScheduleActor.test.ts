@@ -52,6 +52,7 @@ class World {
     list: () => Effect.dieMessage("not used"),
     progress: () => Effect.dieMessage("not used"),
     explain: () => Effect.dieMessage("not used"),
+    redrive: () => Effect.dieMessage("not used"),
     changes: () => Effect.dieMessage("not used"),
     queueChanges: () => Effect.dieMessage("not used"),
     awaitFinal: () => Effect.dieMessage("not used")
@@ -63,6 +64,7 @@ class World {
         const run = this.runs.get(id)
         return run === undefined ? undefined : { id, state: run.state } as Run
       }),
+    findFinal: () => Effect.succeed(undefined),
     list: () => Effect.succeed([])
   })
 
