@@ -6,7 +6,7 @@
  * belongs to the connection on which it was attached and ends with it.
  */
 import { Rpc, RpcGroup } from "@effect/rpc"
-import { ClusterUnavailable, EnqueueError, RunNotFound } from "@orrery/core/Errors"
+import { ClusterUnavailable, EnqueueError, RedriveError, RunNotFound } from "@orrery/core/Errors"
 import { Name } from "@orrery/core/Name"
 import { QueueCall, QueueRecord } from "@orrery/core/QueueSettings"
 import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
@@ -110,6 +110,7 @@ export const RunFilter = Schema.Struct({
   limit: Schema.Int.pipe(Schema.between(1, listLimitMax))
 })
 
+const Redriven = Schema.Struct({ id: RunId, isNew: Schema.Boolean })
 const CancelAnswer = Schema.Literal("cancelled", "requested", "already-final")
 const WaitMs = Schema.Int.pipe(Schema.between(0, awaitMsMax))
 const WatchCursor = Schema.String.pipe(Schema.maxLength(Watch.cursorLengthMax))
@@ -124,6 +125,8 @@ const client = [
   /** The run once it is final; `null` when it is not after `waitMs`. */
   Rpc.make("AwaitFinal", { payload: { id: RunId, waitMs: WaitMs }, success: Schema.NullOr(Run), error: RunError }),
   Rpc.make("Cancel", { payload: { id: RunId }, success: CancelAnswer, error: RunError }),
+  /** Makes a dead letter anew. A node of an earlier release does not know it. */
+  Rpc.make("Redrive", { payload: { id: RunId }, success: Redriven, error: RedriveError }),
   /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
   Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
   /** Polls of watches. A node of an earlier release knows neither. */
@@ -207,7 +210,9 @@ const worker = [
     payload: Schema.Struct({
       sessionId: SessionId,
       credit: Count,
-      ahead: Schema.optionalWith(Count, { default: () => 0 })
+      ahead: Schema.optionalWith(Count, { default: () => 0 }),
+      /** Whether it can read assignments with a trace. */
+      trace: Schema.optionalWith(Schema.Boolean, { default: () => false })
     }),
     success: Count,
     error: SessionFailure
@@ -237,6 +242,11 @@ const node = [
   }),
   /** A hint: the members have changed, look now. */
   Rpc.make("MembersChanged"),
+  Rpc.make("ForwardRedrive", {
+    payload: { partition: PartitionName, id: RunId },
+    success: Redriven,
+    error: Schema.Union(NotOwner, ...RedriveError.members)
+  }),
   /** A hint: the inbox has rows of these partitions. `forwarded`: by a node, which takes this one for their owner. */
   Rpc.make("Nudge", {
     payload: { partitions: Schema.Array(PartitionName).pipe(Schema.maxItems(nudgesMax)), forwarded: Schema.Boolean }

@@ -37,6 +37,7 @@ export interface Place {
 export interface Arrival {
   readonly run: StoredRun
   readonly resend: boolean
+  readonly origin?: RunId
   readonly claim: Claim | undefined
   readonly fromInbox: boolean
   readonly place: Place
@@ -118,6 +119,7 @@ export class Arrivals {
     const arrival = {
       run: runOf(request, line, now, machine),
       resend: request.resend,
+      ...request.origin === undefined ? undefined : { origin: request.origin },
       claim,
       fromInbox: request.fromInbox === true,
       place: { to, at },

@@ -153,6 +153,7 @@ const rpcHandlers = (sessions: Sessions) =>
         List: ({ filter }) => gateway.list(filter),
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
+        Redrive: ({ id }) => gateway.redrive(id),
         Progress: ({ id }) => gateway.progress(id),
         RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
         QueueChanges: ({ after, namespace, queue, waitMs }) =>
@@ -188,8 +189,8 @@ const rpcHandlers = (sessions: Sessions) =>
                 ? new ClusterUnavailable({ operation: "announce", reason: "the partition is not owned by this node" })
                 : Effect.succeed(encodeAttempts(stale))
             })),
-        SetCredit: ({ ahead, credit, sessionId }) =>
-          sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead))),
+        SetCredit: ({ ahead, credit, sessionId, trace }) =>
+          sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead, trace))),
         Note: ({ reports, sessionId }) => sessions.use(sessionId, (session) => session.note(reports)),
         Checkpoint: ({ attempt, sessionId }) =>
           sessions.use(sessionId, (session) =>
@@ -209,6 +210,7 @@ const rpcHandlers = (sessions: Sessions) =>
               sessions.delete(sessionId)
             })),
 
+        ForwardRedrive: ({ id, partition }) => gateway.owned.redrive(partition, id),
         ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }

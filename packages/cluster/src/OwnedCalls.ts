@@ -1,6 +1,12 @@
 /** What the owner of a partition answers: calls on an actor that lives here, in the words of the `Runs` port. */
 import type { EnqueueAnswer } from "@orrery/api/NodeRpcs"
-import { ClusterUnavailable, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
+import {
+  ClusterUnavailable,
+  type EnqueueError,
+  NotRedrivable,
+  RunNotFound,
+  type StoreUnavailable
+} from "@orrery/core/Errors"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
 import { inInbox, noCapableWorker, type Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
@@ -8,7 +14,8 @@ import { type RunProgress, shownNotes } from "@orrery/core/RunNotes"
 import type { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
-import { type CancelAnswer, listLimitMax, type RunFilter } from "@orrery/core/Runs"
+import { redriveOf } from "@orrery/core/deadLetter"
+import { type CancelAnswer, listLimitMax, type Redriven, type RunFilter } from "@orrery/core/Runs"
 import { versioned } from "@orrery/core/TaskName"
 import { Effect, Schedule } from "effect"
 import type { NotOwner } from "./ActorHost.js"
@@ -86,6 +93,31 @@ export const progress = (
   Effect.mapBoth(store.find([id]), {
     onFailure: unavailable("progress"),
     onSuccess: ([notes]) => notes === undefined ? null : shownNotes(notes)
+  })
+
+/** The request that makes a dead letter anew; read from the store that everybody reads. */
+export const redriveRequest = (
+  reader: RunReader["Type"],
+  id: RunId
+): Effect.Effect<RunRequest, RunNotFound | NotRedrivable | ClusterUnavailable> =>
+  Effect.gen(function*() {
+    const final = yield* Effect.mapError(reader.findFinal(id), unavailable("redrive"))
+    if (final !== undefined) return yield* redriveOf(final)
+    const { state } = yield* find(reader, id)
+    return yield* new NotRedrivable({ runId: id, state })
+  })
+
+/** Stores it, unless it is there. */
+export const redrive = (
+  reader: RunReader["Type"],
+  actor: QueueActor,
+  request: RunRequest
+): Effect.Effect<Redriven, NotOwner | EnqueueError> =>
+  Effect.gen(function*() {
+    const before = yield* Effect.mapError(reader.find(request.id), unavailable("redrive"))
+    const { failures: [failure] } = yield* enqueue(actor, [request])
+    if (failure !== undefined) return yield* Effect.fail(failure.error)
+    return { id: request.id, isNew: before === undefined }
   })
 
 export const cancel = (

@@ -76,6 +76,8 @@ export interface JournalBatch {
   readonly inserts: ReadonlyArray<{
     readonly run: StoredRun
     readonly resend: boolean
+    /** The run that it is the redrive of. */
+    readonly origin?: RunId
     readonly claim?: Claim | undefined
   }>
   readonly updates: ReadonlyArray<RunUpdate>

@@ -53,7 +53,9 @@ export const Run = Schema.Struct({
   failure: Schema.NullOr(RunFailure),
   worker: Schema.NullOr(Schema.String),
   /** Why a ready run does not start, where the cluster knows: `noCapableWorker`. Only as of the moment it was read. */
-  waitsFor: Schema.NullOr(Schema.String)
+  waitsFor: Schema.NullOr(Schema.String),
+  /** The failed run that this one is the redrive of. */
+  origin: Schema.optionalWith(RunId, { exact: true })
 })
 export type Run = typeof Run.Type
 

@@ -1,6 +1,7 @@
 /** One import for applications: define tasks, choose a layer, provide it. */
 export {
   ConcurrencyLimiter,
+  DeadLetters,
   Queue,
   Queues,
   RateLimiter,

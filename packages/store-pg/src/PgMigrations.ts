@@ -14,6 +14,7 @@ import { unavailable } from "./internal/pgErrors.js"
 import runs from "./migrations/0001_runs.js"
 import runKeys from "./migrations/0002_run_keys.js"
 import schedules from "./migrations/0003_schedules.js"
+import runOrigin from "./migrations/0004_run_origin.js"
 import runIdentities from "./migrations/0005_run_identities.js"
 import queueSettings from "./migrations/0006_queue_settings.js"
 import runProgress from "./migrations/0007_run_progress.js"
@@ -24,6 +25,7 @@ const migrations = {
   "0001_runs": runs,
   "0002_run_keys": runKeys,
   "0003_schedules": schedules,
+  "0004_run_origin": runOrigin,
   "0005_run_identities": runIdentities,
   "0006_queue_settings": queueSettings,
   "0007_run_progress": runProgress,

@@ -95,7 +95,8 @@ const progress: Columns<Omit<RunUpdate, "id">> = [
 
 const careful: Columns<Insert> = [
   ...fuller,
-  ...progress.map(([name, type, of]) => [name, type, ({ run }: Insert, batch: JournalBatch) => of(run, batch)] as const)
+  ...progress.map(([name, type, of]) => [name, type, ({ run }: Insert, batch: JournalBatch) => of(run, batch)] as const),
+  ["origin", "text", ({ origin }) => origin ?? null]
 ]
 
 const updated: Columns<RunUpdate> = [
@@ -142,7 +143,8 @@ export const kept = [
   "payload",
   "policy",
   "keys",
-  "scheduled_at"
+  "scheduled_at",
+  "origin"
 ]
 
 const list = <A>(columns: Columns<A>, prefix = "") => columns.map(([name]) => prefix + name).join(", ")
@@ -285,8 +287,8 @@ export const whoseRows = (ids: ReadonlyArray<string>): Statement => ({
 })
 
 /** What new runs are made of, when it is all they can be. */
-const isFresh = ({ resend, run }: Insert): boolean =>
-  !resend && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null && run.failure === null
+const isFresh = ({ origin, resend, run }: Insert): boolean =>
+  !resend && origin === undefined && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null && run.failure === null
   && run.startedAt === null
 
 const isClaiming = (insert: Insert): insert is Claiming => insert.claim !== undefined
