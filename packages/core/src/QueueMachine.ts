@@ -100,7 +100,6 @@ export class QueueMachine {
 
   /** What is said of the queue from now on. Nothing that runs is ended by it. */
   configure(rules: QueueRules, now: number): void {
-    this.now = now
     this.control.apply(rules, now)
     this.lines.apply(rules, now)
   }
@@ -196,10 +195,7 @@ export class QueueMachine {
     entry.unwritten = undefined
   }
 
-  /**
-   * What was sent is committed: a run that was to wait takes its place in line, one that has ended is forgotten. `isGone`: the
-   * store had it no more, as its handler had ended it in a transaction of its own.
-   */
+  /** What was sent is committed: who waits takes its place, who has ended goes. `isGone`: its handler had ended it meanwhile. */
   committed(entry: Entry, isGone = false): void {
     const { sent } = entry
     entry.sent = undefined
@@ -384,9 +380,7 @@ export class QueueMachine {
         if (!entry.cancelRequested) {
           entry.cancelRequested = true
           this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
-          if (!(entry.alarm !== undefined && entry.alarm.key <= now + cancelGraceMs)) {
-            this.deadlines.set(entry, "cancel", now + cancelGraceMs)
-          }
+          this.deadlines.setUnlessEarlier(entry, "cancel", now + cancelGraceMs)
         }
         return { answer: "requested", entry }
       case "finishing":
@@ -447,8 +441,7 @@ export class QueueMachine {
     entry.startedAt = now
     this.leases.add(entry, worker)
     entry.permits = permits
-    const taken = this.control.take(now)
-    entry.rates = taken === undefined ? rates : [...rates, taken]
+    entry.rates = this.control.take(rates, now)
     entry.isGated = isGated || this.control.isExact
     this.armTimeout(entry)
     if (!entry.isGated) this.assign(entry)
@@ -524,9 +517,9 @@ export class QueueMachine {
   }
 
   /** For the attempt that is out. */
-  private armTimeout(entry: Entry): void {
-    const timeoutMs = RunTimes.attemptMs(entry, entry.startedAt ?? this.now)
-    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", (entry.startedAt ?? this.now) + timeoutMs + timeoutGraceMs)
+  private armTimeout(entry: Entry, from = entry.startedAt ?? this.now): void {
+    const timeoutMs = RunTimes.attemptMs(entry, from)
+    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", from + timeoutMs + timeoutGraceMs)
     else this.deadlines.clear(entry)
   }
 
