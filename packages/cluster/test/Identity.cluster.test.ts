@@ -37,7 +37,11 @@ describe("identity", () => {
         const askAll = (n: number) =>
           Effect.forEach(keys, (key) =>
             once.enqueueDetailed({ key, client: n }).pipe(
-              Effect.tap((answer) => Effect.sync(() => answers.get(key)!.push(answer))),
+              Effect.tap((answer) =>
+                Effect.sync(() =>
+                  answers.get(key)!.push(answer)
+                )
+              ),
               Effect.zipRight(single.enqueue({ key: `single-${n % 2}`, ms: napMs })),
               Effect.zipLeft(Effect.sleep("40 millis"))
             )).pipe(Effect.provide(all[n]!))
@@ -61,7 +65,10 @@ describe("identity", () => {
           assert.lengthOf(found.filter(({ isNew }) => isNew), 1, `makers of ${key}`)
           assert.strictEqual((yield* runs.awaitFinal(found[0]!.id)).state, "succeeded")
         }
-        yield* ClusterRig.eventually(query<{ n: string }>("select count(*) as n from orrery.runs"), ([row]) => row!.n === "0")
+        yield* ClusterRig.eventually(
+          query<{ n: string }>("select count(*) as n from orrery.runs"),
+          ([row]) => row!.n === "0"
+        )
         const ended = yield* query<Ended>(
           `select id, payload::json ->> 'key' as key, created_at, finished_at::float8 from orrery.run_history
            where task in ('once', 'single') order by created_at`
@@ -71,10 +78,14 @@ describe("identity", () => {
           const inOrder = ended.filter((run) => run.key === key)
           assert.isAbove(inOrder.length, 0)
           inOrder.forEach((run, at) => {
-            if (at > 0) assert.isAtLeast(run.created_at, inOrder[at - 1]!.finished_at - clockMs, `two of ${key} at once`)
+            if (at > 0) {
+              assert.isAtLeast(run.created_at, inOrder[at - 1]!.finished_at - clockMs, `two of ${key} at once`)
+            }
           })
         }
-        const [row] = yield* query<{ epoch: string }>("select epoch from orrery.partitions where queue = $1", [once.queue])
+        const [row] = yield* query<{ epoch: string }>("select epoch from orrery.partitions where queue = $1", [
+          once.queue
+        ])
         assert.isAtLeast(Number(row!.epoch), 2)
       }),
     120_000

@@ -58,16 +58,28 @@ describe("identity of a task", () => {
       [() => define({ idempotencyKey: key, unique: {} }), "unique must be absent when idempotencyKey is given"],
       [() => define({ debounce: { wait: 10 }, keepLast: {} }), "keepLast must be absent when debounce is given"],
       [() => define({ keepLast: {}, orderingKey: key }), "orderingKey must be absent when keepLast is given"],
-      [() => define({ throttle: { per: 1 }, idempotencyWindow: 5 }), "idempotencyWindow must be absent when throttle is given"],
-      [() => define({ unique: { while: ["ready"], window: 5 } }), "unique.window must be absent when unique.while is given"],
+      [
+        () => define({ throttle: { per: 1 }, idempotencyWindow: 5 }),
+        "idempotencyWindow must be absent when throttle is given"
+      ],
+      [
+        () => define({ unique: { while: ["ready"], window: 5 } }),
+        "unique.window must be absent when unique.while is given"
+      ],
       [() => define({ unique: { while: [] } }), "unique.while must be some of"],
       [() => define({ unique: { while: ["failed" as "ready"] } }), "unique.while must be some of"],
-      [() => define({ debounce: { wait: 100, maxWait: 50 } }), "debounce.maxWait must be at least debounce.wait, 100 ms, got 50"],
+      [
+        () => define({ debounce: { wait: 100, maxWait: 50 } }),
+        "debounce.maxWait must be at least debounce.wait, 100 ms, got 50"
+      ],
       [() => define({ throttle: { per: 0 } }), "throttle.per must be 1 to"],
       [() => define({ idempotencyWindow: "2 years" as "2 days" }), "idempotencyWindow must be 1 to"],
       [() => define({ maxDepthPerTenant: 5, fairnessKey: key }), "maxDepthPerTenant must be absent without maxDepth"],
       [() => define({ maxDepth: 5, maxDepthPerTenant: 5 }), "maxDepthPerTenant must be absent without fairnessKey"],
-      [() => define({ maxDepth: 5, maxDepthPerTenant: 6, fairnessKey: key }), "an integer from 1 to maxDepth, 5, got 6"],
+      [
+        () => define({ maxDepth: 5, maxDepthPerTenant: 6, fairnessKey: key }),
+        "an integer from 1 to maxDepth, 5, got 6"
+      ],
       [() => define({ maxDepth: 100_001 }), "maxDepth must be an integer from 1 to 100000, got 100001"],
       [() => request({ unique: {} }, { idempotencyKey: "k" }), "idempotencyKey must be absent for a task with unique"],
       [() => request({}, { identityKey: "k" }), "identityKey must be absent for a task without unique"],
@@ -95,7 +107,12 @@ describe("identity of a task", () => {
 
   it("waits for quiet, but no longer than it may", () => {
     const rule = { quietMs: 100, maxWaitMs: 250 }
-    assert.deepStrictEqual([1_000, 1_100, 1_200, 1_300].map((now) => debouncedUntil(rule, 1_000, now)), [1_100, 1_200, 1_250, 1_300])
+    assert.deepStrictEqual([1_000, 1_100, 1_200, 1_300].map((now) => debouncedUntil(rule, 1_000, now)), [
+      1_100,
+      1_200,
+      1_250,
+      1_300
+    ])
   })
 })
 
@@ -142,7 +159,9 @@ describe("a full queue", () => {
       assert.strictEqual(yield* Effect.flip(whenThereIsRoom(ask, {})), full)
       const waiting = yield* Effect.fork(whenThereIsRoom(ask, { whenFull: "wait", waitAtMost: "1 second" }))
       yield* TestClock.adjust("1 second")
-      const late = yield* Effect.fork(Effect.flip(whenThereIsRoom(Effect.fail(full), { whenFull: "wait", waitAtMost: 500 })))
+      const late = yield* Effect.fork(
+        Effect.flip(whenThereIsRoom(Effect.fail(full), { whenFull: "wait", waitAtMost: 500 }))
+      )
       yield* TestClock.adjust("600 millis")
 
       assert.strictEqual(yield* Fiber.join(waiting), "in")
