@@ -196,10 +196,7 @@ export class QueueMachine {
     entry.unwritten = undefined
   }
 
-  /**
-   * What was sent is committed: a run that was to wait takes its place in line, one that has ended is forgotten. `isGone`: the
-   * store had it no more, as its handler had ended it in a transaction of its own.
-   */
+  /** What was sent is committed: who waits takes its place, who has ended goes. `isGone`: its handler had ended it meanwhile. */
   committed(entry: Entry, isGone = false): void {
     const { sent } = entry
     entry.sent = undefined
