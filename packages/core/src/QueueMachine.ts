@@ -100,7 +100,6 @@ export class QueueMachine {
 
   /** What is said of the queue from now on. Nothing that runs is ended by it. */
   configure(rules: QueueRules, now: number): void {
-    this.now = now
     this.control.apply(rules, now)
     this.lines.apply(rules, now)
   }
@@ -444,8 +443,7 @@ export class QueueMachine {
     entry.startedAt = now
     this.leases.add(entry, worker)
     entry.permits = permits
-    const taken = this.control.take(now)
-    entry.rates = taken === undefined ? rates : [...rates, taken]
+    entry.rates = this.control.take(rates, now)
     entry.isGated = isGated || this.control.isExact
     this.armTimeout(entry)
     if (!entry.isGated) this.assign(entry)
