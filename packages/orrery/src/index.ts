@@ -13,5 +13,6 @@ export {
   Watch
 } from "@orrery/core"
 export { Attempt } from "@orrery/core/Handlers"
+export * as PayloadCodec from "@orrery/core/PayloadCodec"
 export { Runs } from "@orrery/core/Runs"
 export * as Orrery from "./Orrery.js"
