@@ -47,7 +47,7 @@ const openMessage = (codec: Codec, text: string, place: Place): string => {
 
 const sealRequest = (codec: Codec, request: RunRequest): RunRequest => {
   // The payload of another request with its identity may take its place, or the other way round.
-  const run = "identity" in request && request.identity != null ? undefined : request.id
+  const run = request.identity === undefined ? request.id : undefined
   const place = { namespace: request.namespace, run, task: nameOf(request.task), field: "payload" } as const
   return { ...request, payload: codec.seal(request.payload, place) }
 }
