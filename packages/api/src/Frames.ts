@@ -259,7 +259,8 @@ export const encodeRequests = (requests: ReadonlyArray<RunRequest>): RequestFram
     if (identity !== undefined) {
       return [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend), keys, trace ?? null, identity]
     }
-    if (trace !== undefined) {
+    // Sent again without it: the first time it may have met a node of an earlier release, which cannot read it.
+    if (trace !== undefined && !resend) {
       return [id, at, payload, priority, bit(when._tag === "at"), when.ms, bit(resend), keys, trace]
     }
     return keys === null

@@ -6,7 +6,7 @@
  * belongs to the connection on which it was attached and ends with it.
  */
 import { Rpc, RpcGroup } from "@effect/rpc"
-import { ClusterUnavailable, EnqueueError, RunNotFound } from "@orrery/core/Errors"
+import { ClusterUnavailable, EnqueueError, RedriveError, RunNotFound } from "@orrery/core/Errors"
 import { Name } from "@orrery/core/Name"
 import { QueueCall, QueueRecord } from "@orrery/core/QueueSettings"
 import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
@@ -28,6 +28,8 @@ export const awaitMsMax = 20_000
 /** Most nodes in one answer. */
 export const nodesMax = 1_000
 const nodeIdLengthMax = 64
+/** Most partitions in one `Nudge`. */
+export const nudgesMax = 1_000
 const featuresMax = 100
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
@@ -108,6 +110,7 @@ export const RunFilter = Schema.Struct({
   limit: Schema.Int.pipe(Schema.between(1, listLimitMax))
 })
 
+const Redriven = Schema.Struct({ id: RunId, isNew: Schema.Boolean })
 const CancelAnswer = Schema.Literal("cancelled", "requested", "already-final")
 const WaitMs = Schema.Int.pipe(Schema.between(0, awaitMsMax))
 const WatchCursor = Schema.String.pipe(Schema.maxLength(Watch.cursorLengthMax))
@@ -122,6 +125,8 @@ const client = [
   /** The run once it is final; `null` when it is not after `waitMs`. */
   Rpc.make("AwaitFinal", { payload: { id: RunId, waitMs: WaitMs }, success: Schema.NullOr(Run), error: RunError }),
   Rpc.make("Cancel", { payload: { id: RunId }, success: CancelAnswer, error: RunError }),
+  /** Makes a dead letter anew. A node of an earlier release does not know it. */
+  Rpc.make("Redrive", { payload: { id: RunId }, success: Redriven, error: RedriveError }),
   /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
   Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
   /** Polls of watches. A node of an earlier release knows neither. */
@@ -205,7 +210,9 @@ const worker = [
     payload: Schema.Struct({
       sessionId: SessionId,
       credit: Count,
-      ahead: Schema.optionalWith(Count, { default: () => 0 })
+      ahead: Schema.optionalWith(Count, { default: () => 0 }),
+      /** Whether it can read assignments with a trace. */
+      trace: Schema.optionalWith(Schema.Boolean, { default: () => false })
     }),
     success: Count,
     error: SessionFailure
@@ -235,6 +242,15 @@ const node = [
   }),
   /** A hint: the members have changed, look now. */
   Rpc.make("MembersChanged"),
+  Rpc.make("ForwardRedrive", {
+    payload: { partition: PartitionName, id: RunId },
+    success: Redriven,
+    error: Schema.Union(NotOwner, ...RedriveError.members)
+  }),
+  /** A hint: the inbox has rows of these partitions. `forwarded`: by a node, which takes this one for their owner. */
+  Rpc.make("Nudge", {
+    payload: { partitions: Schema.Array(PartitionName).pipe(Schema.maxItems(nudgesMax)), forwarded: Schema.Boolean }
+  }),
   /** A hint: actors of the queue here go by these settings now. A node of an earlier release does not know it. */
   Rpc.make("QueueSettingsChanged", { payload: { record: QueueRecord } }),
   Rpc.make("ForwardCancel", {

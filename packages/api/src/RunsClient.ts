@@ -18,6 +18,7 @@ import { encodeRequests, UnknownFrameVersion } from "./Frames.js"
 import * as LiveNode from "./LiveNode.js"
 import type { Client, NodeConnection } from "./NodeConnection.js"
 import { awaitMsMax } from "./NodeRpcs.js"
+import * as Nudges from "./Nudges.js"
 import { queuesOf } from "./queuesOf.js"
 import { schedulesOf } from "./schedulesOf.js"
 
@@ -99,7 +100,9 @@ const make = (options: RunsClientOptions) =>
         return ask("watch", use, pollTimeout(wait))
       },
       progress: (id) => ask("progress", (client) => client.Progress({ id })),
-      cancel: (id) => ask("cancel", (client) => client.Cancel({ id }))
+      redrive: (id) => ask("redrive", (client) => client.Redrive({ id })),
+      cancel: (id) => ask("cancel", (client) => client.Cancel({ id })),
+      nudge: yield* Nudges.make((use) => once("nudge", use))
     })
     return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)), Context.add(Queues, queuesOf(ask)))
   })

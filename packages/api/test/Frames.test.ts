@@ -25,9 +25,9 @@ const request: fc.Arbitrary<RunRequest> = fc.record({
   }),
   policy: text,
   keys: fc.option(text),
-  trace,
-  resend: fc.boolean()
-})
+  resend: fc.boolean(),
+  trace
+}).map((each) => each.resend ? { ...each, trace: undefined } : each)
 const ref: fc.Arbitrary<AttemptRef> = fc.record({
   partitionId: count,
   runId: id,

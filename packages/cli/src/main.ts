@@ -4,6 +4,7 @@ import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect, Exit, Layer, Logger, Option } from "effect"
 import { exitCode, ofFailure } from "./ExitCode.js"
 import * as chaos from "./chaos.js"
+import * as deadLetters from "./deadLetters.js"
 import * as enqueue from "./enqueue.js"
 import * as migrate from "./migrate.js"
 import * as node from "./node.js"
@@ -31,6 +32,7 @@ const orrery = Command.make("orrery").pipe(
     migrate.command,
     enqueue.command,
     runs.command,
+    deadLetters.command,
     queues.command,
     schedules.command,
     chaos.command

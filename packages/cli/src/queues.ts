@@ -1,4 +1,4 @@
-/** `orrery queues`: settings of queues while they run. */
+/** `orrery queues`: settings of queues while they run, and what happens in them. */
 import { Args, Command, Options } from "@effect/cli"
 import { InvalidRequest } from "@orrery/core/Errors"
 import type { KeyOf, QueueCall, QueueLimits, QueueRecord } from "@orrery/core/QueueSettings"
@@ -7,6 +7,7 @@ import { Queues } from "@orrery/core/Queues"
 import { Console, Effect, Option, Schema } from "effect"
 import * as Client from "./client.js"
 import * as options from "./options.js"
+import * as watch from "./watch.js"
 import { durationMs } from "./scheduleSpecOptions.js"
 
 const limitDefault = 100
@@ -213,5 +214,5 @@ const resetLimits = Command.make(
 
 export const command = Command.make("queues").pipe(
   Command.withDescription("Look at queues; pause them, or their keys; change their limits while they run."),
-  Command.withSubcommands([list, get, pause, resume, setLimit, resetLimits])
+  Command.withSubcommands([list, get, pause, resume, setLimit, resetLimits, watch.ofQueue])
 )

@@ -100,6 +100,7 @@ const fieldsOf = (run: Run): ReadonlyArray<string> =>
     started: time(run.startedAt),
     finished: time(run.finishedAt),
     worker: run.worker ?? "-",
+    ...run.origin === undefined ? {} : { origin: run.origin },
     payload: run.payload,
     result: run.result ?? "-",
     failure: run.failure === null ? "-" : `${run.failure.kind} ${run.failure.tag}: ${run.failure.message}`
@@ -196,5 +197,5 @@ const awaitCommand = Command.make(
 
 export const command = Command.make("runs").pipe(
   Command.withDescription("Look at runs, follow them, cancel them, wait for them."),
-  Command.withSubcommands([list, get, cancel, awaitCommand, watch.command])
+  Command.withSubcommands([list, get, cancel, awaitCommand, watch.ofRun])
 )

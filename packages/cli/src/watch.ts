@@ -1,16 +1,10 @@
-/** `orrery runs watch`: tells what happens to a run until its end, or to the runs of a queue until it is interrupted. */
+/** `orrery runs watch` and `orrery queues watch`. */
 import { Args, Command, Options } from "@effect/cli"
 import { RunId } from "@orrery/core/RunId"
 import * as Watch from "@orrery/core/Watch"
 import { Console, Data, Effect, Option, Stream } from "effect"
 import * as Client from "./client.js"
 import * as options from "./options.js"
-
-class WatchWhat extends Data.TaggedError("WatchWhat")<{}> {
-  override get message() {
-    return "watch what? give the id of a run, or --queue QUEUE, not both"
-  }
-}
 
 class NotSucceeded extends Data.TaggedError("NotSucceeded")<{ readonly id: RunId; readonly state: string }> {
   override get message() {
@@ -59,42 +53,39 @@ const print = <A>(json: boolean, linesOf: (change: A) => ReadonlyArray<string>) 
     ? Console.log(JSON.stringify({ ...item.change, cursor: item.cursor }))
     : Effect.forEach(linesOf(item.change), (line) => Console.log(line), { discard: true })
 
-export const command = Command.make("watch", {
+const common = {
   nodes: options.nodes,
   json: options.json,
-  id: Args.text({ name: "id" }).pipe(
-    Args.withSchema(RunId),
-    Args.withDescription("Id of the run."),
-    Args.optional
-  ),
-  queue: Options.text("queue").pipe(
-    Options.withDescription("Watch all runs of this queue instead."),
-    Options.optional
-  ),
-  namespace: Options.text("namespace").pipe(Options.withDefault("default")),
   after: Options.text("after").pipe(
     Options.withPseudoName("CURSOR"),
     Options.withDescription("Go on after this cursor of an earlier watch, which --json prints."),
     Options.withDefault("")
   )
-}, ({ after, id, json, namespace, nodes, queue }) =>
+}
+
+/** Of `orrery runs`. */
+export const ofRun = Command.make("watch", {
+  ...common,
+  id: Args.text({ name: "id" }).pipe(Args.withSchema(RunId), Args.withDescription("Id of the run."))
+}, ({ after, id, json, nodes }) =>
   Effect.gen(function*() {
-    if (Option.isSome(id) === Option.isSome(queue)) return yield* new WatchWhat()
-    if (Option.isSome(queue)) {
-      return yield* Stream.runForEach(
-        Watch.queue({ namespace, queue: queue.value }, { after }),
-        print(json, queueLines)
-      )
-    }
-    if (Option.isNone(id)) return
-    const last = yield* Watch.run(id.value, { after }).pipe(Stream.tap(print(json, runLines)), Stream.runLast)
+    const last = yield* Watch.run(id, { after }).pipe(Stream.tap(print(json, runLines)), Stream.runLast)
     const change = Option.getOrUndefined(last)?.change
     if (change?._tag === "end" && change.run.state !== "succeeded") {
-      return yield* new NotSucceeded({ id: id.value, state: change.run.state })
+      return yield* new NotSucceeded({ id, state: change.run.state })
     }
   }).pipe(Effect.provide(Client.layer(nodes)))).pipe(
     Command.withDescription(
-      "Prints states, progress and log lines of a run as they come, until its end; code 1 when it did not succeed. "
-        + "With --queue: of all runs of a queue, until interrupted."
+      "Prints states, progress and log lines as they come, until the end; code 1 when the run did not succeed."
     )
   )
+
+/** Of `orrery queues`. */
+export const ofQueue = Command.make("watch", {
+  ...common,
+  queue: Args.text({ name: "QUEUE" }),
+  namespace: Options.text("namespace").pipe(Options.withDefault("default"))
+}, ({ after, json, namespace, nodes, queue }) =>
+  Stream.runForEach(Watch.queue({ namespace, queue }, { after }), print(json, queueLines)).pipe(
+    Effect.provide(Client.layer(nodes))
+  )).pipe(Command.withDescription("Prints what happens to the runs of a queue, until it is interrupted."))

@@ -6,7 +6,7 @@
 import * as RunsClient from "@orrery/api/RunsClient"
 import * as Database from "../src/Database.js"
 import * as LocalCluster from "@orrery/cli/LocalCluster"
-import { type FailpointName, names } from "@orrery/core/Failpoint"
+import * as Failpoint from "@orrery/core/Failpoint"
 import type { RunId } from "@orrery/core/RunId"
 import { assert, it } from "@effect/vitest"
 import * as ClusterRig from "../../testing/src/ClusterRig.js"
@@ -21,9 +21,11 @@ const rounds = Number(process.env["ROUNDS"] ?? 1)
 const timeoutMs = 240_000
 
 /** How many of a kind a process may live through first: take-overs and runs that go back in line come seldom. */
-const nthOf = (name: FailpointName, round: number): number =>
+const nthOf = (name: Failpoint.FailpointName, round: number): number =>
   /^(?:take-over|requeue)/.test(name) ? 1 : 1 + (seed * 7 + round * 5 + name.length) % 8
 
+/** The others: `Transactions.cluster.test.ts`. */
+const names = Failpoint.names.filter((name) => !Failpoint.isOfTransactions(name))
 const isOfWorker = (name: string) => name.startsWith("report.")
 const armings = Array.from({ length: rounds }, (_, round) => round).flatMap((round) =>
   names.map((name) => ({ name, text: `${name}@${nthOf(name, round)}` }))

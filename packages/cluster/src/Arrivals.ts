@@ -37,7 +37,9 @@ export interface Place {
 export interface Arrival {
   readonly run: StoredRun
   readonly resend: boolean
+  readonly origin?: RunId
   readonly claim: Claim | undefined
+  readonly fromInbox: boolean
   readonly place: Place
   /** The same request came again before the commit. */
   others: Array<Place> | undefined
@@ -117,7 +119,9 @@ export class Arrivals {
     const arrival = {
       run: runOf(request, line, now, machine),
       resend: request.resend,
+      ...request.origin === undefined ? undefined : { origin: request.origin },
       claim,
+      fromInbox: request.fromInbox === true,
       place: { to, at },
       others: undefined
     }
@@ -127,7 +131,7 @@ export class Arrivals {
     return true
   }
 
-  /** The next batch to be committed; `undefined` when it is better to wait. */
+  /** The next batch to be committed, all from the inbox or none; `undefined` when it is better to wait. */
   take(): ReadonlyArray<Arrival> | undefined {
     // A second batch beside the first only when it is full: half of one would rather grow.
     const besides = this.ordered === 0 && this.inFlight < inFlightMax && this.waiting.length >= batchRowsMax
@@ -135,8 +139,10 @@ export class Arrivals {
     if (this.waiting.length === 0 || !mayGo) return undefined
     let count = 0
     let bytes = 0
-    for (const { run } of this.waiting) {
+    const { fromInbox } = this.waiting[0]!
+    for (const { fromInbox: isSame, run } of this.waiting) {
       if (count >= batchRowsMax || (count > 0 && bytes + run.payload.length > batchBytesMax)) break
+      if (isSame !== fromInbox) break
       count += 1
       bytes += run.payload.length
     }

@@ -143,7 +143,10 @@ const acceptWith = (sql: SqlClient.SqlClient) =>
     }
     yield* sql`insert into orrery.cluster_settings (key, value) values ('database', ${JSON.stringify(recorded)}::jsonb)
       on conflict (key) do update set value = excluded.value`
-    yield* sql`update orrery.partitions set epoch = epoch + ${epochsSkipped}::bigint, owner = 'nobody', taken_at = now()`
+    for (const table of ["partitions", "schedule_partitions"]) {
+      yield* sql`update ${sql(`orrery.${table}`)}
+        set epoch = epoch + ${epochsSkipped}::bigint, owner = 'nobody', taken_at = now()`
+    }
     yield* sql`delete from orrery.nodes`
     yield* sql`delete from orrery.cluster_settings where key = 'halted'`
     return recorded

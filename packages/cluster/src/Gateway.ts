@@ -9,7 +9,7 @@ import { encodeRequests } from "@orrery/api/Frames"
 import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner, sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
-import { ClusterUnavailable, InvalidRequest, type RunNotFound } from "@orrery/core/Errors"
+import { ClusterUnavailable, InvalidRequest, type RedriveError, type RunNotFound } from "@orrery/core/Errors"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
@@ -18,9 +18,10 @@ import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { RunReader } from "@orrery/core/RunReader"
 import { isFinal } from "@orrery/core/RunState"
-import { type CancelAnswer, Runs } from "@orrery/core/Runs"
+import { type CancelAnswer, type Redriven, Runs } from "@orrery/core/Runs"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import { InboxDrain } from "./InboxDrain.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import * as OwnedCalls from "./OwnedCalls.js"
@@ -51,6 +52,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
+  readonly redrive: Runs["Type"]["redrive"]
   readonly progress: Runs["Type"]["progress"]
   readonly changes: Runs["Type"]["changes"]
   readonly queueChanges: Runs["Type"]["queueChanges"]
@@ -66,6 +68,8 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
       name: PartitionName,
       id: RunId
     ) => Effect.Effect<CancelAnswer, NotOwner | RunNotFound | ClusterUnavailable>
+    /** `id`: of the dead letter, whose redrive belongs to the partition. */
+    readonly redrive: (name: PartitionName, id: RunId) => Effect.Effect<Redriven, NotOwner | RedriveError>
     readonly awaitFinal: (
       name: PartitionName,
       id: RunId,
@@ -311,18 +315,23 @@ const make = Effect.gen(function*() {
   }
 
   const find = (id: RunId) => OwnedCalls.find(reader, id)
+  const taken = (id: RunId, waitMs: number) => OwnedCalls.findTaken(reader, id, waitMs)
 
   const nameOf = (run: Run): PartitionName => ({ namespace: run.namespace, queue: run.queue, partition: run.partition })
 
   const cancelHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
     Effect.mapError(OwnedCalls.cancel(reader, actor, id), asNotOwner(name))
 
+  const redriveHere = (actor: QueueActor, name: PartitionName, request: RunRequest) =>
+    Effect.mapError(OwnedCalls.redrive(reader, actor, request), asNotOwner(name))
+
   const waitHere = (actor: QueueActor, id: RunId, waitMs: number) => OwnedCalls.awaitFinal(reader, actor, id, waitMs)
 
   const awaitFinal: Gateway["Type"]["awaitFinal"] = (id, wait) =>
     Effect.gen(function*() {
       const waitMs = Math.min(wait, waitMsMax)
-      const run = yield* find(id)
+      const run = yield* taken(id, waitMs)
+      if (run === undefined) return null
       if (isFinal(run.state)) return run
       const name = nameOf(run)
       return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
@@ -349,7 +358,10 @@ const make = Effect.gen(function*() {
       ),
     cancel: (id) =>
       Effect.gen(function*() {
-        const run = yield* find(id)
+        const run = yield* taken(id, Duration.toMillis(routeBudget))
+        if (run === undefined) {
+          return yield* new ClusterUnavailable({ operation: "cancel", reason: `${id} is still in the inbox` })
+        }
         if (isFinal(run.state)) return "already-final" as const
         const name = nameOf(run)
         return yield* route<CancelAnswer, RunNotFound | ClusterUnavailable>("cancel", name, {
@@ -358,11 +370,29 @@ const make = Effect.gen(function*() {
         })
       }),
     progress: (id) => OwnedCalls.progress(progress, id),
+    redrive: (id) =>
+      Effect.gen(function*() {
+        const request = yield* OwnedCalls.redriveRequest(reader, id)
+        const problem = QueuePartitions.keysProblem(partitions, request)
+        if (problem !== undefined) return yield* problem
+        const { namespace, queue } = request
+        const name = { namespace, queue, partition: QueuePartitions.partitionOf(partitions, request) }
+        return yield* route<Redriven, RedriveError>("redrive", name, {
+          here: (actor) => redriveHere(actor, name, request),
+          there: (address) =>
+            call("forward redrive", address, (client) => client.ForwardRedrive({ partition: name, id }))
+        })
+      }),
     awaitFinal,
     changes: (id, after, wait) => Watching.runChanges(sources, id, after, Math.min(wait, waitMsMax)),
     queueChanges: (name, after, wait) => Watching.queueChanges(sources, name, after, Math.min(wait, waitMsMax)),
     owned: {
       enqueue: (name, requests) => Effect.flatMap(local(name), (actor) => store(actor, name, requests)),
+      redrive: (name, id) =>
+        Effect.gen(function*() {
+          const request = yield* OwnedCalls.redriveRequest(reader, id)
+          return yield* redriveHere(yield* local(name), name, request)
+        }),
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
       awaitFinal: (name, id, waitMs) =>
         Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax)))
@@ -386,7 +416,7 @@ export const layer = Layer.scoped(Gateway, make)
 /** core's port, for code inside the node. */
 export const layerRuns = Layer.effect(
   Runs,
-  Effect.map(Gateway, (gateway) =>
+  Effect.zipWith(Gateway, InboxDrain, (gateway, inbox) =>
     Runs.of({
       enqueueMany: (requests) =>
         Effect.flatMap(gateway.enqueue(requests), ({ failures, same }) =>
@@ -394,14 +424,18 @@ export const layerRuns = Layer.effect(
       get: gateway.get,
       list: gateway.list,
       cancel: gateway.cancel,
+      redrive: gateway.redrive,
+      nudge: (queues) =>
+        Effect.sync(() =>
+          inbox.nudge(queues.map(({ namespace, queue }) => ({ namespace, queue, partition: 0 })))
+        ),
       progress: gateway.progress,
       changes: gateway.changes,
       queueChanges: gateway.queueChanges,
       awaitFinal: (id) =>
         gateway.awaitFinal(id, waitMsMax).pipe(
           Effect.repeat({
-            until: (run) =>
-              run !== null
+            until: (run) => run !== null
           }),
           Effect.map((run) =>
             run

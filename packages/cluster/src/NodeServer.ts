@@ -20,6 +20,7 @@ import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
 import { Gateway } from "./Gateway.js"
+import { InboxDrain } from "./InboxDrain.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -144,6 +145,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const readiness = yield* Readiness
       const reach = yield* Reach
       const schedules = yield* Schedules
+      const inbox = yield* InboxDrain
       const queues = yield* Queues
       const residents = yield* Residents
       return {
@@ -151,6 +153,7 @@ const rpcHandlers = (sessions: Sessions) =>
         List: ({ filter }) => gateway.list(filter),
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
+        Redrive: ({ id }) => gateway.redrive(id),
         Progress: ({ id }) => gateway.progress(id),
         RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
         QueueChanges: ({ after, namespace, queue, waitMs }) =>
@@ -165,6 +168,7 @@ const rpcHandlers = (sessions: Sessions) =>
         Health: () => Effect.sync(readiness.health),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),
         MembersChanged: () => Effect.sync(locks.look),
+        Nudge: ({ forwarded, partitions }) => Effect.sync(() => inbox.nudge(partitions, forwarded)),
 
         ScheduleCall: ({ call }) => schedules.call(call),
         ScheduleGet: ({ id }) => schedules.get(id),
@@ -185,8 +189,8 @@ const rpcHandlers = (sessions: Sessions) =>
                 ? new ClusterUnavailable({ operation: "announce", reason: "the partition is not owned by this node" })
                 : Effect.succeed(encodeAttempts(stale))
             })),
-        SetCredit: ({ ahead, credit, sessionId }) =>
-          sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead))),
+        SetCredit: ({ ahead, credit, sessionId, trace }) =>
+          sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead, trace))),
         Note: ({ reports, sessionId }) => sessions.use(sessionId, (session) => session.note(reports)),
         Checkpoint: ({ attempt, sessionId }) =>
           sessions.use(sessionId, (session) =>
@@ -206,6 +210,7 @@ const rpcHandlers = (sessions: Sessions) =>
               sessions.delete(sessionId)
             })),
 
+        ForwardRedrive: ({ id, partition }) => gateway.owned.redrive(partition, id),
         ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }

@@ -10,6 +10,7 @@ import { NodeConfig } from "@orrery/core/NodeConfig"
 import type { Queues } from "@orrery/core/Queues"
 import type { Runs } from "@orrery/core/Runs"
 import type { Schedules } from "@orrery/core/schedule/Schedules"
+import * as PgInbox from "@orrery/store-pg/PgInbox"
 import * as PgJournal from "@orrery/store-pg/PgJournal"
 import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
@@ -25,6 +26,7 @@ import * as DatabaseMemory from "./DatabaseMemory.js"
 import * as Drain from "./Drain.js"
 import * as Gateway from "./Gateway.js"
 import * as HeapWatch from "./HeapWatch.js"
+import * as InboxDrain from "./InboxDrain.js"
 import * as NodeDirectory from "./NodeDirectory.js"
 import * as NodeIdentity from "./NodeIdentity.js"
 import * as NodeQueues from "./NodeQueues.js"
@@ -169,6 +171,7 @@ const Journal = Layer.unwrapEffect(
 
 const Store = Layer.mergeAll(
   Journal,
+  PgInbox.layer,
   PgPartitionStore.layer,
   PgProgressStore.layer,
   PgRunReader.layer,
@@ -198,7 +201,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Reconciler.layer),
   Layer.provideMerge(Remember.layer),
   Layer.provideMerge(Layer.provide(ScheduleEntity.layer, Gateway.layerRuns)),
-  Layer.provideMerge(Layer.merge(Gateway.layer, NodeQueues.layer)),
+  Layer.provideMerge(Layer.merge(Gateway.layer, NodeQueues.layer).pipe(Layer.provideMerge(InboxDrain.layer))),
   Layer.provideMerge(QueueEntity.layer),
   Layer.provideMerge(Residents.layer),
   Layer.provideMerge(Reach.layer),

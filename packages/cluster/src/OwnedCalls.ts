@@ -1,16 +1,23 @@
 /** What the owner of a partition answers: calls on an actor that lives here, in the words of the `Runs` port. */
 import type { EnqueueAnswer } from "@orrery/api/NodeRpcs"
-import { ClusterUnavailable, RunNotFound, type StoreUnavailable } from "@orrery/core/Errors"
+import {
+  ClusterUnavailable,
+  type EnqueueError,
+  NotRedrivable,
+  RunNotFound,
+  type StoreUnavailable
+} from "@orrery/core/Errors"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
-import { noCapableWorker, type Run } from "@orrery/core/Run"
+import { inInbox, noCapableWorker, type Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { type RunProgress, shownNotes } from "@orrery/core/RunNotes"
 import type { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
-import { type CancelAnswer, listLimitMax, type RunFilter } from "@orrery/core/Runs"
+import { redriveOf } from "@orrery/core/deadLetter"
+import { type CancelAnswer, listLimitMax, type Redriven, type RunFilter } from "@orrery/core/Runs"
 import { versioned } from "@orrery/core/TaskName"
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import type { NotOwner } from "./ActorHost.js"
 import type { QueueActor } from "./QueueActor.js"
 import type { WorkerHub } from "./WorkerHub.js"
@@ -39,7 +46,7 @@ export const enqueue = (
 
 /** With what the node knows of why it waits: workers attach to every node, so any node can tell. */
 export const explained = (hub: WorkerHub, run: Run): Run => {
-  if (run.state !== "ready") return run
+  if (run.state !== "ready" || run.waitsFor === inInbox) return run
   const task = versioned(run.task, run.version)
   if (hub.hasCapable(task)) return run
   return { ...run, waitsFor: run.version === undefined ? noCapableWorker : `${noCapableWorker}: ${task}` }
@@ -52,6 +59,24 @@ export const find = (
   reader.find(id).pipe(
     Effect.mapError(unavailable("get")),
     Effect.flatMap((run) => run === undefined ? new RunNotFound({ runId: id }) : Effect.succeed(run))
+  )
+
+/** Between two looks for the owner to have taken a run out of the inbox: 5 ms doubling to 100 ms. */
+const takenYet = Schedule.exponential("5 millis").pipe(Schedule.union(Schedule.spaced("100 millis")))
+
+/** The run once its queue has it: in the inbox its partition is not known. `undefined`: it is there still after `waitMs`. */
+export const findTaken = (
+  reader: RunReader["Type"],
+  id: RunId,
+  waitMs: number
+): Effect.Effect<Run | undefined, RunNotFound | ClusterUnavailable> =>
+  find(reader, id).pipe(
+    Effect.filterOrFail((run) => run.waitsFor !== inInbox, () => "in-inbox" as const),
+    Effect.retry({
+      schedule: takenYet.pipe(Schedule.upTo(waitMs)),
+      while: (error) => error === "in-inbox"
+    }),
+    Effect.catchIf((error): error is "in-inbox" => error === "in-inbox", () => Effect.succeed(undefined))
   )
 
 export const list = (
@@ -68,6 +93,31 @@ export const progress = (
   Effect.mapBoth(store.find([id]), {
     onFailure: unavailable("progress"),
     onSuccess: ([notes]) => notes === undefined ? null : shownNotes(notes)
+  })
+
+/** The request that makes a dead letter anew; read from the store that everybody reads. */
+export const redriveRequest = (
+  reader: RunReader["Type"],
+  id: RunId
+): Effect.Effect<RunRequest, RunNotFound | NotRedrivable | ClusterUnavailable> =>
+  Effect.gen(function*() {
+    const final = yield* Effect.mapError(reader.findFinal(id), unavailable("redrive"))
+    if (final !== undefined) return yield* redriveOf(final)
+    const { state } = yield* find(reader, id)
+    return yield* new NotRedrivable({ runId: id, state })
+  })
+
+/** Stores it, unless it is there. */
+export const redrive = (
+  reader: RunReader["Type"],
+  actor: QueueActor,
+  request: RunRequest
+): Effect.Effect<Redriven, NotOwner | EnqueueError> =>
+  Effect.gen(function*() {
+    const before = yield* Effect.mapError(reader.find(request.id), unavailable("redrive"))
+    const { failures: [failure] } = yield* enqueue(actor, [request])
+    if (failure !== undefined) return yield* Effect.fail(failure.error)
+    return { id: request.id, isNew: before === undefined }
   })
 
 export const cancel = (

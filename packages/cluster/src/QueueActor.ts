@@ -58,7 +58,7 @@ export class QueueActor {
   private isWriting = false
   private pumping = false
   private closing = false
-  private readonly watchers = new Watchers()
+  readonly watchers = new Watchers()
   private readonly alarm: { readonly set: (at: number) => void; readonly stop: () => void }
   private readonly pool: WorkerPool
   /** For those who watch the queue from elsewhere. */
@@ -360,7 +360,7 @@ export class QueueActor {
 
   private flushArrivals(batch: ReadonlyArray<Arrival>): void {
     this.commit(
-      { inserts: batch, updates: [], finishes: [] },
+      { inserts: batch, updates: [], finishes: [], ...(batch[0]!.fromInbox ? { fromInbox: true } : {}) },
       ({ duplicates }) => {
         for (const { run } of batch) if (!duplicates.has(run.id)) this.machine.admitNew(run)
         this.signal.publish(() => batch.flatMap(({ run }) => duplicates.has(run.id) ? [] : [run]))
@@ -394,14 +394,14 @@ export class QueueActor {
       entry.sentWaiters = entry.waiters
       entry.waiters = undefined
     }
-    this.commit({ inserts: [], updates, finishes }, () => {
-      this.signal.publish(() => [...updates, ...finishes])
-      this.written()
+    this.commit({ inserts: [], updates, finishes }, ({ gone }) => {
+      this.signal.publish(() => [...updates.filter(({ id }) => gone?.has(id) !== true), ...finishes])
+      this.written(gone)
     }, () => this.notWritten())
   }
 
   private commit(
-    changes: Pick<JournalBatch, "inserts" | "updates" | "finishes">,
+    changes: Omit<JournalBatch, "partitionId" | "epoch">,
     onCommitted: (committed: Committed) => void,
     onOverloaded: (overloaded: Overloaded) => void
   ): void {
@@ -424,13 +424,14 @@ export class QueueActor {
     })
   }
 
-  private written(): void {
+  private written(gone: Committed["gone"]): void {
     const sent = this.sent
     this.sent = []
     this.isWriting = false
     for (const entry of sent) {
-      const hasEnded = entry.sent === "finish"
-      this.machine.committed(entry)
+      const isGone = gone?.has(entry.id) === true
+      const hasEnded = entry.sent === "finish" || isGone
+      this.machine.committed(entry, isGone)
       if (hasEnded) {
         this.intake.ended(entry)
         this.watchers.notify(entry.id)

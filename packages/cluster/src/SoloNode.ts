@@ -173,6 +173,14 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
       awaitFinal,
       progress: (id) => OwnedCalls.progress(progress, id),
+      redrive: (id) =>
+        Effect.gen(function*() {
+          const request = yield* OwnedCalls.redriveRequest(reader, id)
+          const problem = QueuePartitions.keysProblem(partitions, request)
+          if (problem !== undefined) return yield* problem
+          const name = { ...request, partition: QueuePartitions.partitionOf(partitions, request) }
+          return yield* route("redrive", name, (actor) => OwnedCalls.redrive(reader, actor, request))
+        }),
       changes: (id, after, waitMs) => Watching.runChanges(sources, id, after, Math.min(waitMs, awaitMs)),
       queueChanges: (name, after, waitMs) => Watching.queueChanges(sources, name, after, Math.min(waitMs, awaitMs)),
       cancel: (id) =>

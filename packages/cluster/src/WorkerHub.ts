@@ -24,6 +24,8 @@ interface Attached {
   credit: number
   /** How many may be out beyond the credit: they wait at the worker. */
   ahead: number
+  /** It is of a release that can read assignments with a trace. */
+  readsTrace: boolean
   out: number
   /** Half of `ahead` has been used up since it was full: it is filled in one go, not one by one. */
   isRefilling: boolean
@@ -44,7 +46,8 @@ export interface HubSession {
     partitionId: number,
     held: ReadonlyArray<AttemptRef>
   ) => ReadonlyArray<AttemptRef> | undefined
-  readonly setCredit: (credit: number, ahead: number) => number
+  /** `readsTrace`: it can be given assignments with a trace. Default false. */
+  readonly setCredit: (credit: number, ahead: number, readsTrace?: boolean) => number
   readonly heartbeat: () => boolean
   /** The connection is gone without goodbye. */
   readonly lost: () => void
@@ -78,6 +81,7 @@ export class WorkerHub {
       closed,
       credit: hello.credit,
       ahead: 0,
+      readsTrace: false,
       out: 0,
       isRefilling: true,
       appetite: Hunger.sated(),
@@ -125,8 +129,9 @@ export class WorkerHub {
         this.recount(worker)
         return stale
       },
-      setCredit: (credit, ahead) => {
+      setCredit: (credit, ahead, readsTrace = false) => {
         seen()
+        worker.readsTrace = readsTrace
         worker.credit = credit
         worker.ahead = credit === 0 ? 0 : ahead
         this.mayRefill(worker)
@@ -242,7 +247,9 @@ export class WorkerHub {
   }
 
   assign(workerId: string, assignments: ReadonlyArray<Assignment>): void {
-    this.attached.get(workerId)?.deliver({ _tag: "assign", assignments })
+    const worker = this.attached.get(workerId)
+    if (worker === undefined) return
+    worker.deliver({ _tag: "assign", assignments: worker.readsTrace ? assignments : assignments.map(withoutTrace) })
   }
 
   interrupt(workerId: string, attempts: ReadonlyArray<AttemptRef>): void {
@@ -353,6 +360,8 @@ export class WorkerHub {
     worker.closed()
   }
 }
+
+const withoutTrace = (assignment: Assignment): Assignment => ({ ...assignment, trace: undefined })
 
 const unavailable = (operation: string) => (error: StoreUnavailable) =>
   new ClusterUnavailable({ operation, reason: error.message })

@@ -90,6 +90,8 @@ describe("a node that starts", () => {
       yield* Effect.scoped(startNode())
       yield* takeOften
       const before = yield* DatabaseRecord.read(randomUUID())
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`insert into orrery.schedule_partitions (partition, epoch, owner, taken_at) values (3, 7, 'node', now())`
       yield* recordedAs({ system: "1" })
 
       assert.include(yield* reasonOf(startNode()), "recorded on server 1")
@@ -102,6 +104,9 @@ describe("a node that starts", () => {
       assert.strictEqual(node.told()?.incarnation, accepted.incarnation)
       assert.deepStrictEqual(accepted.previous, [before.recorded!.incarnation])
       assert.isAtLeast(node.told()!.epochs, before.epochs + DatabaseRecord.epochsSkipped)
+      const [schedules] = yield* sql<{ epoch: number; owner: string }>`
+        select epoch::float8 as epoch, owner from orrery.schedule_partitions where partition = 3`
+      assert.deepStrictEqual(schedules, { epoch: 7 + DatabaseRecord.epochsSkipped, owner: "nobody" })
     })))
 
   it.scopedLive("refuses a copy in another database, an older timeline, and a newer one unless told otherwise", () =>

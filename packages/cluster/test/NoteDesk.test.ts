@@ -157,3 +157,19 @@ describe("notes of attempts", () => {
       assert.deepStrictEqual((yield* real.find([note.runId]))[0]?.lineCount, 1)
     }).pipe(Effect.provide(store)))
 })
+
+describe("a worker of an earlier release", () => {
+  it.scopedLive("is given assignments without the trace it cannot read", () =>
+    Effect.gen(function*() {
+      const node = yield* startNode("a")
+      const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+      const { assigned, session } = attach(node)
+      yield* node.actor.enqueue([{ ...request(), trace }])
+      yield* until(() => assigned.length === 1)
+      session.setCredit(10, 0, true)
+      yield* node.actor.enqueue([{ ...request(), trace }])
+      yield* until(() => assigned.length === 2)
+
+      assert.deepStrictEqual(assigned.map((each) => each.trace), [undefined, trace])
+    }).pipe(Effect.provide(store)))
+})

@@ -51,6 +51,7 @@ class World {
     get: () => Effect.dieMessage("not used"),
     list: () => Effect.dieMessage("not used"),
     progress: () => Effect.dieMessage("not used"),
+    redrive: () => Effect.dieMessage("not used"),
     changes: () => Effect.dieMessage("not used"),
     queueChanges: () => Effect.dieMessage("not used"),
     awaitFinal: () => Effect.dieMessage("not used")
@@ -62,6 +63,7 @@ class World {
         const run = this.runs.get(id)
         return run === undefined ? undefined : { id, state: run.state } as Run
       }),
+    findFinal: () => Effect.succeed(undefined),
     list: () => Effect.succeed([])
   })
 

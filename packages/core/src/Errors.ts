@@ -49,6 +49,16 @@ export class RunNotFound extends Schema.TaggedError<RunNotFound>("@orrery/core/R
   }
 }
 
+/** Only a run that failed or expired can be made anew. Nothing was stored. */
+export class NotRedrivable extends Schema.TaggedError<NotRedrivable>("@orrery/core/NotRedrivable")("NotRedrivable", {
+  runId: RunId,
+  state: Schema.String
+}) {
+  override get message() {
+    return `run ${this.runId} is ${this.state}, only one that failed or expired can be redriven`
+  }
+}
+
 /** The node has as much unwritten work as it may hold. Nothing was stored; try again after `retryAfterMs`. */
 export class Overloaded extends Schema.TaggedError<Overloaded>("@orrery/core/Overloaded")("Overloaded", {
   what: Schema.String,
@@ -129,6 +139,20 @@ export class ClusterUnavailable
   }
 }
 
+/**
+ * The attempt may not end its run in a transaction: another attempt holds the run, it has ended, or the start of this one has
+ * not been recorded in time. The transaction was rolled back, and whatever the handler ends with does not count.
+ */
+export class AttemptFenced extends Schema.TaggedError<AttemptFenced>("@orrery/core/AttemptFenced")("AttemptFenced", {
+  runId: RunId,
+  attempt: Schema.Number,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `attempt ${this.attempt} of run ${this.runId} may not end it: ${this.reason}`
+  }
+}
+
 /** A limiter did not let through what was asked, in time. It was not done; asking again may help. */
 export class LimitNotGranted
   extends Schema.TaggedError<LimitNotGranted>("@orrery/core/LimitNotGranted")("LimitNotGranted", {
@@ -176,3 +200,7 @@ export const EnqueueError = Schema.Union(
   ClusterUnavailable
 )
 export type EnqueueError = typeof EnqueueError.Type
+
+/** What may go wrong with a redrive. Whatever it was, the same call may be made again. */
+export const RedriveError = Schema.Union(RunNotFound, NotRedrivable, ...EnqueueError.members)
+export type RedriveError = typeof RedriveError.Type

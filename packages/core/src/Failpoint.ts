@@ -25,9 +25,16 @@ export const names = [
   "take-over.before-commit",
   "take-over.after-commit",
   "report.before-send",
-  "report.after-answer"
+  "report.after-answer",
+  "inbox-drain.before-commit",
+  "inbox-drain.after-commit",
+  "complete.before-commit",
+  "complete.after-commit"
 ] as const
 export type FailpointName = (typeof names)[number]
+
+/** Passed only where applications enqueue or complete runs in their own transactions. */
+export const isOfTransactions = (name: FailpointName): boolean => /^(?:inbox-drain|complete)\./.test(name)
 
 type Hook = (name: FailpointName) => void
 
@@ -41,7 +48,8 @@ export const failpoint = (name: FailpointName): void => {
 /** Those of the changes in a batch. A batch mixes kinds; they are looked for only when somebody listens. */
 export const failpointsOf = (batch: JournalBatch, when: "before-commit" | "after-commit"): void => {
   if (hook === undefined) return
-  if (batch.inserts.length > 0) failpoint(`enqueue.${when}`)
+  if (batch.fromInbox === true) failpoint(`inbox-drain.${when}`)
+  else if (batch.inserts.length > 0) failpoint(`enqueue.${when}`)
   const moved = (state: string) => batch.updates.some((update) => update.state === state)
   if (moved("running")) failpoint(`start.${when}`)
   if (moved("retrying")) failpoint(`retry.${when}`)

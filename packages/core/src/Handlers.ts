@@ -23,6 +23,8 @@ export class Attempt extends Context.Tag("@orrery/core/Attempt")<Attempt, {
   readonly idempotencyKey: string
   /** Start-to-close timeout, ms; 0: none. */
   readonly timeoutMs: number
+  /** Set by `completeInTransaction`: how the run has ended, durably, whatever its handler does from then on. */
+  committed?: Outcome | undefined
   /**
    * Tells the worker that the handler is alive: its `heartbeatTimeout` begins anew. Costs next to nothing and never waits;
    * without a `heartbeatTimeout` it does nothing.

@@ -76,19 +76,25 @@ export interface JournalBatch {
   readonly inserts: ReadonlyArray<{
     readonly run: StoredRun
     readonly resend: boolean
+    /** The run that it is the redrive of. */
+    readonly origin?: RunId
     readonly claim?: Claim | undefined
   }>
   readonly updates: ReadonlyArray<RunUpdate>
   readonly finishes: ReadonlyArray<RunFinish>
+  /** The new runs come out of the inbox: each is made only if this commit takes its row away. Default false. */
+  readonly fromInbox?: boolean
 }
 
 export interface Committed {
   /**
-   * Inserts that were not made because another run has that id, or the key of its claim, final ones included: whatever `resend` says, for the
+   * Inserts that were not made because another run has that id, or the key of its claim (or, `fromInbox`, no row of the inbox has it), final ones included: whatever `resend` says, for the
    * first copy of a request can come after the second. A run of this partition with the same `seq` is the batch's own,
    * made when the batch was applied before.
    */
   readonly duplicates: ReadonlySet<RunId>
+  /** Updates that met no run: it has ended meanwhile, in a transaction of its handler (`completeInTransaction`). Absent: none. */
+  readonly gone?: ReadonlySet<RunId>
   /** The database clock, ms since 1970, taken before the commit. */
   readonly now: number
 }

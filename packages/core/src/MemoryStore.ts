@@ -74,6 +74,7 @@ const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStor
 
 const runReader = (tables: MemoryTables, clock: Clock.Clock): RunReader["Type"] => ({
   find: (id) => Effect.sync(() => tables.find(id, clock.unsafeCurrentTimeMillis())),
+  findFinal: (id) => Effect.sync(() => tables.findFinal(id)),
   list: (filter) => Effect.sync(() => tables.list(filter, clock.unsafeCurrentTimeMillis()))
 })
 

@@ -19,7 +19,9 @@ import { type QueueName, type QueueRecord, unset } from "./QueueSettings.js"
 import type { QueueFilter } from "./QueueSettingsStore.js"
 import type { Ends, EndsQuery, NotesBatch } from "./ProgressStore.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
+import { isRedrivable } from "./deadLetter.js"
 import type { Run, RunFailure } from "./Run.js"
+import type { FinalRun } from "./RunReader.js"
 import type { RunId } from "./RunId.js"
 import type { FinalState } from "./RunState.js"
 import type { StoredNotes } from "./RunNotes.js"
@@ -30,10 +32,12 @@ interface Partition {
   readonly id: number
   readonly name: PartitionName
   epoch: number
-  readonly runs: Map<RunId, StoredRun>
+  readonly runs: Map<RunId, StoredRun & Origin>
   /** By task and key. */
   readonly identities: Map<string, Omit<StoredIdentity, "run">>
 }
+
+type Origin = Pick<Run, "origin">
 
 const identityOf = ({ key, task }: IdentityKey): string => `${task}|${key}`
 
@@ -45,6 +49,8 @@ export class MemoryTables {
   /** Final runs, in the order of their ends. */
   readonly history = new Map<RunId, Run>()
 
+  /** What a final run that may be made anew was told. */
+  private readonly told = new Map<RunId, Pick<FinalRun, "policy" | "keys">>()
   /** By `namespace|queue`. */
   private readonly settings = new Map<string, QueueRecord>()
   private readonly notes = new Map<RunId, { readonly notes: StoredNotes; readonly checkpoint: string | null }>()
@@ -60,7 +66,7 @@ export class MemoryTables {
     // As in one SQL statement: updates and finishes see the runs as they were before it.
     const updates = batch.updates.filter(({ id }) => partition.runs.has(id))
     const finishes = batch.finishes.filter(({ id }) => partition.runs.has(id))
-    for (const { claim, run } of batch.inserts) {
+    for (const { claim, origin, run } of batch.inserts) {
       const isClaimed = claim === undefined || take(partition, run, claim)
       const home = this.home.get(run.id)
       // The same batch once more: its own run is no duplicate.
@@ -68,12 +74,14 @@ export class MemoryTables {
       if (!isClaimed || home !== undefined || this.history.has(run.id)) duplicates.add(run.id)
       else {
         this.home.set(run.id, partition)
-        partition.runs.set(run.id, { ...run })
+        partition.runs.set(run.id, origin === undefined ? { ...run } : { ...run, origin })
       }
     }
     for (const update of updates) partition.runs.set(update.id, changed(partition.runs.get(update.id)!, update))
     for (const finish of finishes) this.end(partition, finish, now)
-    return { duplicates, now }
+    if (updates.length === batch.updates.length) return { duplicates, now }
+    const found = new Set(updates.map(({ id }) => id))
+    return { duplicates, now, gone: new Set(batch.updates.flatMap(({ id }) => found.has(id) ? [] : [id])) }
   }
 
   private end(partition: Partition, finish: RunFinish, now: number): void {
@@ -84,9 +92,11 @@ export class MemoryTables {
     const { keep: _, ...end } = finish
     const final = { ...run, ...end }
     this.history.set(finish.id, shown(partition, final, { finishedAt: now, result: finish.result }))
+    if (isRedrivable(finish.state)) this.told.set(finish.id, { policy: run.policy, keys: run.keys })
     if (this.history.size <= this.historyRunsMax) return
     const oldest = this.history.keys().next().value!
     this.history.delete(oldest)
+    this.told.delete(oldest)
     this.notes.delete(oldest)
   }
 
@@ -238,6 +248,11 @@ export class MemoryTables {
       : asOf(shown(partition, partition.runs.get(id)!), now)
   }
 
+  findFinal(id: RunId): FinalRun | undefined {
+    const run = this.history.get(id)
+    return run === undefined ? undefined : { run, policy: "", keys: null, ...this.told.get(id) }
+  }
+
   list(filter: RunFilter, now: number): ReadonlyArray<Run> {
     return withinBytes(
       [...this.home.keys(), ...this.history.keys()]
@@ -303,7 +318,7 @@ const asOf = (run: Run, now: number): Run =>
 
 const shown = (
   { name }: Partition,
-  run: Omit<StoredRun, "state"> & Pick<Run, "state">,
+  run: Omit<StoredRun, "state"> & Pick<Run, "state"> & Origin,
   end: Pick<Run, "finishedAt" | "result"> = { finishedAt: null, result: null }
 ): Run => ({
   id: run.id,
@@ -321,5 +336,6 @@ const shown = (
   payload: run.payload,
   failure: run.failure === null ? null : JSON.parse(run.failure) as RunFailure,
   worker: run.worker,
-  waitsFor: null
+  waitsFor: null,
+  ...run.origin === undefined ? {} : { origin: run.origin }
 })

@@ -196,11 +196,14 @@ export class QueueMachine {
     entry.unwritten = undefined
   }
 
-  /** What was sent is committed: a run that was to wait takes its place in line, one that has ended is forgotten. */
-  committed(entry: Entry): void {
+  /**
+   * What was sent is committed: a run that was to wait takes its place in line, one that has ended is forgotten. `isGone`: the
+   * store had it no more, as its handler had ended it in a transaction of its own.
+   */
+  committed(entry: Entry, isGone = false): void {
     const { sent } = entry
     entry.sent = undefined
-    if (sent === "finish") {
+    if (sent === "finish" || (isGone && entry.place === "settling" && entry.unwritten === undefined)) {
       this.forget(entry)
       this.letGo(entry)
     } else if (entry.unwritten === undefined) {

@@ -156,7 +156,8 @@ export const missing = (wanted: Expected, found: Tally): Findings => {
     unaccounted += Math.abs(have - want)
     if (examples.length < examplesMax) examples.push(`the store has ${have} runs of ${line}, memory ${want}`)
   }
-  compare("those running", wanted.running, found.running)
+  // Fewer are running in the store when a handler has ended its run in a transaction and its worker has not reported yet.
+  compare("those running", Math.min(wanted.running, found.running), found.running)
   compare("the line of timers", wanted.timers.count, found.timers)
   for (const [line, { count }] of wanted.ready) compare(`the line ${line}`, count, found.ready.get(line) ?? 0)
   for (const [line, count] of found.ready) if (!wanted.ready.has(line)) compare(`the line ${line}`, 0, count)

@@ -53,12 +53,17 @@ export const Run = Schema.Struct({
   failure: Schema.NullOr(RunFailure),
   worker: Schema.NullOr(Schema.String),
   /** Why a ready run does not start, where the cluster knows: `noCapableWorker`. Only as of the moment it was read. */
-  waitsFor: Schema.NullOr(Schema.String)
+  waitsFor: Schema.NullOr(Schema.String),
+  /** The failed run that this one is the redrive of. */
+  origin: Schema.optionalWith(RunId, { exact: true })
 })
 export type Run = typeof Run.Type
 
 /** `Run.waitsFor`: no worker is attached that has a handler for the task. It starts when one comes. */
 export const noCapableWorker = "no worker with this capability"
+
+/** `Run.waitsFor`: an application has committed it to the inbox, and its queue is about to take it. Its partition is not known yet. */
+export const inInbox = "its queue to take it out of the inbox"
 
 /** How one attempt ended, as the worker tells it. Values are JSON text. */
 export type Outcome =

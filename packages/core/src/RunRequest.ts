@@ -82,8 +82,12 @@ export interface RunRequest {
   readonly identity?: string
   /** Of the span in which it was enqueued (`TraceParent`). */
   readonly trace?: string | undefined
+  /** Read from the inbox by its owner, in whose process alone this is said. */
+  readonly fromInbox?: true
   /** The client may have sent it before: the owner looks in the history too before it accepts it as new. */
   readonly resend: boolean
+  /** The run that this one is the redrive of. */
+  readonly origin?: RunId
 }
 
 const runIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/

@@ -1,5 +1,5 @@
 import { Context, type Effect } from "effect"
-import type { ClusterUnavailable, EnqueueError, RunNotFound } from "./Errors.js"
+import type { ClusterUnavailable, EnqueueError, RedriveError, RunNotFound } from "./Errors.js"
 import type { Run } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { RunProgress } from "./RunNotes.js"
@@ -25,6 +25,12 @@ export const noSameRuns: SameRuns = new Map()
 
 /** `requested`: a running attempt is being interrupted; its end is awaited with `awaitFinal`. */
 export type CancelAnswer = "cancelled" | "requested" | "already-final"
+
+/** `isNew: false`: an earlier call has made it; two at the same moment may both be told that it is new. */
+export interface Redriven {
+  readonly id: RunId
+  readonly isNew: boolean
+}
 
 export const listLimitMax = 500
 /** 8 MiB of payloads and results end a page, so that it fits into one message. */
@@ -77,4 +83,18 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
 
   /** A waiting run is cancelled when this answers; a running one is being interrupted. */
   readonly cancel: (id: RunId) => Effect.Effect<CancelAnswer, RunNotFound | ClusterUnavailable>
+
+  /**
+   * Makes a run that failed or expired anew: one with the same payload, keys, priority and policy, `origin` set to its id, and
+   * all attempts and times before it. Durable when this answers. The new id is derived, so however often this is asked there is one.
+   */
+  readonly redrive: (id: RunId) => Effect.Effect<Redriven, RedriveError>
+
+  /**
+   * A hint that rows for these queues have been committed to the inbox. Sent behind the caller's back, many as one; when it is
+   * lost, or this is absent, the sweep of the inbox finds them within a second.
+   */
+  readonly nudge?: (
+    queues: ReadonlyArray<{ readonly namespace: string; readonly queue: string }>
+  ) => Effect.Effect<void>
 }>() {}

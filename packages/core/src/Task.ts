@@ -72,6 +72,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | EnqueueError | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** How an attempt ends whose handler ends with this: a success, or the failure of a result that cannot be encoded. */
+  readonly outcomeOf: (result: S) => Effect.Effect<Outcome>
   /** The payload of a run of this task, decoded; one of an older version is brought to the newest. */
   readonly payloadOf: (run: Pick<Run, "payload" | "version">) => Effect.Effect<P, PayloadInvalid>
   /**
@@ -256,6 +258,7 @@ export const make = <
         : Effect.mapError(decode(payload), ({ message }) => new PayloadInvalid({ task: name, issue: message }))
     },
     execute: (payload, enqueueOptions) => Effect.flatMap(enqueue(payload, enqueueOptions), result),
+    outcomeOf: (result) => codec.toOutcome(Exit.succeed(result), () => true),
     toLayer: <R>(
       handler: (payload: P, attempt: TaskAttempt.TaskAttempt<C, G>) => Effect.Effect<S, Failing<E>, R>
     ) =>

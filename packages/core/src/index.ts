@@ -1,4 +1,5 @@
 export * as Task from "./Task.js"
+export * as DeadLetters from "./DeadLetters.js"
 export * as Handlers from "./Handlers.js"
 export * as Retry from "./Retry.js"
 export * as RetryPolicy from "./RetryPolicy.js"

@@ -1,6 +1,7 @@
 /** One import for applications: define tasks, choose a layer, provide it. */
 export {
   ConcurrencyLimiter,
+  DeadLetters,
   Queue,
   Queues,
   RateLimiter,
@@ -15,4 +16,6 @@ export {
 export { Attempt } from "@orrery/core/Handlers"
 export * as PayloadCodec from "@orrery/core/PayloadCodec"
 export { Runs } from "@orrery/core/Runs"
+export { completeInTransaction } from "@orrery/store-pg/completeInTransaction"
+export { enqueueInTransaction, enqueueManyInTransaction, withTransaction } from "@orrery/store-pg/enqueueInTransaction"
 export * as Orrery from "./Orrery.js"

@@ -93,3 +93,32 @@ describe("a handler", () => {
       assert.isTrue(deadlineIn > 50_000 && deadlineIn <= 60_001)
     }).pipe(Effect.provide(Orrery.layerMemory({ handlers: plainHandlers }))))
 })
+
+const large = Task.make("large", {
+  payload: Schema.Number,
+  success: Schema.Struct({ at: Schema.Date, text: Schema.String }),
+  retry
+})
+const largeHandlers = large.toLayer((length) => Effect.succeed({ at: new Date(length), text: "x".repeat(length) }))
+
+describe("a result", () => {
+  it.scopedLive("comes back through its schema, and is bounded", () =>
+    Effect.gen(function*() {
+      const runs = yield* Runs
+      const small = yield* large.execute(7)
+      const id = yield* large.enqueue(Task.resultBytesMax)
+      const error = yield* Effect.flip(large.result(id))
+
+      assert.deepStrictEqual(small, { at: new Date(7), text: "xxxxxxx" })
+      assert.strictEqual(error._tag, "RunFailed")
+      const { attempt, failure, result, state } = yield* runs.get(id)
+      assert.deepStrictEqual([state, attempt, result, failure?.kind, failure?.tag], [
+        "failed",
+        1,
+        null,
+        "unencodable",
+        "ResultTooLarge"
+      ])
+      assert.match(failure!.message, /the result is \d+ bytes, the limit is 262144/)
+    }).pipe(Effect.provide(Orrery.layerMemory({ handlers: largeHandlers }))))
+})

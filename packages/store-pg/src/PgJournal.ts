@@ -152,8 +152,8 @@ class Lane {
     this.connection.query<CommitRow>(statement).then(
       (rows) => {
         const open = new Set(rows[0]!.open)
-        if (rows[0]!.made !== countInserts(taken, open)) return this.resolve(taken, Effect.succeed(rows))
-        answerAll(this.state, taken, { open, duplicates: noneOf, now: rows[0]!.now })
+        if (!isAllDone(taken, open, rows[0]!)) return this.resolve(taken, Effect.succeed(rows))
+        answerAll(this.state, taken, { open, duplicates: noneOf, gone: undefined, now: rows[0]!.now })
         this.takeNext()
       },
       (error: unknown) => this.resolve(taken, Effect.fail(notCommitted(error)))
@@ -244,6 +244,8 @@ const commitAll = (
 interface Answer {
   readonly open: ReadonlySet<number>
   readonly duplicates: (each: Waiting) => ReadonlySet<RunId>
+  /** `undefined`: every update has met its run. */
+  readonly gone: ((each: Waiting) => ReadonlySet<RunId>) | undefined
   readonly now: number
 }
 
@@ -258,10 +260,16 @@ const failAll = ({ line }: State, batches: ReadonlyArray<Waiting>, cause: Error)
 const statementOf = (taken: ReadonlyArray<Waiting>, mayExist = false): Statement =>
   commitStatement(taken.map((each) => each.batch), mayExist)
 
-const countInserts = (taken: ReadonlyArray<Waiting>, open: ReadonlySet<number>): number => {
-  let count = 0
-  for (const { batch } of taken) if (open.has(batch.partitionId)) count += batch.inserts.length
-  return count
+/** Every new run was made, and every update has met its run. */
+const isAllDone = (taken: ReadonlyArray<Waiting>, open: ReadonlySet<number>, { changed, made }: CommitRow): boolean => {
+  let inserts = 0
+  let updates = 0
+  for (const { batch } of taken) {
+    if (!open.has(batch.partitionId)) continue
+    inserts += batch.inserts.length
+    updates += batch.updates.length
+  }
+  return made === inserts && changed === updates
 }
 
 /**
@@ -278,9 +286,14 @@ const commitOnce = (
     if (first._tag === "Left" && first.left.verdict !== "exists") return yield* first.left
     const [row] = first._tag === "Right" ? first.right : yield* sendCommit(connection, taken, true)
     const open = new Set(row!.open)
-    if (row!.made === countInserts(taken, open)) return { open, duplicates: noneOf, now: row!.now }
-    const ids = taken.flatMap(({ batch }) => open.has(batch.partitionId) ? batch.inserts.map(({ run }) => run.id) : [])
-    return { open, duplicates: duplicatesBut(yield* send<OwnRow>(connection, whoseRows(ids))), now: row!.now }
+    if (isAllDone(taken, open, row!)) return { open, duplicates: noneOf, gone: undefined, now: row!.now }
+    const ids = taken.flatMap(({ batch }) =>
+      open.has(batch.partitionId)
+        ? [...batch.inserts.map(({ run }) => run.id), ...batch.updates.map(({ id }) => id)]
+        : []
+    )
+    const rows = yield* send<OwnRow>(connection, whoseRows(ids))
+    return { open, duplicates: duplicatesBut(rows), gone: goneOf(rows), now: row!.now }
   })
 
 const sendCommit = (connection: JournalConnection, taken: ReadonlyArray<Waiting>, mayExist: boolean): Sent =>
@@ -315,14 +328,25 @@ const duplicatesBut = (rows: ReadonlyArray<OwnRow>) => {
     new Set(batch.inserts.filter(({ run }) => !isOwn(batch, run.id, run.seq)).map(({ run }) => run.id))
 }
 
-const answerAll = ({ counts, line }: State, taken: ReadonlyArray<Waiting>, { duplicates, now, open }: Answer): void => {
+const goneOf = (rows: ReadonlyArray<OwnRow>) => {
+  const homes = new Map(rows.map((row) => [row.id, row.partition_id]))
+  return ({ batch }: Waiting): ReadonlySet<RunId> =>
+    new Set(batch.updates.flatMap(({ id }) => homes.get(id) === batch.partitionId ? [] : [id]))
+}
+
+const answerAll = (
+  { counts, line }: State,
+  taken: ReadonlyArray<Waiting>,
+  { duplicates, gone, now, open }: Answer
+): void => {
   counts.commits += 1
   line.answered()
   for (const each of taken) {
     const { epoch, partitionId } = each.batch
     if (open.has(partitionId)) {
       counts.rows += each.rows
-      line.settle(each, Exit.succeed({ duplicates: duplicates(each), now }))
+      const vanished = gone === undefined ? {} : { gone: gone(each) }
+      line.settle(each, Exit.succeed({ duplicates: duplicates(each), now, ...vanished }))
     } else {
       counts.fenced += 1
       line.settle(each, Exit.fail(new Fenced({ partitionId, epoch })))

@@ -14,18 +14,22 @@ import { unavailable } from "./internal/pgErrors.js"
 import runs from "./migrations/0001_runs.js"
 import runKeys from "./migrations/0002_run_keys.js"
 import schedules from "./migrations/0003_schedules.js"
+import runOrigin from "./migrations/0004_run_origin.js"
 import runIdentities from "./migrations/0005_run_identities.js"
 import queueSettings from "./migrations/0006_queue_settings.js"
 import runProgress from "./migrations/0007_run_progress.js"
+import inbox from "./migrations/0008_inbox.js"
 
 /** In order. Released ones are never edited. */
 const migrations = {
   "0001_runs": runs,
   "0002_run_keys": runKeys,
   "0003_schedules": schedules,
+  "0004_run_origin": runOrigin,
   "0005_run_identities": runIdentities,
   "0006_queue_settings": queueSettings,
-  "0007_run_progress": runProgress
+  "0007_run_progress": runProgress,
+  "0008_inbox": inbox
 }
 
 /** In the schema `orrery`, like everything else. */

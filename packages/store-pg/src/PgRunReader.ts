@@ -5,29 +5,38 @@
  * Lists go down an index by id and stop at the limit. A filter that few runs match makes them look at many rows: the
  * read pool's statement timeout is the bound.
  */
-import { type Run, RunFailure } from "@orrery/core/Run"
-import { RunReader } from "@orrery/core/RunReader"
+import { inInbox, type Run, RunFailure } from "@orrery/core/Run"
+import type { RunId } from "@orrery/core/RunId"
+import { type FinalRun, RunReader } from "@orrery/core/RunReader"
 import { isFinal, type RunState } from "@orrery/core/RunState"
 import { listBytesMax, listLimitMax, type RunFilter } from "@orrery/core/Runs"
 import { partsOf } from "@orrery/core/TaskName"
 import { Effect, Either, Layer, Schema } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
+import { policyText } from "./internal/policyCodes.js"
 import { codes, names } from "./internal/states.js"
 import { PgPools } from "./PgPools.js"
 
 /** One instant for the whole statement: what the filter holds for due is shown as due. */
 const now = "(extract(epoch from now()) * 1000)::float8"
 const shared = `r.id, p.namespace, p.queue, p.partition, r.task, r.state, r.priority, r.created_at as "createdAt",
-  r.scheduled_at as "scheduledAt", r.started_at as "startedAt", r.attempt, r.payload, r.failure, r.worker`
+  r.scheduled_at as "scheduledAt", r.started_at as "startedAt", r.attempt, r.payload, r.failure, r.worker, r.origin`
 const hot = `${shared}, null::bigint as "finishedAt", null::text as result,
-  r.state in (${codes.scheduled}, ${codes.retrying}) and r.scheduled_at <= ${now} as "isDue"`
-const past = `${shared}, r.finished_at as "finishedAt", r.result, false as "isDue"`
+  r.state in (${codes.scheduled}, ${codes.retrying}) and r.scheduled_at <= ${now} as "isDue", false as "inInbox"`
+const past = `${shared}, r.finished_at as "finishedAt", r.result, false as "isDue", false as "inInbox"`
 
-type Row = Omit<Run, "state" | "failure" | "waitsFor"> & {
+/** Committed by an application, and soon taken by its owner. */
+const asked = `b.id, b.namespace, b.queue, coalesce(b.partition, 0), b.task, ${codes.scheduled}::smallint, b.priority,
+  b.created_at, coalesce(b.due_at, b.created_at), null::float8, 0, b.payload, null::text, null::text, null::text,
+  null::bigint, null::text, coalesce(b.due_at, 0) <= ${now}, true`
+
+type Row = Omit<Run, "state" | "failure" | "waitsFor" | "origin"> & {
+  readonly origin: RunId | null
   readonly state: number
   readonly failure: string | null
   readonly isDue: boolean
+  readonly inInbox: boolean
   /** In lists only. */
   readonly bytesBefore?: unknown
 }
@@ -38,12 +47,13 @@ const decodeFailure = Schema.decodeUnknownEither(Schema.parseJson(RunFailure))
 const failureOf = (text: string): RunFailure =>
   Either.getOrElse(decodeFailure(text), (): RunFailure => ({ kind: "undecodable", tag: "RunFailure", message: text }))
 
-const runOf = ({ bytesBefore: _, failure, isDue, state, ...row }: Row): Run => ({
+const runOf = ({ bytesBefore: _, failure, inInbox: isAsked, isDue, origin, state, ...row }: Row): Run => ({
   ...row,
+  ...origin === null ? {} : { origin },
   ...partsOf(row.task),
   state: isDue ? "ready" : names[state]!,
   failure: failure === null ? null : failureOf(failure),
-  waitsFor: null
+  waitsFor: isAsked ? inInbox : null
 })
 
 /** The stored rows that are shown as `state`. */
@@ -95,19 +105,41 @@ const listStatement = (filter: RunFilter): Pg.QueryConfig => {
 const findText = `select ${hot} from orrery.runs r join orrery.partitions p on p.id = r.partition_id where r.id = $1
   union all
   select ${past} from orrery.run_history r join orrery.partitions p on p.id = r.partition_id where r.id = $1
+  union all
+  select ${asked} from orrery.inbox b where b.id = $1
   limit 1`
+
+const findFinalText = `select ${past}, r.policy, r.keys
+  from orrery.run_history r join orrery.partitions p on p.id = r.partition_id where r.id = $1 limit 1`
+
+const finalOf = ({ keys, policy, ...row }: Row & Pick<FinalRun, "policy" | "keys">): FinalRun => ({
+  run: runOf(row),
+  policy: policyText(policy),
+  keys
+})
 
 export const make = Effect.gen(function*() {
   const { read } = yield* PgPools
 
-  const query = (operation: string, statement: Pg.QueryConfig) =>
-    Effect.tryPromise({ try: () => read.query<Row>(statement), catch: unavailable(operation) }).pipe(
-      Effect.map((result) => result.rows.map(runOf)),
+  const rows = <A extends Row>(operation: string, statement: Pg.QueryConfig) =>
+    Effect.tryPromise({ try: () => read.query<A>(statement), catch: unavailable(operation) }).pipe(
+      Effect.map((result) => result.rows),
       Effect.withSpan(`PgRunReader.${operation}`)
     )
+  const query = (operation: string, statement: Pg.QueryConfig) =>
+    Effect.map(rows(operation, statement), (found) => found.map(runOf))
 
   return RunReader.of({
     find: (id) => Effect.map(query("find", { name: "orrery_find", text: findText, values: [id] }), ([run]) => run),
+    findFinal: (id) =>
+      Effect.map(
+        rows<Parameters<typeof finalOf>[0]>("findFinal", {
+          name: "orrery_find_final",
+          text: findFinalText,
+          values: [id]
+        }),
+        ([row]) => row === undefined ? undefined : finalOf(row)
+      ),
     list: (filter) => query("list", listStatement(filter))
   })
 })

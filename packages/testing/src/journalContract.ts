@@ -160,6 +160,25 @@ export const journalContract = (
         assert.deepStrictEqual(yield* find(owner.partitionId, other.id), other)
       }))
 
+    it.effect("tells which updates met no run", () =>
+      Effect.gen(function*() {
+        const [owner, other] = yield* Effect.all([takePartition(), takePartition()])
+        const [run, ended, foreign] = yield* Effect.all([1, 2, 3].map((seq) => sampleRun({ seq })))
+        yield* commit(owner, { inserts: [run!, ended!] })
+        yield* commit(other, { inserts: [foreign!] })
+        yield* commit(owner, { finishes: [finishOf(ended!)] })
+
+        const all = yield* commit(owner, { updates: [updateOf(run!, { attempt: 1 })] })
+        const some = yield* commit(owner, { updates: [updateOf(ended!), updateOf(run!, { attempt: 2 })] })
+        const none = yield* commit(owner, { updates: [updateOf(foreign!, { attempt: 3 })] })
+
+        assert.isUndefined(all.gone)
+        assert.deepStrictEqual(some.gone, new Set([ended!.id]))
+        assert.deepStrictEqual(none.gone, new Set([foreign!.id]))
+        assert.strictEqual((yield* find(owner.partitionId, run!.id))?.attempt, 2)
+        assert.deepStrictEqual(yield* find(other.partitionId, foreign!.id), foreign)
+      }))
+
     it.effect("moves a finished run to history with the time of the database", () =>
       Effect.gen(function*() {
         const partition = samplePartition()

@@ -104,6 +104,38 @@ export const runReaderContract = (
         assert.deepStrictEqual([final?.state, final?.result, final?.failure], ["succeeded", `{"sent":2}`, null])
       }))
 
+    it.effect("finds a final run with all that it was told, and shows of a redrive what it was made of", () =>
+      Effect.gen(function*() {
+        const reader = yield* RunReader
+        const journal = yield* Journal
+        const told = { policy: `{"retry":null,"timeoutMs":7}`, keys: `{"tenant":"acme"}` }
+        const { owner, runs: [run, plain] } = yield* insert(samplePartition(), [told, {}])
+        const again = yield* sampleRun({ seq: 3 })
+        const failure = JSON.stringify({ kind: "failure", tag: "Bounced", message: "", fingerprint: "0123" })
+        const end = { state: "failed", result: null, failure } as const
+
+        const before = yield* reader.findFinal(run!.id)
+        yield* journal.commit(batchOf(owner, { finishes: [finishOf(run!, end), finishOf(plain!, end)] }))
+        const redrives = [{ run: again, origin: run!.id }]
+        const first = yield* journal.commit(batchOf(owner, { redrives }))
+        const second = yield* journal.commit(batchOf(owner, { redrives: [{ ...redrives[0]!, run: { ...again, seq: 4 } }] }))
+        const waiting = yield* reader.find(again.id)
+        yield* journal.commit(batchOf(owner, { finishes: [finishOf(again, end)] }))
+        const third = yield* journal.commit(batchOf(owner, { redrives: [{ ...redrives[0]!, run: { ...again, seq: 5 } }] }))
+
+        const found = yield* reader.findFinal(run!.id)
+        assert.isUndefined(before)
+        assert.deepStrictEqual([found?.policy, found?.keys], [told.policy, told.keys])
+        assert.deepStrictEqual(found?.run, yield* reader.find(run!.id))
+        assert.strictEqual(found?.run.failure?.fingerprint, "0123")
+        assert.isNull((yield* reader.findFinal(plain!.id))?.keys)
+        assert.deepStrictEqual([first, second, third].map(({ duplicates }) => duplicates.size), [0, 1, 1])
+        assert.deepStrictEqual([waiting?.origin, waiting?.state], [run!.id, "ready"])
+        const shown = yield* reader.find(again.id)
+        assert.deepStrictEqual([shown?.origin, shown?.state], [run!.id, "failed"])
+        assert.notProperty(yield* reader.find(plain!.id), "origin")
+      }))
+
     it.effect("finds nothing under an unknown id", () =>
       Effect.gen(function*() {
         const reader = yield* RunReader

@@ -20,7 +20,8 @@ export const signalsContract = (name: string, signals: Layer.Layer<Signals, unkn
     it.scoped("begins with a gap, then tells what is published, in order", () =>
       Effect.gen(function*() {
         const queue = sampleQueue()
-        const events = [event("ready"), event("running"), event("failed")]
+        const tells = { ...event("running"), isProgress: true } as const
+        const events = [event("ready"), event("running"), tells, event("failed")]
         const watch = yield* openWatch(queue)
 
         const first = yield* watch.next

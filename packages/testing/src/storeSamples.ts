@@ -57,6 +57,8 @@ export const batchOf = (
     readonly inserts?: ReadonlyArray<StoredRun>
     /** Sent again: the history counts too. */
     readonly resends?: ReadonlyArray<StoredRun>
+    /** Made anew of another run. */
+    readonly redrives?: ReadonlyArray<{ readonly run: StoredRun; readonly origin: RunId }>
     /** By the ids of inserts. */
     readonly claims?: ReadonlyMap<RunId, Claim>
     readonly updates?: ReadonlyArray<RunUpdate>
@@ -67,7 +69,8 @@ export const batchOf = (
   epoch: owner.epoch,
   inserts: [
     ...(changes.inserts ?? []).map((run) => ({ run, resend: false, claim: changes.claims?.get(run.id) })),
-    ...(changes.resends ?? []).map((run) => ({ run, resend: true, claim: changes.claims?.get(run.id) }))
+    ...(changes.resends ?? []).map((run) => ({ run, resend: true, claim: changes.claims?.get(run.id) })),
+    ...(changes.redrives ?? []).map((each) => ({ ...each, resend: true }))
   ],
   updates: changes.updates ?? [],
   finishes: changes.finishes ?? []

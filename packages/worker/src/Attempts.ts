@@ -38,6 +38,8 @@ export interface Held {
   /** The binding's node has refused it as not its own: wait for `owned`. */
   isHomeless: boolean
   fiber: Fiber.RuntimeFiber<Outcome> | undefined
+  /** How it has ended already, in a transaction of its handler. */
+  committed: Outcome | undefined
   /** Runs on though its owner no longer counts it: it takes a slot from all nodes. */
   isAstray: boolean
   timers: Array<Fiber.RuntimeFiber<unknown>> | undefined
@@ -153,6 +155,7 @@ const take = (attempts: Attempts, binding: Binding, assignment: Assignment): voi
     binding,
     isHomeless: false,
     fiber: undefined,
+    committed: undefined,
     isAstray: false,
     timers: undefined,
     stopReason: undefined,
@@ -360,7 +363,7 @@ const outcomeOfCause = (held: Held, cause: Cause.Cause<unknown>): Outcome => {
 
 /** The outcome is known: it is kept and sent until somebody answers for it. */
 const finish = (attempts: Attempts, held: Held, outcome: Outcome): void => {
-  held.outcome = outcome
+  held.outcome = held.committed ?? outcome
   held.endedAt = performance.now()
   attempts.unacked += 1
   attempts.unackedChars += charsOf(held)

@@ -165,7 +165,10 @@ const sessionOf = (connection: NodeConnection, session: {
         return ask("announce", Effect.flatMap(call, decodeAttempts))
       }),
     setCredit: (credit, ahead) =>
-      ask("setCredit", connection.call("SetCredit", (client) => client.SetCredit({ sessionId, credit, ahead }))),
+      ask(
+        "setCredit",
+        connection.call("SetCredit", (client) => client.SetCredit({ sessionId, credit, ahead, trace: true }))
+      ),
     heartbeat: ask("heartbeat", connection.call("Heartbeat", (client) => client.Heartbeat({ sessionId }))),
     closed: Deferred.await(closed)
   }

@@ -1,6 +1,7 @@
 /** `Attempt` for a handler. One small object per attempt: what is rarely asked for is made when it is. */
 import { InvalidRequest } from "@orrery/core/Errors"
 import type { Attempt, AttemptNotes } from "@orrery/core/Handlers"
+import type { Outcome } from "@orrery/core/Run"
 import { Clock, Effect, Option, Schedule } from "effect"
 import type { Held } from "./Attempts.js"
 import { Notes } from "./Notes.js"
@@ -27,6 +28,12 @@ export class RunningAttempt implements Service {
   }
   get timeoutMs() {
     return this.held.assignment.timeoutMs
+  }
+  get committed(): Outcome | undefined {
+    return this.held.committed
+  }
+  set committed(outcome: Outcome) {
+    this.held.committed = outcome
   }
   get deadline() {
     const { assignment: { timeoutMs }, since } = this.held

@@ -31,6 +31,8 @@ export interface CommitRow {
   readonly open: ReadonlyArray<number> | null
   /** Rows inserted. */
   readonly made: number
+  /** Rows updated. */
+  readonly changed: number
   /** The database clock, ms, with fractions. */
   readonly now: number
 }
@@ -93,7 +95,8 @@ const progress: Columns<Omit<RunUpdate, "id">> = [
 
 const careful: Columns<Insert> = [
   ...fuller,
-  ...progress.map(([name, type, of]) => [name, type, ({ run }: Insert, batch: JournalBatch) => of(run, batch)] as const)
+  ...progress.map(([name, type, of]) => [name, type, ({ run }: Insert, batch: JournalBatch) => of(run, batch)] as const),
+  ["origin", "text", ({ origin }) => origin ?? null]
 ]
 
 const updated: Columns<RunUpdate> = [
@@ -130,7 +133,7 @@ const finished: Columns<RunFinish> = [
 ]
 
 /** What history takes over from the run as it was. */
-const kept = [
+export const kept = [
   "id",
   "partition_id",
   "seq",
@@ -140,7 +143,8 @@ const kept = [
   "payload",
   "policy",
   "keys",
-  "scheduled_at"
+  "scheduled_at",
+  "origin"
 ]
 
 const list = <A>(columns: Columns<A>, prefix = "") => columns.map(([name]) => prefix + name).join(", ")
@@ -160,7 +164,7 @@ const isNotFinal = (id: string) =>
   `(select true from orrery.run_history h where h.id = ${id} and ${endedByNow} limit 1) is null`
 
 /** What there is to do, by bits. */
-const bits = { fresh: 1, updates: 2, finishes: 4, careful: 8, discards: 16, told: 32, edits: 64, claims: 128 }
+const bits = { fresh: 1, updates: 2, finishes: 4, careful: 8, discards: 16, told: 32, edits: 64, claims: 128, inbox: 256 }
 
 const build = (shape: number): string => {
   let places = 2
@@ -213,11 +217,27 @@ const build = (shape: number): string => {
       returning 1
     )`)
   }
+  if ((shape & bits.inbox) > 0) {
+    parts.push(
+      `moving as materialized (
+        select * from unnest(${given(fuller)}) i(${list(fuller)}) where ${isOpen("i.partition_id")} ${mayBeMade}
+      )`,
+      `taken as (delete from orrery.inbox b using moving m where b.id = m.id returning b.id)`,
+      `moved as (
+        insert into orrery.runs (${list(fuller)})
+        select ${list(fuller, "m.")} from moving m
+        where (m.id in (select id from taken)) is true and ${isNotFinal("m.id")}
+        on conflict (id) do nothing
+        returning 1
+      )`
+    )
+  }
   if ((shape & bits.updates) > 0) {
     const set = updated.slice(2).map(([name]) => `${name} = u.${name}`).join(", ")
     parts.push(`changed as (
       update orrery.runs r set ${set} from unnest(${given(updated)}) u(${list(updated)})
       where r.id = u.id and r.partition_id = u.partition_id and ${isOpen("u.partition_id")}
+      returning 1
     )`)
   }
   if ((shape & bits.edits) > 0) {
@@ -225,6 +245,7 @@ const build = (shape: number): string => {
     parts.push(`edited as (
       update orrery.runs r set ${set} from unnest(${given(edited)}) u(${list(edited)})
       where r.id = u.id and r.partition_id = u.partition_id and ${isOpen("u.partition_id")}
+      returning 1
     )`)
   }
   if ((shape & bits.finishes) > 0) {
@@ -247,18 +268,18 @@ const build = (shape: number): string => {
       where r.id = f.id and r.partition_id = f.partition_id and ${isOpen("f.partition_id")}
     )`)
   }
-  const withInserts = (shape & (bits.fresh | bits.careful)) > 0
+  const count = (mask: number, name: string) => (shape & mask) > 0 ? `(select count(*) from ${name})` : "0"
   return `with ${parts.join(",\n  ")}
-    select (select array_agg(id) from fence) as open, ${
-    withInserts ? "(select count(*) from made)" : "0"
-  }::integer as made,
+    select (select array_agg(id) from fence) as open,
+      (${count(bits.fresh | bits.careful, "made")} + ${count(bits.inbox, "moved")})::integer as made,
+      (${count(bits.updates, "changed")} + ${count(bits.edits, "edited")})::integer as changed,
       (extract(epoch from clock_timestamp()) * 1000)::float8 as now`
 }
 
 const texts: Array<string | undefined> = []
 const textOf = (shape: number): string => texts[shape] ??= build(shape)
 
-/** Rows where an insert did not happen, or happened before: whoever finds its own `seq` is the one who made it. */
+/** Rows of runs. Where an insert did not happen, or happened before, whoever finds its own `seq` is the one who made it. */
 export const whoseRows = (ids: ReadonlyArray<string>): Statement => ({
   name: "orrery_whose_rows",
   text: "select id, partition_id, seq from orrery.runs where id = any($1::uuid[])",
@@ -266,8 +287,8 @@ export const whoseRows = (ids: ReadonlyArray<string>): Statement => ({
 })
 
 /** What new runs are made of, when it is all they can be. */
-const isFresh = ({ resend, run }: Insert): boolean =>
-  !resend && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null && run.failure === null
+const isFresh = ({ origin, resend, run }: Insert): boolean =>
+  !resend && origin === undefined && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null && run.failure === null
   && run.startedAt === null
 
 const isClaiming = (insert: Insert): insert is Claiming => insert.claim !== undefined
@@ -293,13 +314,18 @@ export const commitStatement = (batches: ReadonlyArray<JournalBatch>, mayExist =
     shape |= bits.claims
     add(claimed, (batch) => batch.inserts.filter(isClaiming))
   }
-  if (batches.some((batch) => batch.inserts.length > 0)) {
-    const areFresh = !mayExist && batches.every((batch) => batch.inserts.every(isFresh))
-    const areTold = areFresh && batches.some((batch) => batch.inserts.some(isTold))
+  const making = batches.filter((batch) => batch.inserts.length > 0 && batch.fromInbox !== true)
+  if (making.length > 0) {
+    const areFresh = !mayExist && making.every((batch) => batch.inserts.every(isFresh))
+    const areTold = areFresh && making.some((batch) => batch.inserts.some(isTold))
     shape |= areFresh ? bits.fresh : bits.careful
     if (areTold) shape |= bits.told
-    add(areTold ? fuller : areFresh ? fresh : careful, (batch) => batch.inserts)
-    if (areFresh) values.push(...rangeOf(batches))
+    add(areTold ? fuller : areFresh ? fresh : careful, (batch) => batch.fromInbox === true ? [] : batch.inserts)
+    if (areFresh) values.push(...rangeOf(making))
+  }
+  if (batches.some((batch) => batch.fromInbox === true && batch.inserts.length > 0)) {
+    shape |= bits.inbox
+    add(fuller, (batch) => batch.fromInbox === true ? batch.inserts : [])
   }
   const areEdited = batches.some((batch) => batch.updates.some(isEdited))
   if (batches.some((batch) => batch.updates.some((each) => !areEdited || !isEdited(each)))) {

@@ -2,7 +2,7 @@
  * What a simulation does: how many machines, which runs are asked for, what goes wrong and when. Made from a seed; a
  * part of a plan is a plan too, so that a failing one can be made smaller.
  */
-import { type FailpointName, names as failpointNames } from "@orrery/core/Failpoint"
+import { type FailpointName, isOfTransactions, names } from "@orrery/core/Failpoint"
 import type { RunId } from "@orrery/core/RunId"
 import { Random } from "../Random.js"
 
@@ -55,6 +55,8 @@ export const faultKinds = [
   "stealShard",
   "failpoint"
 ] as const
+/** A simulated cluster has no PostgreSQL for applications to write to. */
+const failpointNames = names.filter((name) => !isOfTransactions(name))
 export type FaultKind = typeof faultKinds[number]
 
 export interface PlannedFault {
