@@ -7,6 +7,7 @@
  */
 import { Rpc, RpcGroup } from "@effect/rpc"
 import { ClusterUnavailable, EnqueueError, RedriveError, RunNotFound } from "@orrery/core/Errors"
+import { Explanation } from "@orrery/core/Explanation"
 import { Name } from "@orrery/core/Name"
 import { QueueCall, QueueRecord } from "@orrery/core/QueueSettings"
 import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
@@ -125,6 +126,8 @@ const client = [
   /** The run once it is final; `null` when it is not after `waitMs`. */
   Rpc.make("AwaitFinal", { payload: { id: RunId, waitMs: WaitMs }, success: Schema.NullOr(Run), error: RunError }),
   Rpc.make("Cancel", { payload: { id: RunId }, success: CancelAnswer, error: RunError }),
+  /** Why it is where it is. A node of an earlier release does not know it. */
+  Rpc.make("Explain", { payload: { id: RunId }, success: Explanation, error: RunError }),
   /** Makes a dead letter anew. A node of an earlier release does not know it. */
   Rpc.make("Redrive", { payload: { id: RunId }, success: Redriven, error: RedriveError }),
   /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
@@ -256,6 +259,11 @@ const node = [
   Rpc.make("ForwardCancel", {
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,
+    error: Schema.Union(NotOwner, RunNotFound, ClusterUnavailable)
+  }),
+  Rpc.make("ForwardExplain", {
+    payload: { partition: PartitionName, id: RunId },
+    success: Explanation,
     error: Schema.Union(NotOwner, RunNotFound, ClusterUnavailable)
   }),
   Rpc.make("ForwardAwait", {

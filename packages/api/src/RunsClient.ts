@@ -100,6 +100,7 @@ const make = (options: RunsClientOptions) =>
         return ask("watch", use, pollTimeout(wait))
       },
       progress: (id) => ask("progress", (client) => client.Progress({ id })),
+      explain: (id) => ask("explain", (client) => client.Explain({ id })),
       redrive: (id) => ask("redrive", (client) => client.Redrive({ id })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id })),
       nudge: yield* Nudges.make((use) => once("nudge", use))

@@ -37,13 +37,15 @@ const filters = {
   until: instant("until", "That ended before then.")
 }
 
-type Flags = {
-  readonly [K in "namespace" | "queue" | "task" | "tag" | "fingerprint"]: Option.Option<string>
-} & {
-  readonly state: "failed" | "expired"
-  readonly since: Option.Option<Date>
-  readonly until: Option.Option<Date>
-}
+type Flags =
+  & {
+    readonly [K in "namespace" | "queue" | "task" | "tag" | "fingerprint"]: Option.Option<string>
+  }
+  & {
+    readonly state: "failed" | "expired"
+    readonly since: Option.Option<Date>
+    readonly until: Option.Option<Date>
+  }
 
 const filterOf = ({ fingerprint, namespace, queue, since, state, tag, task, until }: Flags) => {
   const given = Object.entries({
@@ -124,7 +126,9 @@ const redrive = Command.make(
       const runs = yield* Runs
       for (const id of ids) {
         const made = yield* runs.redrive(id)
-        yield* Console.log(json ? JSON.stringify({ origin: id, ...made }) : `${made.id}${made.isNew ? "" : "  already"}`)
+        yield* Console.log(
+          json ? JSON.stringify({ origin: id, ...made }) : `${made.id}${made.isNew ? "" : "  already"}`
+        )
       }
       if (ids.length > 0) return
       const report = yield* DeadLetters.redrive({

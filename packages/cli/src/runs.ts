@@ -9,6 +9,7 @@ import { versioned } from "@orrery/core/TaskName"
 import { Console, Data, Duration, Effect, Option, Schema } from "effect"
 import * as Client from "./client.js"
 import { exitCode } from "./ExitCode.js"
+import { explanationText } from "./explanationText.js"
 import * as options from "./options.js"
 import * as watch from "./watch.js"
 
@@ -156,6 +157,17 @@ const get = Command.make("get", { ...common, id }, ({ id, json, nodes }) =>
     Command.withDescription("Everything about one run, with its progress and newest log lines.")
   )
 
+const explain = Command.make("explain", { ...common, id }, ({ id, json, nodes }) =>
+  Effect.gen(function*() {
+    const runs = yield* Runs
+    const explanation = yield* runs.explain(id)
+    yield* Console.log(json ? JSON.stringify(explanation) : explanationText(explanation))
+  }).pipe(Effect.provide(Client.layer(nodes)))).pipe(
+    Command.withDescription(
+      "Why a run is where it is: what it waits for, its place in line and when it may start, and where its time went."
+    )
+  )
+
 const cancel = Command.make("cancel", { ...common, id }, ({ id, json, nodes }) =>
   Effect.gen(function*() {
     const runs = yield* Runs
@@ -196,6 +208,6 @@ const awaitCommand = Command.make(
 ).pipe(Command.withDescription("Wait until the run is final and show it. Code 1 when it did not succeed."))
 
 export const command = Command.make("runs").pipe(
-  Command.withDescription("Look at runs, follow them, cancel them, wait for them."),
-  Command.withSubcommands([list, get, cancel, awaitCommand, watch.ofRun])
+  Command.withDescription("Look at runs and why they wait, follow them, cancel them, wait for them."),
+  Command.withSubcommands([list, get, explain, cancel, awaitCommand, watch.ofRun])
 )

@@ -81,11 +81,15 @@ export const ofRun = Command.make("watch", {
   )
 
 /** Of `orrery queues`. */
-export const ofQueue = Command.make("watch", {
-  ...common,
-  queue: Args.text({ name: "QUEUE" }),
-  namespace: Options.text("namespace").pipe(Options.withDefault("default"))
-}, ({ after, json, namespace, nodes, queue }) =>
-  Stream.runForEach(Watch.queue({ namespace, queue }, { after }), print(json, queueLines)).pipe(
-    Effect.provide(Client.layer(nodes))
-  )).pipe(Command.withDescription("Prints what happens to the runs of a queue, until it is interrupted."))
+export const ofQueue = Command.make(
+  "watch",
+  {
+    ...common,
+    queue: Args.text({ name: "QUEUE" }),
+    namespace: Options.text("namespace").pipe(Options.withDefault("default"))
+  },
+  ({ after, json, namespace, nodes, queue }) =>
+    Stream.runForEach(Watch.queue({ namespace, queue }, { after }), print(json, queueLines)).pipe(
+      Effect.provide(Client.layer(nodes))
+    )
+).pipe(Command.withDescription("Prints what happens to the runs of a queue, until it is interrupted."))

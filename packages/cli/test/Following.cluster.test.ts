@@ -46,7 +46,7 @@ describe("a run that tells", () => {
         const nodes = { ORRERY_NODES: cluster.addresses[2]! }
         const shown = yield* orrery(nodes, "runs", "get", id)
         const again = yield* orrery(nodes, "runs", "watch", id)
-  
+
         const end = last._tag === "Some" ? last.value.change : undefined
         assert(end?._tag === "end" && Either.isRight(end.result))
         assert.strictEqual(end.state, "succeeded")
@@ -65,7 +65,7 @@ describe("a run that tells", () => {
         assert.match(shown.out, /log +\S+ #\d+ page 59/)
         assert.strictEqual(again.code, 0)
         assert.match(again.out, /page 59\nsucceeded /)
-        }),
+      }),
     180_000
   )
 })

@@ -10,6 +10,7 @@ import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner, sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable, InvalidRequest, type RedriveError, type RunNotFound } from "@orrery/core/Errors"
+import { explainUnowned, type Explanation } from "@orrery/core/Explanation"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
@@ -21,6 +22,7 @@ import { isFinal } from "@orrery/core/RunState"
 import { type CancelAnswer, type Redriven, Runs } from "@orrery/core/Runs"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import { explainRun } from "./explainRun.js"
 import { InboxDrain } from "./InboxDrain.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -54,6 +56,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly cancel: Runs["Type"]["cancel"]
   readonly redrive: Runs["Type"]["redrive"]
   readonly progress: Runs["Type"]["progress"]
+  readonly explain: Runs["Type"]["explain"]
   readonly changes: Runs["Type"]["changes"]
   readonly queueChanges: Runs["Type"]["queueChanges"]
   /** The run once it is final, or `null` after `waitMs`. */
@@ -68,6 +71,10 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
       name: PartitionName,
       id: RunId
     ) => Effect.Effect<CancelAnswer, NotOwner | RunNotFound | ClusterUnavailable>
+    readonly explain: (
+      name: PartitionName,
+      id: RunId
+    ) => Effect.Effect<Explanation, NotOwner | RunNotFound | ClusterUnavailable>
     /** `id`: of the dead letter, whose redrive belongs to the partition. */
     readonly redrive: (name: PartitionName, id: RunId) => Effect.Effect<Redriven, NotOwner | RedriveError>
     readonly awaitFinal: (
@@ -322,6 +329,8 @@ const make = Effect.gen(function*() {
   const cancelHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
     Effect.mapError(OwnedCalls.cancel(reader, actor, id), asNotOwner(name))
 
+  const explainHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
+    Effect.mapError(explainRun(reader, actor, residents.hub, id), asNotOwner(name))
   const redriveHere = (actor: QueueActor, name: PartitionName, request: RunRequest) =>
     Effect.mapError(OwnedCalls.redrive(reader, actor, request), asNotOwner(name))
 
@@ -370,6 +379,18 @@ const make = Effect.gen(function*() {
         })
       }),
     progress: (id) => OwnedCalls.progress(progress, id),
+    explain: (id) =>
+      Effect.gen(function*() {
+        const run = yield* find(id)
+        const unowned = explainUnowned(run)
+        if (unowned !== undefined) return unowned
+        const name = nameOf(run)
+        return yield* route<Explanation, RunNotFound | ClusterUnavailable>("explain", name, {
+          here: (actor) => explainHere(actor, name, id),
+          there: (address) =>
+            call("forward explain", address, (client) => client.ForwardExplain({ partition: name, id }))
+        })
+      }),
     redrive: (id) =>
       Effect.gen(function*() {
         const request = yield* OwnedCalls.redriveRequest(reader, id)
@@ -394,6 +415,7 @@ const make = Effect.gen(function*() {
           return yield* redriveHere(yield* local(name), name, request)
         }),
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
+      explain: (name, id) => Effect.flatMap(local(name), (actor) => explainHere(actor, name, id)),
       awaitFinal: (name, id, waitMs) =>
         Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax)))
     }
@@ -424,6 +446,7 @@ export const layerRuns = Layer.effect(
       get: gateway.get,
       list: gateway.list,
       cancel: gateway.cancel,
+      explain: gateway.explain,
       redrive: gateway.redrive,
       nudge: (queues) =>
         Effect.sync(() =>

@@ -153,6 +153,7 @@ const rpcHandlers = (sessions: Sessions) =>
         List: ({ filter }) => gateway.list(filter),
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
+        Explain: ({ id }) => gateway.explain(id),
         Redrive: ({ id }) => gateway.redrive(id),
         Progress: ({ id }) => gateway.progress(id),
         RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
@@ -212,6 +213,7 @@ const rpcHandlers = (sessions: Sessions) =>
 
         ForwardRedrive: ({ id, partition }) => gateway.owned.redrive(partition, id),
         ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
+        ForwardExplain: ({ id, partition }) => gateway.owned.explain(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }
     })

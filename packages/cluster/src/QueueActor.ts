@@ -74,7 +74,7 @@ export class QueueActor {
   /** Commits begun: as long as it is the same, this actor has changed nothing in the store. */
   commits = 0
 
-  constructor(readonly name: PartitionName, taken: Takeover, private readonly host: ActorHost) {
+  constructor(readonly name: PartitionName, taken: Takeover, readonly host: ActorHost) {
     this.partitionId = taken.partitionId
     this.epoch = taken.epoch
     host.clock.observe(taken.now)

@@ -6,6 +6,7 @@
 import { sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
+import { explainUnowned } from "@orrery/core/Explanation"
 import type { Handlers } from "@orrery/core/Handlers"
 import type { Journal } from "@orrery/core/Journal"
 import * as NodeConfig from "@orrery/core/NodeConfig"
@@ -24,6 +25,7 @@ import * as LocalLinks from "@orrery/worker/LocalLinks"
 import * as Worker from "@orrery/worker/Worker"
 import { type Duration, Effect, Exit, Layer, Schedule, Scope } from "effect"
 import { randomUUID } from "node:crypto"
+import { explainRun } from "./explainRun.js"
 import * as HubLink from "./HubLink.js"
 import * as NodeQueues from "./NodeQueues.js"
 import * as OwnedCalls from "./OwnedCalls.js"
@@ -173,6 +175,13 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
       list: (filter) => Effect.map(OwnedCalls.list(reader, filter), (runs) => runs.map(explained)),
       awaitFinal,
       progress: (id) => OwnedCalls.progress(progress, id),
+      explain: (id) =>
+        Effect.gen(function*() {
+          const run = yield* find(id)
+          const unowned = explainUnowned(run)
+          if (unowned !== undefined) return unowned
+          return yield* route("explain", nameOf(run), (actor) => explainRun(reader, actor, residents.hub, id))
+        }),
       redrive: (id) =>
         Effect.gen(function*() {
           const request = yield* OwnedCalls.redriveRequest(reader, id)

@@ -233,6 +233,7 @@ class History {
         takeOver: () => Effect.die("not used"),
         readLines: (pages) => ask(() => tables.readLines(pages)),
         readTimers: (page) => ask(() => tables.readTimers(page)),
+        countBefore: () => Effect.die("not used"),
         findRun: (partitionId, id) => ask(() => tables.findRun(partitionId, id)),
         readIdentities: (partitionId, keys) => ask(() => tables.readIdentities(partitionId, keys)),
         pruneIdentities: (partitionId, limit) => ask(() => tables.pruneIdentities(partitionId, limit, this.now)),

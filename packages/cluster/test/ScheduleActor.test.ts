@@ -51,6 +51,7 @@ class World {
     get: () => Effect.dieMessage("not used"),
     list: () => Effect.dieMessage("not used"),
     progress: () => Effect.dieMessage("not used"),
+    explain: () => Effect.dieMessage("not used"),
     redrive: () => Effect.dieMessage("not used"),
     changes: () => Effect.dieMessage("not used"),
     queueChanges: () => Effect.dieMessage("not used"),

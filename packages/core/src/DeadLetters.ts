@@ -80,7 +80,6 @@ export const stream = (filter: DeadLetterFilter): Stream.Stream<Run, ClusterUnav
     }))
 }
 
-
 const fits = ({ fingerprint, since = -Infinity, tag, until = Infinity }: DeadLetterFilter) => (run: Run): boolean =>
   (tag === undefined || run.failure?.tag === tag)
   && (fingerprint === undefined || run.failure?.fingerprint === fingerprint)
@@ -102,13 +101,16 @@ export const groups = (
   filter: DeadLetterFilter,
   limit: number
 ): Effect.Effect<ReadonlyArray<Group>, ClusterUnavailable, Runs> =>
-  Effect.map(Stream.runFold(Stream.take(stream(filter), limit), new Map<string, Group>(), (all, run) => {
-    const { fingerprint = "", kind = "failure", message = "", tag = "" } = run.failure ?? {}
-    const key = fingerprint === "" ? `${run.task} ${kind} ${tag}` : fingerprint
-    const known = all.get(key)
-    const first = { fingerprint, task: run.task, kind, tag, message, newest: run.id }
-    return all.set(key, { ...known ?? first, count: (known?.count ?? 0) + 1 })
-  }), (all) => [...all.values()].sort((a, b) => b.count - a.count))
+  Effect.map(
+    Stream.runFold(Stream.take(stream(filter), limit), new Map<string, Group>(), (all, run) => {
+      const { fingerprint = "", kind = "failure", message = "", tag = "" } = run.failure ?? {}
+      const key = fingerprint === "" ? `${run.task} ${kind} ${tag}` : fingerprint
+      const known = all.get(key)
+      const first = { fingerprint, task: run.task, kind, tag, message, newest: run.id }
+      return all.set(key, { ...known ?? first, count: (known?.count ?? 0) + 1 })
+    }),
+    (all) => [...all.values()].sort((a, b) => b.count - a.count)
+  )
 
 interface Terms {
   readonly limit: number

@@ -20,6 +20,11 @@ export class GateBook {
     return this.gates.values()
   }
 
+  /** `undefined`: there is none, so it is open. */
+  find(id: string): Gate | undefined {
+    return this.gates.get(id)
+  }
+
   /** Other settings of the queue: limits hold at once. True: paused keys have changed, so gates are to be found anew. */
   apply(rules: QueueRules): boolean {
     const before = this.rules
@@ -45,10 +50,12 @@ export class GateBook {
   /** What a run must pass. */
   of(entry: Entry, now: number): ReadonlyArray<Gate> {
     const { limits = [], rates = [] } = entry.told ?? {}
-    const gates: Array<Gate> = this.closed.length === 0 ? [] : this.closed.filter(({ paused }) => has(entry, paused.of))
+    const gates: Array<Gate> = this.closed.length === 0
+      ? []
+      : this.closed.filter(({ paused }) => hasKey(entry, paused.of))
     for (const key of limits) gates.push(this.permit(key, entry.seq))
     for (const key of rates) {
-      const rate = this.find(`${key.name}|${key.key}|rate`, (id) => this.newRate(id, key, now), now)
+      const rate = this.meet(`${key.name}|${key.key}|rate`, (id) => this.newRate(id, key, now), now)
       rate.declare(key, entry.seq)
       gates.push(rate)
     }
@@ -56,7 +63,7 @@ export class GateBook {
   }
 
   permit(key: ConcurrencyKey, seq: number): Permit {
-    const permit = this.find(`${key.name}|${key.key}`, (id) => this.newPermit(id, key), -Infinity)
+    const permit = this.meet(`${key.name}|${key.key}`, (id) => this.newPermit(id, key), -Infinity)
     permit.declare(key, seq)
     return permit
   }
@@ -83,7 +90,7 @@ export class GateBook {
     for (const gate of [...this.gates.values()]) this.forgetIfIdle(gate, now)
   }
 
-  private find<G extends Gate>(id: string, make: (id: string) => G, now: number): G {
+  private meet<G extends Gate>(id: string, make: (id: string) => G, now: number): G {
     const known = this.gates.get(id)
     if (known !== undefined) return known as G
     this.made += 1
@@ -105,7 +112,8 @@ const ofKey = <A extends { readonly name: string; readonly key?: string }>(
   return named.find((each) => each.key === key) ?? named.find((each) => each.key === undefined)
 }
 
-const has = ({ told }: Entry, key: KeyOf): boolean => {
+/** Whether it is a run of the key. */
+export const hasKey = ({ told }: Entry, key: KeyOf): boolean => {
   if (told === undefined) return false
   if (key.kind === "fairness") return told.tenant === key.key
   if (key.kind === "ordering") return told.order === key.key

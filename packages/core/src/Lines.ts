@@ -120,7 +120,7 @@ export class Lines {
     const entry = head?.item
     // The usual case: it is up and stays so.
     if (entry !== undefined && line.turn !== undefined && line.keysText === entry.keys && line.task === entry.task) {
-      const rank = this.rankOf(line, entry)
+      const rank = this.rankOf(line.isOrdered, entry)
       if (line.seq === head!.seq && line.rank === rank) return
       line.rank = rank
       line.seq = head!.seq
@@ -136,7 +136,7 @@ export class Lines {
     if (entry !== undefined) {
       if (line.keysText !== entry.keys) this.meet(line, entry)
       line.task = entry.task
-      line.rank = this.rankOf(line, entry)
+      line.rank = this.rankOf(line.isOrdered, entry)
       line.seq = head!.seq
       this.put(line, entry, now)
     }
@@ -446,7 +446,7 @@ export class Lines {
   }
 
   /** An ordered line is kept by arrival; beside other lines its first run counts like any. */
-  private rankOf(line: Line, entry: Entry): number {
-    return line.isOrdered ? entry.scheduledAt + entry.priority * this.options.agingStepMs : entry.orderKey
+  rankOf(isOrdered: boolean, entry: Entry): number {
+    return isOrdered ? entry.scheduledAt + entry.priority * this.options.agingStepMs : entry.orderKey
   }
 }

@@ -67,6 +67,7 @@ const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStor
     Effect.map(Clock.currentTimeMillis, (now) => tables.pruneIdentities(partitionId, limit, now)),
   countRuns: (partitionId, limit) => Effect.sync(() => tables.countRuns(partitionId, limit)),
   epochs: (partitionIds) => Effect.sync(() => tables.epochs(partitionIds)),
+  countBefore: (place) => Effect.sync(() => tables.countBefore(place)),
   newerSettings: (known) => Effect.sync(() => tables.newerSettings(known)),
   now: clock.currentTimeMillis,
   listWithWork: (except) => Effect.sync(() => tables.listWithWork(except))

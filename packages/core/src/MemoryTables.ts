@@ -12,6 +12,7 @@ import {
   type PageRequest,
   partitionKey,
   type PartitionName,
+  type PlaceInLine,
   type Takeover,
   type WithWork
 } from "./PartitionStore.js"
@@ -195,6 +196,12 @@ export class MemoryTables {
       const isOf = (run: StoredRun) => isInLine(run) && storedLine(run) === request.line
       return cut(request, this.runsOf(request.partitionId).filter(isOf), (run) => run.orderKey)
     })
+  }
+
+  countBefore({ limit, line, orderKey, partitionId, seq }: PlaceInLine): number {
+    const isBefore = (run: StoredRun) => run.orderKey < orderKey || (run.orderKey === orderKey && run.seq < seq)
+    const isOf = (run: StoredRun) => isInLine(run) && storedLine(run) === line && isBefore(run)
+    return Math.min(limit, this.runsOf(partitionId).filter(isOf).length)
   }
 
   readTimers(request: PageRequest): Page {

@@ -51,6 +51,14 @@ export interface LinePageRequest extends PageRequest {
   readonly line: string
 }
 
+export interface PlaceInLine {
+  readonly partitionId: number
+  readonly line: string
+  readonly orderKey: number
+  readonly seq: number
+  readonly limit: number
+}
+
 export interface Page {
   readonly runs: ReadonlyArray<StoredRun>
   /** No run follows the last one. */
@@ -73,6 +81,8 @@ export class PartitionStore extends Context.Tag("@orrery/core/PartitionStore")<P
   readonly readLines: (
     pages: ReadonlyArray<LinePageRequest>
   ) => Effect.Effect<ReadonlyArray<Page>, StoreUnavailable>
+  /** Runs of a line before a place in it, counted no further than `limit`. */
+  readonly countBefore: (place: PlaceInLine) => Effect.Effect<number, StoreUnavailable>
   /** Runs of state `scheduled` or `retrying` that are in no ordered line, by (scheduledAt, seq), whether due or not. */
   readonly readTimers: (page: PageRequest) => Effect.Effect<Page, StoreUnavailable>
   /** A run of this partition that is not final. */

@@ -4,6 +4,7 @@
  */
 import { Rate } from "./Gates.js"
 import type { Taken } from "./Lines.js"
+import { StartPace } from "./StartPace.js"
 import { noRules, type QueueRules } from "./QueueSettings.js"
 
 export class QueueControl {
@@ -11,6 +12,7 @@ export class QueueControl {
   /** Whether anything is said at all: nearly no queue has to look further. */
   private isPlain = true
   private rate: Rate | undefined
+  readonly pace = new StartPace()
 
   /** `takenOverAt`: as for `Rate`. */
   constructor(rules: QueueRules | undefined, takenOverAt: number | undefined, now: number) {
@@ -49,9 +51,10 @@ export class QueueControl {
     return at === Infinity ? null : at
   }
 
-  /** One starts. */
-  take(now: number): Taken | undefined {
-    return this.rate === undefined ? undefined : { rate: this.rate, cost: this.rate.take(now) }
+  /** One starts, which has taken these rates: with that of the queue, if it has one. */
+  take(rates: ReadonlyArray<Taken>, now: number): ReadonlyArray<Taken> {
+    this.pace.started(now)
+    return this.rate === undefined ? rates : [...rates, { rate: this.rate, cost: this.rate.take(now) }]
   }
 
   nextTick(now: number): number {

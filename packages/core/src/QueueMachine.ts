@@ -100,7 +100,6 @@ export class QueueMachine {
 
   /** What is said of the queue from now on. Nothing that runs is ended by it. */
   configure(rules: QueueRules, now: number): void {
-    this.now = now
     this.control.apply(rules, now)
     this.lines.apply(rules, now)
   }
@@ -196,10 +195,7 @@ export class QueueMachine {
     entry.unwritten = undefined
   }
 
-  /**
-   * What was sent is committed: a run that was to wait takes its place in line, one that has ended is forgotten. `isGone`: the
-   * store had it no more, as its handler had ended it in a transaction of its own.
-   */
+  /** What was sent is committed: who waits takes its place, who has ended goes. `isGone`: its handler had ended it meanwhile. */
   committed(entry: Entry, isGone = false): void {
     const { sent } = entry
     entry.sent = undefined
@@ -447,8 +443,7 @@ export class QueueMachine {
     entry.startedAt = now
     this.leases.add(entry, worker)
     entry.permits = permits
-    const taken = this.control.take(now)
-    entry.rates = taken === undefined ? rates : [...rates, taken]
+    entry.rates = this.control.take(rates, now)
     entry.isGated = isGated || this.control.isExact
     this.armTimeout(entry)
     if (!entry.isGated) this.assign(entry)

@@ -1,5 +1,6 @@
 import { Context, type Effect } from "effect"
 import type { ClusterUnavailable, EnqueueError, RedriveError, RunNotFound } from "./Errors.js"
+import type { Explanation } from "./Explanation.js"
 import type { Run } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import type { RunProgress } from "./RunNotes.js"
@@ -63,6 +64,9 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
 
   /** What the run has told while it ran, with its newest log lines; `null`: nothing, or it is long gone. */
   readonly progress: (id: RunId) => Effect.Effect<RunProgress | null, ClusterUnavailable>
+
+  /** Why it is where it is, as its owner sees it at this moment. */
+  readonly explain: (id: RunId) => Effect.Effect<Explanation, RunNotFound | ClusterUnavailable>
 
   /**
    * What is new of a run since a cursor ("": from the beginning), once there is something; nothing new after `waitMs`, at most

@@ -6,6 +6,7 @@ import { type Cause, Effect, Exit, Layer, Schema } from "effect"
 import { whenThereIsRoom } from "./Backpressure.js"
 import { deadlineProblem, type EnqueueOptions, type EnqueueResult, type Terms, termsOf } from "./EnqueueTerms.js"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
+import type { Explanation } from "./Explanation.js"
 import { type Attempt, Handlers } from "./Handlers.js"
 import { nameLengthMax, namePattern } from "./Name.js"
 import * as PayloadVersions from "./PayloadVersions.js"
@@ -61,6 +62,10 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** Why a run is where it is. */
+  readonly explain: (
+    id: RunId
+  ) => Effect.Effect<Explanation, Effect.Effect.Error<ReturnType<Runs["Type"]["explain"]>>, Runs>
   /** What a run that is final has come to. */
   readonly end: (run: Run) => Effect.Effect<S, E | RunFailed>
   /** `enqueue`, then `result`. */
@@ -251,6 +256,7 @@ export const make = <
     enqueueDetailed,
     enqueueMany,
     result,
+    explain: (id) => Effect.flatMap(Runs, (runs) => runs.explain(id)),
     payloadOf: ({ payload, version = 1 }) => {
       const decode = codec.payloads.get(version)
       return decode === undefined

@@ -93,7 +93,12 @@ describe("dead letters", { timeout: 30_000 }, () => {
       const canaries = yield* DeadLetters.redrive({ filter: { task: "send" }, canary: 3, perSecond: 1_000 })
       // Its own failures are dead letters as well by now, and the first to be read.
       const others = yield* DeadLetters.redrive({ filter: { task: "send" }, perSecond: 200, failureRatioMax: 0.2 })
-      const never = yield* DeadLetters.redrive({ filter: { task: "send" }, limit: 30, failureRatioMax: 1, perSecond: 500 })
+      const never = yield* DeadLetters.redrive({
+        filter: { task: "send" },
+        limit: 30,
+        failureRatioMax: 1,
+        perSecond: 500
+      })
 
       assert.deepInclude(canaries, { redriven: 3, failed: 3, stopped: "canaries failed" })
       assert.strictEqual(others.stopped, "too many failed")

@@ -100,6 +100,14 @@ const timersPage: Statement = {
   text: page(`${isTimer()} and (scheduled_at, seq) > ($2::float8, $3::bigint)`, "scheduled_at, seq", "$4", "$5")
 }
 
+const countLine: Statement = {
+  name: "orrery_count_line",
+  text: `select count(*)::integer as before from (
+      select from orrery.runs where partition_id = $1 and ${isInLine()} and ${line()} = $2
+        and (order_key, seq) < ($3::float8, $4::bigint) limit $5
+    ) head`
+}
+
 const withoutPayload = storedColumns.replace("payload, ", "")
 
 const readKeys: Statement = {
@@ -285,6 +293,11 @@ export const make = Effect.gen(function*() {
       Effect.map(
         query<{ id: number; epoch: number }>("epochs", readEpochs, [partitionIds]),
         (rows) => new Map(rows.map(({ epoch, id }) => [id, epoch]))
+      ),
+    countBefore: ({ limit, line, orderKey, partitionId, seq }) =>
+      Effect.map(
+        query<{ before: number }>("countBefore", countLine, [partitionId, line, orderKey, seq, limit]),
+        ([row]) => row!.before
       ),
     newerSettings,
     now: Effect.map(query<{ now: number }>("now", readClock, []), ([row]) => row!.now),

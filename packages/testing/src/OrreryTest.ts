@@ -170,6 +170,7 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
       get: (id) => onNode(solo.get(id)),
       list: (filter) => onNode(solo.list(filter)),
       progress: (id) => onNode(solo.progress(id)),
+      explain: (id) => onNode(solo.explain(id)),
       changes: (id, after, waitMs) => attempts.waiting(onNode(solo.changes(id, after, waitMs))),
       queueChanges: (name, after, waitMs) => attempts.waiting(onNode(solo.queueChanges(name, after, waitMs))),
       cancel: (id) => onNode(solo.cancel(id)),

@@ -103,6 +103,25 @@ export const partitionStoreContract = (name: string, store: Layer.Layer<Journal 
         assert.deepStrictEqual(rest, { runs: [], complete: true })
       }))
 
+    it.effect("counts the runs of a line before a place, no further than asked", () =>
+      Effect.gen(function*() {
+        const owner = yield* takePartition()
+        yield* insert(owner, [
+          { orderKey: 1 },
+          { orderKey: 2 },
+          { orderKey: 3, seq: 8 },
+          { orderKey: 3, seq: 9 },
+          { orderKey: 0, task: "other" },
+          { orderKey: 0, state: "scheduled", scheduledAt: 9e12 }
+        ])
+        const { countBefore } = yield* PartitionStore
+        const place = { partitionId: owner.partitionId, line: "mail.send", orderKey: 3, seq: 9, limit: 100 }
+
+        assert.strictEqual(yield* countBefore(place), 3)
+        assert.strictEqual(yield* countBefore({ ...place, limit: 2 }), 2)
+        assert.strictEqual(yield* countBefore({ ...place, line: "nothing waits here" }), 0)
+      }))
+
     it.effect("keeps runs with keys in lines of their own, and those of an ordering key whether due or not", () =>
       Effect.gen(function*() {
         const partition = samplePartition()

@@ -91,6 +91,7 @@ export class SimStore {
         ask("pruneIdentities", () => this.tables.pruneIdentities(partitionId, limit, this.now)),
       countRuns: (partitionId, limit) => ask("countRuns", () => this.tables.countRuns(partitionId, limit)),
       epochs: (partitionIds) => ask("epochs", () => this.tables.epochs(partitionIds)),
+      countBefore: (place) => ask("countBefore", () => this.tables.countBefore(place)),
       newerSettings: (known) => ask("newerSettings", () => this.tables.newerSettings(known)),
       now: ask("now", () => this.shownNow(this.now)),
       listWithWork: (except) => ask("listWithWork", () => this.tables.listWithWork(except))
