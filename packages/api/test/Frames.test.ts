@@ -27,7 +27,10 @@ const request: fc.Arbitrary<RunRequest> = fc.record({
   keys: fc.option(text),
   resend: fc.boolean(),
   trace
-}).map((each) => each.resend ? { ...each, trace: undefined } : each)
+}).map((each) => each.resend ? { ...each, trace: undefined } : each).chain((plain) =>
+  fc.option(fc.string({ maxLength: 200 }), { nil: undefined })
+    .map((identity) => identity === undefined ? plain : { ...plain, identity })
+)
 const ref: fc.Arbitrary<AttemptRef> = fc.record({
   partitionId: count,
   runId: id,
@@ -151,7 +154,7 @@ describe("Frames", { timeout: 30_000 }, () => {
   it("refuses a good frame with any one value replaced by one of another kind", () => {
     const wrong = fc.constantFrom(undefined, null, {}, -1, 1.5, Number.NaN, Infinity, 2 ** 60, "x".repeat(40), [], true)
     const frames = fc.oneof(
-      fc.array(request.map((each) => ({ ...each, keys: null, trace: undefined })), { minLength: 1 })
+      fc.array(request.map(({ identity: _, ...each }) => ({ ...each, keys: null, trace: undefined })), { minLength: 1 })
         .map((all) => ({ frame: Frames.encodeRequests(all), at: 2, is: Frames.isRequestFrame })),
       fc.array(ref, { minLength: 1 })
         .map((all) => ({ frame: Frames.encodeAttempts(all), at: 1, is: Frames.isAttemptFrame }))

@@ -15,6 +15,8 @@ const byTag: { readonly [tag: string]: number } = {
   StoreUnavailable: exitCode.unavailable,
   ClusterUnavailable: exitCode.unavailable,
   Overloaded: exitCode.unavailable,
+  QueueFull: exitCode.unavailable,
+  QuotaExceeded: exitCode.unavailable,
   EmbeddedPostgresFailed: exitCode.unavailable,
   // Another process took the free port in the moment before it was listened on.
   SocketServerError: exitCode.unavailable,

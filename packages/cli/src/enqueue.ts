@@ -44,6 +44,21 @@ const count = Options.integer("count").pipe(
   Options.withDefault(1)
 )
 
+const idempotencyKey = Options.text("idempotency-key").pipe(
+  Options.withPseudoName("KEY"),
+  Options.withDescription(
+    "Print the id of the run that was made with this key and task within a day, if there is one, instead of making another. "
+      + "Not with --count."
+  ),
+  Options.optional
+)
+
+class KeyOfMany extends Data.TaggedError("KeyOfMany")<{ readonly count: number }> {
+  override get message() {
+    return `--count must be 1 with --idempotency-key, got ${this.count}`
+  }
+}
+
 /** Default retry policy, no timeout: those of the task's definition are not known here. */
 const define = (name: string, inQueue: string) =>
   Effect.try({
@@ -60,9 +75,11 @@ const parse = (text: string): Effect.Effect<unknown, PayloadNotJson> =>
 
 export const command = Command.make(
   "enqueue",
-  { task, payload, queue, delay, priority, count, nodes: options.nodes, json: options.json },
+  { task, payload, queue, delay, priority, count, idempotencyKey, nodes: options.nodes, json: options.json },
   (flags) =>
     Effect.gen(function*() {
+      const key = Option.getOrUndefined(flags.idempotencyKey)
+      if (key !== undefined && flags.count !== 1) return yield* new KeyOfMany({ count: flags.count })
       const value = yield* parse(flags.payload)
       const defined = yield* define(flags.task, flags.queue)
       const enqueue = {
@@ -70,6 +87,10 @@ export const command = Command.make(
         ...(Option.isSome(flags.priority) ? { priority: flags.priority.value } : {})
       }
       yield* Effect.gen(function*() {
+        if (key !== undefined) {
+          const { id, isNew } = yield* defined.enqueueDetailed(value, { ...enqueue, idempotencyKey: key })
+          return yield* Console.log(flags.json ? JSON.stringify({ id, isNew }) : id)
+        }
         for (let done = 0; done < flags.count; done += chunk) {
           const payloads = Array.from({ length: Math.min(chunk, flags.count - done) }, () => value)
           const ids: ReadonlyArray<RunId> = yield* defined.enqueueMany(payloads, enqueue)

@@ -224,10 +224,18 @@ const delivering = (self: ScheduleBook) =>
 
 type EnqueueError = Effect.Effect.Error<ReturnType<Runs["Type"]["enqueueMany"]>>
 
+/** Asked again later, however long that is. */
+type Temporary = "ClusterUnavailable" | "Overloaded" | "QueueFull" | "QuotaExceeded"
+const temporary: ReadonlySet<string> = new Set<Temporary>([
+  "ClusterUnavailable",
+  "Overloaded",
+  "QueueFull",
+  "QuotaExceeded"
+])
+
 const isRefusal = (
   error: EnqueueError
-): error is Exclude<EnqueueError, { _tag: "ClusterUnavailable" | "Overloaded" }> =>
-  error._tag !== "ClusterUnavailable" && error._tag !== "Overloaded"
+): error is Exclude<EnqueueError, { _tag: Temporary }> => !temporary.has(error._tag)
 
 /** One of them is refused for good: the others must not wait for it. */
 const oneByOne = (self: ScheduleBook, requests: Parameters<Runs["Type"]["enqueueMany"]>[0]) =>

@@ -1,6 +1,10 @@
 /** What a caller does while its queue is full. */
 import { Clock, Duration, Effect, Option } from "effect"
 import { type EnqueueError, InvalidRequest, QueueFull, QuotaExceeded } from "./Errors.js"
+import type { RunId } from "./RunId.js"
+import { isOrdered, lineOf } from "./RunKeys.js"
+import type { RunRequest } from "./RunRequest.js"
+import type { Runs, SameRuns } from "./Runs.js"
 
 /** Longest `waitAtMost`: 1 hour, in ms. */
 export const waitMsMax = 3_600_000
@@ -15,6 +19,28 @@ export interface WhenFull {
   readonly whenFull?: "fail" | "wait"
   /** Then it fails after all. 1 ms to 1 hour; default 30 s. Only with `whenFull: "wait"`. */
   readonly waitAtMost?: Duration.DurationInput
+}
+
+/** Runs of one call that wait for room at once. */
+const waitingAtOnce = 256
+
+/**
+ * Stores the runs, and waits for room where the caller would. Then each asks for itself, so that one that is stored is not asked for again;
+ * those with an ordering key one after the other.
+ */
+export const enqueueMany = (
+  runs: Runs["Type"],
+  requests: ReadonlyArray<RunRequest>,
+  options: WhenFull
+): Effect.Effect<SameRuns, EnqueueError> => {
+  if (options.whenFull !== "wait" || requests.length === 1) return whenThereIsRoom(runs.enqueueMany(requests), options)
+  const areOrdered = requests.some(({ keys, task }) => keys !== null && isOrdered(lineOf(task, keys)))
+  return Effect.map(
+    Effect.forEach(requests, (request) => whenThereIsRoom(runs.enqueueMany([request]), options), {
+      concurrency: areOrdered ? 1 : waitingAtOnce
+    }),
+    (answers) => new Map<RunId, RunId>(answers.flatMap((same) => [...same]))
+  )
 }
 
 /** Asks again until there is room, as long as the caller would wait. */

@@ -19,6 +19,10 @@ export class Deadlines {
     entry.alarm = this.inOrder.offer({ entry, kind }, at, this.seq++, 0)
   }
 
+  setUnlessEarlier(entry: Entry, kind: Deadline["kind"], at: number): void {
+    if (entry.alarm === undefined || entry.alarm.key > at) this.set(entry, kind, at)
+  }
+
   clear(entry: Entry): void {
     if (entry.alarm === undefined) return
     this.inOrder.remove(entry.alarm)

@@ -380,9 +380,7 @@ export class QueueMachine {
         if (!entry.cancelRequested) {
           entry.cancelRequested = true
           this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
-          if (!(entry.alarm !== undefined && entry.alarm.key <= now + cancelGraceMs)) {
-            this.deadlines.set(entry, "cancel", now + cancelGraceMs)
-          }
+          this.deadlines.setUnlessEarlier(entry, "cancel", now + cancelGraceMs)
         }
         return { answer: "requested", entry }
       case "finishing":
@@ -519,9 +517,9 @@ export class QueueMachine {
   }
 
   /** For the attempt that is out. */
-  private armTimeout(entry: Entry): void {
-    const timeoutMs = RunTimes.attemptMs(entry, entry.startedAt ?? this.now)
-    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", (entry.startedAt ?? this.now) + timeoutMs + timeoutGraceMs)
+  private armTimeout(entry: Entry, from = entry.startedAt ?? this.now): void {
+    const timeoutMs = RunTimes.attemptMs(entry, from)
+    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", from + timeoutMs + timeoutGraceMs)
     else this.deadlines.clear(entry)
   }
 

@@ -3,7 +3,7 @@
  * be done, executes it.
  */
 import { type Cause, Effect, Exit, Layer, Schema } from "effect"
-import { whenThereIsRoom } from "./Backpressure.js"
+import * as Backpressure from "./Backpressure.js"
 import { deadlineProblem, type EnqueueOptions, type EnqueueResult, type Terms, termsOf } from "./EnqueueTerms.js"
 import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import type { Explanation } from "./Explanation.js"
@@ -215,7 +215,7 @@ export const make = <
       const runs = yield* Runs
       const terms = yield* termsFor(options)
       const requests = yield* requestsOf(Array.from(payloads), terms)
-      const same = yield* whenThereIsRoom(runs.enqueueMany(requests), options)
+      const same = yield* Backpressure.enqueueMany(runs, requests, options)
       return { requests, same }
     })
 
@@ -301,7 +301,7 @@ export const make = <
               },
               context,
               heartbeatMs,
-              (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable)
+              { namespace, conclude: (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable) }
             )
           }
         })

@@ -1,6 +1,6 @@
 /** Handlers module of the cluster tests (`--handlers`). */
 import { Effect, Layer } from "effect"
-import { inOrder, limited, nap, ticks } from "./rigTasks.js"
+import { inOrder, limited, nap, once, single, ticks } from "./rigTasks.js"
 
 const [first, ...rest] = ticks.map((tick) => tick.toLayer(({ n }) => Effect.succeed(n + 1)))
 
@@ -15,6 +15,8 @@ export default Layer.mergeAll(
   limited.toLayer(told("limited")),
   inOrder.toLayer(told("in-order")),
   nap.toLayer(({ ms }) => Effect.sleep(ms)),
+  once.toLayer(({ client }) => Effect.succeed(client)),
+  single.toLayer(({ ms }) => Effect.sleep(ms)),
   first!,
   ...rest
 )

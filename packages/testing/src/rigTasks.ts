@@ -34,3 +34,20 @@ export const inOrder = Task.make("in-order", {
   orderingKey: ({ key }) => key,
   retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
 })
+
+/** The first of a key is all of them. */
+export const once = Task.make("once", {
+  payload: Schema.Struct({ key: Schema.String, client: Schema.Number }),
+  success: Schema.Number,
+  queue: "rig-identity",
+  idempotencyKey: ({ key }) => key,
+  retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
+})
+
+/** Takes `ms`. One of a key at a time, and none waits behind it. */
+export const single = Task.make("single", {
+  payload: Schema.Struct({ key: Schema.String, ms: Schema.Number }),
+  queue: "rig-identity",
+  unique: { key: ({ key }) => key },
+  retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
+})

@@ -104,7 +104,7 @@ export class SimNode {
       if (Exit.isFailure(exit)) return done(requests.map(() => "not-owner"))
       const answers = requests.map((): EnqueueAnswer => undefined)
       for (const { error, index } of exit.value.failures) {
-        answers[index] = { refused: error.message, mayTryAgain: error._tag === "Overloaded" }
+        answers[index] = { refused: error.message, mayTryAgain: "retryAfterMs" in error }
       }
       done(answers)
     })
