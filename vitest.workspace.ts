@@ -18,7 +18,9 @@ export default defineWorkspace([
     test: {
       name: "unit",
       include: ["packages/*/test/**/*.test.ts"],
-      exclude: needs.map((need) => `**/*.${need}.test.ts`)
+      exclude: needs.map((need) => `**/*.${need}.test.ts`),
+      // A machine may be busy with other things.
+      testTimeout: 30_000
     }
   },
   { test: { ...postgres, name: "pg", include: filesOf("pg"), testTimeout: 60_000 } },

@@ -460,9 +460,7 @@ export const layerRuns = Layer.effect(
           Effect.repeat({
             until: (run) => run !== null
           }),
-          Effect.map((run) =>
-            run
-          )
+          Effect.map((run) => run)
         )
     }))
 )

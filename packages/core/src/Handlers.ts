@@ -52,6 +52,8 @@ export type Handler = (payload: string, attempt: Attempt["Type"]) => Effect.Effe
 export interface Registered {
   readonly handler: Handler
   readonly services: Context.Context<never>
+  /** Of the task. */
+  readonly namespace: string
   /** Longest silence between two heartbeats, ms; `undefined`: none are expected. */
   readonly heartbeatMs: number | undefined
   /** What an attempt reports whose handler has ended so. For tests that make one fail. */
@@ -66,7 +68,7 @@ export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
     handler: Handler,
     services?: Context.Context<never>,
     heartbeatMs?: number,
-    conclude?: Registered["conclude"]
+    about?: Partial<Pick<Registered, "conclude" | "namespace">>
   ) => Effect.Effect<void>
   readonly find: (task: string) => Registered | undefined
   readonly names: () => ReadonlyArray<string>
@@ -75,10 +77,16 @@ export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
 export const layer: Layer.Layer<Handlers> = Layer.sync(Handlers, () => {
   const handlers = new Map<string, Registered>()
   return Handlers.of({
-    register: (task, handler, services = Context.empty(), heartbeatMs, conclude) =>
+    register: (task, handler, services = Context.empty(), heartbeatMs, about = {}) =>
       Effect.suspend(() => {
         if (handlers.has(task)) return Effect.dieMessage(`task ${task} has two handlers in this process`)
-        handlers.set(task, { handler, services, heartbeatMs, conclude })
+        handlers.set(task, {
+          handler,
+          services,
+          heartbeatMs,
+          conclude: about.conclude,
+          namespace: about.namespace ?? "default"
+        })
         return Effect.void
       }),
     find: (task) => handlers.get(task),

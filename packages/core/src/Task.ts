@@ -301,7 +301,7 @@ export const make = <
               },
               context,
               heartbeatMs,
-              (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable)
+              { namespace, conclude: (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable) }
             )
           }
         })

@@ -3,6 +3,7 @@ import { Cause, Data, Effect, Either, Exit, Option, ParseResult, Schema } from "
 import { type PayloadVersions, UpcastFailed } from "./PayloadVersions.js"
 import { type Failing, RetryAfter, RetryNever, Snooze } from "./Retry.js"
 import type { Outcome, Run, RunFailure } from "./Run.js"
+import { CodecFailed, isSealed, keyIdOf } from "./Sealed.js"
 
 /** Longest text of an error kept with a run, in characters. Longer ones are cut with a mark. */
 export const failureTextMax = 4_096
@@ -60,7 +61,7 @@ const saidWith = <E>(failing: Failing<E>, isRetryable: (error: E) => boolean) =>
 }
 
 export const undecodable = (error: { readonly message: string }) =>
-  Effect.succeed(failed("undecodable", "ParseError", error.message, false))
+  Effect.succeed(failed("undecodable", error instanceof CodecFailed ? error._tag : "ParseError", error.message, false))
 
 const messageOf = (value: unknown): string => value instanceof Error ? value.message : String(value)
 
@@ -96,7 +97,8 @@ const decodeWith = <A, I>(schema: Schema.Schema<A, I>) => {
   const decode = ParseResult.decodeUnknown(schema)
   const isUndefined = Schema.is(Schema.typeSchema(schema))(undefined)
   const issueOf = (issue: ParseResult.ParseIssue) => ParseResult.parseError(issue)
-  return (text: string): Effect.Effect<A, ParseResult.ParseError | NotJson> => {
+  return (text: string): Effect.Effect<A, ParseResult.ParseError | NotJson | CodecFailed> => {
+    if (isSealed(text)) return new CodecFailed({ reason: "no-codec", keyId: keyIdOf(text) })
     let json: unknown
     try {
       json = JSON.parse(text)

@@ -19,25 +19,54 @@ import * as OrreryNode from "@orrery/cluster/OrreryNode"
 import * as SoloNode from "@orrery/cluster/SoloNode"
 import * as SoloSchedules from "@orrery/cluster/SoloSchedules"
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
+import * as codedPorts from "@orrery/core/codedPorts"
 import * as Handlers from "@orrery/core/Handlers"
 import * as Limits from "@orrery/core/Limits"
 import * as MemorySignals from "@orrery/core/MemorySignals"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import * as NodeConfig from "@orrery/core/NodeConfig"
+import type * as PayloadCodec from "@orrery/core/PayloadCodec"
+import { Runs } from "@orrery/core/Runs"
 import * as MemoryScheduleStore from "@orrery/core/schedule/MemoryScheduleStore"
+import { Schedules } from "@orrery/core/schedule/Schedules"
 import * as Redis from "@orrery/signals-redis/Redis"
 import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
-import { Effect, Layer } from "effect"
+import { Context, Effect, Layer, Option } from "effect"
 
 /** Made with `task.toLayer`; several with `Layer.mergeAll`. */
 export type HandlersLayer<E, R> = Layer.Layer<never, E, R | Handlers.Handlers>
 
-const filled = <E, R>(
-  handlers: HandlersLayer<E, R> | undefined
-): Layer.Layer<Handlers.Handlers, E, Exclude<R, Handlers.Handlers>> =>
-  handlers === undefined ? Handlers.layer : Layer.provideMerge(handlers, Handlers.layer)
+interface CodecOption {
+  /** What is done to payloads, results and errors before they leave this process: docs/payloads.md. Default: nothing. */
+  readonly codec?: PayloadCodec.Codec
+}
 
-export interface MemoryOptions<E, R> extends SoloNode.SoloOptions, MemoryStore.MemoryStoreOptions {
+const filled = <E, R>(
+  handlers: HandlersLayer<E, R> | undefined,
+  codec: PayloadCodec.Codec | undefined
+): Layer.Layer<Handlers.Handlers, E, Exclude<R, Handlers.Handlers>> => {
+  const all = handlers === undefined ? Handlers.layer : Layer.provideMerge(handlers, Handlers.layer)
+  if (codec === undefined) return all
+  return Layer.map(
+    all,
+    (context) =>
+      Context.add(context, Handlers.Handlers, codedPorts.handlers(codec, Context.get(context, Handlers.Handlers)))
+  )
+}
+
+/** The ports a program sees, with the codec behind them. */
+const coded = (codec: PayloadCodec.Codec | undefined) => <ROut, E, R>(layer: Layer.Layer<ROut, E, R>) =>
+  codec === undefined ? layer : Layer.map(layer, (context) => {
+    const all = context as Context.Context<unknown>
+    const runs = Context.getOption(all, Runs)
+    const schedules = Context.getOption(all, Schedules)
+    const withRuns = Option.isNone(runs) ? all : Context.add(all, Runs, codedPorts.runs(codec, runs.value))
+    return (Option.isNone(schedules)
+      ? withRuns
+      : Context.add(withRuns, Schedules, codedPorts.schedules(codec, schedules.value)))
+  })
+
+export interface MemoryOptions<E, R> extends SoloNode.SoloOptions, MemoryStore.MemoryStoreOptions, CodecOption {
   readonly handlers?: HandlersLayer<E, R>
   readonly cluster?: Partial<ClusterConfig.Values>
 }
@@ -50,18 +79,30 @@ export const layerMemory = <E = never, R = never>(options: MemoryOptions<E, R> =
   SoloSchedules.layer().pipe(
     Layer.provide(MemoryScheduleStore.layer),
     Layer.provideMerge(SoloNode.layer(options)),
-    Layer.provide([filled(options.handlers), MemoryStore.layerWith(options), ClusterConfig.layer(options.cluster)])
+    Layer.provide([
+      filled(options.handlers, options.codec),
+      MemoryStore.layerWith(options),
+      ClusterConfig.layer(options.cluster)
+    ]),
+    coded(options.codec)
   )
 
-type NodeOptions<E, R> = Parameters<typeof NodeConfig.layerAll>[0] & { readonly handlers?: HandlersLayer<E, R> }
+type NodeOptions<E, R> = Parameters<typeof NodeConfig.layerAll>[0] & CodecOption & {
+  readonly handlers?: HandlersLayer<E, R>
+}
 
 /** A member of a cluster: owns queues, executes runs, listens for the others. Settings: docs/configuration.md. */
-export const layerNode = <E = never, R = never>({ handlers, ...options }: NodeOptions<E, R>) =>
-  OrreryNode.layer.pipe(Layer.provide([filled(handlers), NodeConfig.layerAll(options)]))
+export const layerNode = <E = never, R = never>({ codec, handlers, ...options }: NodeOptions<E, R>) =>
+  OrreryNode.layer.pipe(Layer.provide([filled(handlers, codec), NodeConfig.layerAll(options)]), coded(codec))
 
 /** As `layerNode`, with the settings of the environment (`ORRERY_...`). */
-export const layerNodeConfig = <E = never, R = never>(options: { readonly handlers?: HandlersLayer<E, R> } = {}) =>
-  OrreryNode.layer.pipe(Layer.provide([filled(options.handlers), NodeConfig.layerAllConfig]))
+export const layerNodeConfig = <E = never, R = never>(
+  options: CodecOption & { readonly handlers?: HandlersLayer<E, R> } = {}
+) =>
+  OrreryNode.layer.pipe(
+    Layer.provide([filled(options.handlers, options.codec), NodeConfig.layerAllConfig]),
+    coded(options.codec)
+  )
 
 interface EmbeddedOptions<E, R> extends Omit<NodeOptions<E, R>, "databaseUrl"> {
   /** Folder of the database; made when it is missing. One process at a time. */
@@ -86,4 +127,5 @@ export const layerRedisConfig = Redis.layerConfig
 export const layerOneProcess = Layer.merge(Limits.layerMemory, MemorySignals.layer)
 
 /** Calls a cluster through any of its nodes. */
-export const layerClient = RunsClient.layer
+export const layerClient = ({ codec, ...options }: Parameters<typeof RunsClient.layer>[0] & CodecOption) =>
+  RunsClient.layer(options).pipe(coded(codec))

@@ -14,6 +14,7 @@ export {
   Watch
 } from "@orrery/core"
 export { Attempt } from "@orrery/core/Handlers"
+export * as PayloadCodec from "@orrery/core/PayloadCodec"
 export { Runs } from "@orrery/core/Runs"
 export { completeInTransaction } from "@orrery/store-pg/completeInTransaction"
 export { enqueueInTransaction, enqueueManyInTransaction, withTransaction } from "@orrery/store-pg/enqueueInTransaction"

@@ -9,9 +9,11 @@ import * as ScheduleResidents from "@orrery/cluster/ScheduleResidents"
 import * as SoloNode from "@orrery/cluster/SoloNode"
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
 import type { ConfigInvalid } from "@orrery/core/Setting"
+import * as codedPorts from "@orrery/core/codedPorts"
 import * as Handlers from "@orrery/core/Handlers"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import * as NodeConfig from "@orrery/core/NodeConfig"
+import type * as PayloadCodec from "@orrery/core/PayloadCodec"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { parsePolicy, type RunRequest } from "@orrery/core/RunRequest"
@@ -91,6 +93,8 @@ interface Kit {
   readonly crashNext: <P>(task: TaskOf<P>, when?: "before" | "after") => Effect.Effect<void>
   /** Kills the worker now, with all attempts it is at. */
   readonly crashWorker: Effect.Effect<void>
+  /** The runs as the cluster has them: not decoded by the `codec`. */
+  readonly cluster: Runs["Type"]
 }
 
 export interface OrreryTestOptions<E, R> {
@@ -105,6 +109,8 @@ export interface OrreryTestOptions<E, R> {
   readonly slots?: number
   /** How long `drain` waits for a handler that waits for something real. Default 50 ms. */
   readonly patience?: Duration.DurationInput
+  /** Between the program and the cluster: `PayloadCodec`. */
+  readonly codec?: PayloadCodec.Codec
   /** As of a cluster, but a killed worker's attempts start again at once (`lostWorkerGraceMs: 0`). */
   readonly cluster?: Partial<ClusterConfig.Values>
 }
@@ -171,6 +177,7 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
       redrive: (id) => onNode(solo.redrive(id)),
       awaitFinal: (id) => attempts.waiting(onNode(solo.awaitFinal(id)))
     })
+    const seen = options.codec === undefined ? runs : codedPorts.runs(options.codec, runs)
     const schedules = yield* makeSchedules(clock).pipe(
       Effect.provideService(Runs, runs),
       Effect.provide(store),
@@ -178,10 +185,15 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
     )
 
     const registry = yield* Layer.build(Handlers.layer)
-    const kit = makeKit({ attempts, clock, runs, unkept, drain, crash })
-    const own = Context.make(OrreryTest, kit).pipe(Context.add(Runs, runs), Context.add(Schedules, schedules))
+    const kit = makeKit({ attempts, clock, runs: seen, cluster: runs, unkept, drain, crash })
+    const { codec } = options
+    const own = Context.make(OrreryTest, kit).pipe(
+      Context.add(Runs, seen),
+      Context.add(Schedules, codec === undefined ? schedules : codedPorts.schedules(codec, schedules))
+    )
     yield* Layer.build(handlers).pipe(Effect.provide(Context.merge(own, registry)), Scope.extend(scope))
-    const known = Context.get(registry, Handlers.Handlers)
+    const registered = Context.get(registry, Handlers.Handlers)
+    const known = codec === undefined ? registered : codedPorts.handlers(codec, registered)
     const { leaseMs } = Context.get(config, ClusterConfig.ClusterConfig)
     const workers = yield* TestWorkers.make({ hub: residents.hub, leaseMs, slots, clock, handlers: known, attempts })
       .pipe(Scope.extend(scope))
@@ -220,12 +232,13 @@ interface Parts {
   readonly attempts: TestAttempts
   readonly clock: TestClock.TestClock
   readonly runs: Runs["Type"]
+  readonly cluster: Runs["Type"]
   readonly unkept: ReadonlyMap<RunId, RunRequest>
   readonly drain: Effect.Effect<void>
   readonly crash: Effect.Effect<void>
 }
 
-const makeKit = ({ attempts, clock, crash, drain, runs, unkept }: Parts): Kit => {
+const makeKit = ({ attempts, clock, cluster, crash, drain, runs, unkept }: Parts): Kit => {
   const advance: Kit["advance"] = (duration) =>
     Effect.gen(function*() {
       const until = clock.unsafeCurrentTimeMillis() + Duration.toMillis(duration)
@@ -280,7 +293,8 @@ const makeKit = ({ attempts, clock, crash, drain, runs, unkept }: Parts): Kit =>
     failNext: ({ name }, error) => attempts.arrange(name, { _tag: "end", exit: Exit.fail(error) }),
     dieNext: ({ name }, defect) => attempts.arrange(name, { _tag: "end", exit: Exit.die(defect) }),
     crashNext: ({ name }, when = "after") => attempts.arrange(name, { _tag: "crash", when }),
-    crashWorker: crash
+    crashWorker: crash,
+    cluster
   }
 }
 

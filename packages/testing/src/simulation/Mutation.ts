@@ -50,7 +50,7 @@ export const mutations: { readonly [Name in Mutation]: Mutated } = {
   forgetRunning: { checker: "liveness" },
   /** A new owner does not see which keys the runs have that it finds running. */
   forgetPermits: { checker: "overLimit", kinds: takings },
-  forgetOrder: { checker: "order", kinds: takings },
+  forgetOrder: { checker: "order", kinds: takings, runsMax: 200 },
   /** Runs that wait for their time are not read after a take-over. */
   dropTimers: { checker: "liveness" },
   /** A window takes in whatever comes. */

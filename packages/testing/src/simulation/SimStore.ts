@@ -86,8 +86,7 @@ export class SimStore {
       readLines: (pages) => ask("readLines", () => this.tables.readLines(pages)),
       readTimers: (page) => ask("readTimers", () => this.tables.readTimers(page)),
       findRun: (partitionId, id) => ask("findRun", () => this.tables.findRun(partitionId, id)),
-      readIdentities: (partitionId, keys) =>
-        ask("readIdentities", () => this.tables.readIdentities(partitionId, keys)),
+      readIdentities: (partitionId, keys) => ask("readIdentities", () => this.tables.readIdentities(partitionId, keys)),
       pruneIdentities: (partitionId, limit) =>
         ask("pruneIdentities", () => this.tables.pruneIdentities(partitionId, limit, this.now)),
       countRuns: (partitionId, limit) => ask("countRuns", () => this.tables.countRuns(partitionId, limit)),
