@@ -66,6 +66,7 @@ describe("retry and times of a task", () => {
     // @ts-expect-error a task without errors has no tags
     const untagged = () => Task.make("t", { payload, retry: { byTag: { RateLimited: "never" } } })
     assert.include(refusalOf(untagged), "retry.byTag must be absent without an error")
+    // @effect-diagnostics-next-line *:off
     // @ts-expect-error not an error of the task
     Task.make("t", { payload, error: BadInput }).toLayer(() => Retry.after("1 second", new RateLimited()))
     Task.make("t", { payload, error: BadInput }).toLayer(() => Retry.never(new BadInput({ field: "n" })))

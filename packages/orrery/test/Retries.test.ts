@@ -42,7 +42,7 @@ const handlers = Layer.mergeAll(
         yield* Effect.sleep("60 millis")
         yield* attempt.heartbeat
       }
-      if (what === "falls silent") yield* Effect.never
+      if (what === "falls silent") return yield* Effect.never
     })
   ),
   slow.toLayer((what) => Effect.zipRight(note(what), Effect.never))

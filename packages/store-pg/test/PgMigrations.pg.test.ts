@@ -25,7 +25,16 @@ describe("PgMigrations", () => {
         client,
         "select name from orrery.orrery_migrations order by migration_id"
       )
-      const names = ["runs", "run_keys", "schedules", "run_origin", "run_identities", "queue_settings", "run_progress", "inbox"]
+      const names = [
+        "runs",
+        "run_keys",
+        "schedules",
+        "run_origin",
+        "run_identities",
+        "queue_settings",
+        "run_progress",
+        "inbox"
+      ]
       assert.deepStrictEqual(applied, names.map((name) => ({ name })))
     }))
 

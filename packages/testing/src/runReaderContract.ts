@@ -118,10 +118,14 @@ export const runReaderContract = (
         yield* journal.commit(batchOf(owner, { finishes: [finishOf(run!, end), finishOf(plain!, end)] }))
         const redrives = [{ run: again, origin: run!.id }]
         const first = yield* journal.commit(batchOf(owner, { redrives }))
-        const second = yield* journal.commit(batchOf(owner, { redrives: [{ ...redrives[0]!, run: { ...again, seq: 4 } }] }))
+        const second = yield* journal.commit(
+          batchOf(owner, { redrives: [{ ...redrives[0]!, run: { ...again, seq: 4 } }] })
+        )
         const waiting = yield* reader.find(again.id)
         yield* journal.commit(batchOf(owner, { finishes: [finishOf(again, end)] }))
-        const third = yield* journal.commit(batchOf(owner, { redrives: [{ ...redrives[0]!, run: { ...again, seq: 5 } }] }))
+        const third = yield* journal.commit(
+          batchOf(owner, { redrives: [{ ...redrives[0]!, run: { ...again, seq: 5 } }] })
+        )
 
         const found = yield* reader.findFinal(run!.id)
         assert.isUndefined(before)

@@ -95,7 +95,9 @@ const progress: Columns<Omit<RunUpdate, "id">> = [
 
 const careful: Columns<Insert> = [
   ...fuller,
-  ...progress.map(([name, type, of]) => [name, type, ({ run }: Insert, batch: JournalBatch) => of(run, batch)] as const),
+  ...progress.map(([name, type, of]) =>
+    [name, type, ({ run }: Insert, batch: JournalBatch) => of(run, batch)] as const
+  ),
   ["origin", "text", ({ origin }) => origin ?? null]
 ]
 
@@ -164,7 +166,17 @@ const isNotFinal = (id: string) =>
   `(select true from orrery.run_history h where h.id = ${id} and ${endedByNow} limit 1) is null`
 
 /** What there is to do, by bits. */
-const bits = { fresh: 1, updates: 2, finishes: 4, careful: 8, discards: 16, told: 32, edits: 64, claims: 128, inbox: 256 }
+const bits = {
+  fresh: 1,
+  updates: 2,
+  finishes: 4,
+  careful: 8,
+  discards: 16,
+  told: 32,
+  edits: 64,
+  claims: 128,
+  inbox: 256
+}
 
 const build = (shape: number): string => {
   let places = 2
@@ -288,7 +300,8 @@ export const whoseRows = (ids: ReadonlyArray<string>): Statement => ({
 
 /** What new runs are made of, when it is all they can be. */
 const isFresh = ({ origin, resend, run }: Insert): boolean =>
-  !resend && origin === undefined && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null && run.failure === null
+  !resend && origin === undefined && run.attempt === 0 && run.crashes === 0 && run.lease === 0 && run.worker === null &&
+  run.failure === null
   && run.startedAt === null
 
 const isClaiming = (insert: Insert): insert is Claiming => insert.claim !== undefined
