@@ -101,7 +101,8 @@ const make = (options: RunsClientOptions) =>
       },
       progress: (id) => ask("progress", (client) => client.Progress({ id })),
       explain: (id) => ask("explain", (client) => client.Explain({ id })),
-      redrive: (id) => ask("redrive", (client) => client.Redrive({ id })),
+      redrive: (id, payload) =>
+        ask("redrive", (client) => client.Redrive({ id, ...payload === undefined ? {} : { payload } })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id })),
       nudge: yield* Nudges.make((use) => once("nudge", use))
     })

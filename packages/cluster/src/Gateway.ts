@@ -76,7 +76,11 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
       id: RunId
     ) => Effect.Effect<Explanation, NotOwner | RunNotFound | ClusterUnavailable>
     /** `id`: of the dead letter, whose redrive belongs to the partition. */
-    readonly redrive: (name: PartitionName, id: RunId) => Effect.Effect<Redriven, NotOwner | RedriveError>
+    readonly redrive: (
+      name: PartitionName,
+      id: RunId,
+      payload: string | undefined
+    ) => Effect.Effect<Redriven, NotOwner | RedriveError>
     readonly awaitFinal: (
       name: PartitionName,
       id: RunId,
@@ -391,9 +395,9 @@ const make = Effect.gen(function*() {
             call("forward explain", address, (client) => client.ForwardExplain({ partition: name, id }))
         })
       }),
-    redrive: (id) =>
+    redrive: (id, payload) =>
       Effect.gen(function*() {
-        const request = yield* OwnedCalls.redriveRequest(reader, id)
+        const request = yield* OwnedCalls.redriveRequest(reader, id, payload)
         const problem = QueuePartitions.keysProblem(partitions, request)
         if (problem !== undefined) return yield* problem
         const { namespace, queue } = request
@@ -401,7 +405,7 @@ const make = Effect.gen(function*() {
         return yield* route<Redriven, RedriveError>("redrive", name, {
           here: (actor) => redriveHere(actor, name, request),
           there: (address) =>
-            call("forward redrive", address, (client) => client.ForwardRedrive({ partition: name, id }))
+            call("forward redrive", address, (client) => client.ForwardRedrive({ partition: name, id, ...payload === undefined ? {} : { payload } }))
         })
       }),
     awaitFinal,
@@ -409,9 +413,9 @@ const make = Effect.gen(function*() {
     queueChanges: (name, after, wait) => Watching.queueChanges(sources, name, after, Math.min(wait, waitMsMax)),
     owned: {
       enqueue: (name, requests) => Effect.flatMap(local(name), (actor) => store(actor, name, requests)),
-      redrive: (name, id) =>
+      redrive: (name, id, payload) =>
         Effect.gen(function*() {
-          const request = yield* OwnedCalls.redriveRequest(reader, id)
+          const request = yield* OwnedCalls.redriveRequest(reader, id, payload)
           return yield* redriveHere(yield* local(name), name, request)
         }),
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),

@@ -154,7 +154,7 @@ const rpcHandlers = (sessions: Sessions) =>
         AwaitFinal: ({ id, waitMs }) => gateway.awaitFinal(id, waitMs),
         Cancel: ({ id }) => gateway.cancel(id),
         Explain: ({ id }) => gateway.explain(id),
-        Redrive: ({ id }) => gateway.redrive(id),
+        Redrive: ({ id, payload }) => gateway.redrive(id, payload),
         Progress: ({ id }) => gateway.progress(id),
         RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
         QueueChanges: ({ after, namespace, queue, waitMs }) =>
@@ -211,7 +211,7 @@ const rpcHandlers = (sessions: Sessions) =>
               sessions.delete(sessionId)
             })),
 
-        ForwardRedrive: ({ id, partition }) => gateway.owned.redrive(partition, id),
+        ForwardRedrive: ({ id, partition, payload }) => gateway.owned.redrive(partition, id, payload),
         ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
         ForwardExplain: ({ id, partition }) => gateway.owned.explain(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)

@@ -98,11 +98,12 @@ export const progress = (
 /** The request that makes a dead letter anew; read from the store that everybody reads. */
 export const redriveRequest = (
   reader: RunReader["Type"],
-  id: RunId
+  id: RunId,
+  payload?: string
 ): Effect.Effect<RunRequest, RunNotFound | NotRedrivable | ClusterUnavailable> =>
   Effect.gen(function*() {
     const final = yield* Effect.mapError(reader.findFinal(id), unavailable("redrive"))
-    if (final !== undefined) return yield* redriveOf(final)
+    if (final !== undefined) return yield* redriveOf(final, payload)
     const { state } = yield* find(reader, id)
     return yield* new NotRedrivable({ runId: id, state })
   })

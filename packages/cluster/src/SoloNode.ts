@@ -182,9 +182,9 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
           if (unowned !== undefined) return unowned
           return yield* route("explain", nameOf(run), (actor) => explainRun(reader, actor, residents.hub, id))
         }),
-      redrive: (id) =>
+      redrive: (id, payload) =>
         Effect.gen(function*() {
-          const request = yield* OwnedCalls.redriveRequest(reader, id)
+          const request = yield* OwnedCalls.redriveRequest(reader, id, payload)
           const problem = QueuePartitions.keysProblem(partitions, request)
           if (problem !== undefined) return yield* problem
           const name = { ...request, partition: QueuePartitions.partitionOf(partitions, request) }

@@ -52,10 +52,14 @@ export class RunNotFound extends Schema.TaggedError<RunNotFound>("@orrery/core/R
 /** Only a run that failed or expired can be made anew. Nothing was stored. */
 export class NotRedrivable extends Schema.TaggedError<NotRedrivable>("@orrery/core/NotRedrivable")("NotRedrivable", {
   runId: RunId,
-  state: Schema.String
+  state: Schema.String,
+  /** Where it is not the state. */
+  reason: Schema.optionalWith(Schema.String, { exact: true })
 }) {
   override get message() {
-    return `run ${this.runId} is ${this.state}, only one that failed or expired can be redriven`
+    return this.reason === undefined
+      ? `run ${this.runId} is ${this.state}, only one that failed or expired can be redriven`
+      : `run ${this.runId} cannot be redriven: ${this.reason}`
   }
 }
 

@@ -91,8 +91,9 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
   /**
    * Makes a run that failed or expired anew: one with the same payload, keys, priority and policy, `origin` set to its id, and
    * all attempts and times before it. Durable when this answers. The new id is derived, so however often this is asked there is one.
+   * `payload`: the same, encoded for the new run, where it is encrypted for the old one; clients with a codec do that by themselves.
    */
-  readonly redrive: (id: RunId) => Effect.Effect<Redriven, RedriveError>
+  readonly redrive: (id: RunId, payload?: string) => Effect.Effect<Redriven, RedriveError>
 
   /**
    * A hint that rows for these queues have been committed to the inbox. Sent behind the caller's back, many as one; when it is

@@ -31,6 +31,9 @@ export class CodecFailed extends Schema.TaggedError<CodecFailed>("@orrery/core/C
 
 export const isSealed = (text: string): boolean => text.charCodeAt(0) === 126
 
+/** Readable only as a text of the run it was made for. */
+export const isBoundToRun = (text: string): boolean => /^~e1:[^:]{1,40}:r:/.test(text)
+
 /** The id of a key in a text that is encrypted. */
 export const keyIdOf = (text: string): string | null => {
   const [mark, keyId] = text.slice(0, 64).split(":", 2)

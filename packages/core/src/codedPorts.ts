@@ -1,16 +1,18 @@
 /** The ports of a client and of a worker, with a codec between them and the cluster. */
 import { Effect, Either, Exit, Option } from "effect"
-import { type ClusterUnavailable, InvalidRequest } from "./Errors.js"
+import { isRedrivable, redriveId } from "./deadLetter.js"
+import { type ClusterUnavailable, InvalidRequest, NotRedrivable } from "./Errors.js"
 import type { Attempt, AttemptNotes, Handler, Handlers, Registered } from "./Handlers.js"
 import type { Codec, Place } from "./PayloadCodec.js"
 import type { Outcome, Run } from "./Run.js"
 import { checkpointBytesMax } from "./RunNotes.js"
+import type { RunId } from "./RunId.js"
 import type { RunRequest } from "./RunRequest.js"
 import type { Runs } from "./Runs.js"
 import type { Schedule, ScheduleDefinition } from "./schedule/ScheduleDefinition.js"
 import { idOf } from "./schedule/ScheduleDefinition.js"
 import type { ScheduleCall, Schedules } from "./schedule/Schedules.js"
-import type { CodecFailed } from "./Sealed.js"
+import { type CodecFailed, isBoundToRun } from "./Sealed.js"
 import { resultBytesMax } from "./TaskCodec.js"
 import { nameOf } from "./TaskName.js"
 
@@ -45,7 +47,8 @@ const openMessage = (codec: Codec, text: string, place: Place): string => {
   return sealed === undefined ? text : opened(codec, sealed, place)
 }
 
-const sealRequest = (codec: Codec, request: RunRequest): RunRequest => {
+/** A request that does not go through `Runs`, as it would leave there. */
+export const sealRequest = (codec: Codec, request: RunRequest): RunRequest => {
   // The payload of another request with its identity may take its place, or the other way round.
   const run = request.identity === undefined ? request.id : undefined
   const place = { namespace: request.namespace, run, task: nameOf(request.task), field: "payload" } as const
@@ -56,6 +59,15 @@ export const runs = (codec: Codec, inner: Runs["Type"]): Runs["Type"] => ({
   ...inner,
   enqueueMany: (requests) => Effect.suspend(() => inner.enqueueMany(requests.map((each) => sealRequest(codec, each)))),
   get: (id) => Effect.map(inner.get(id), (run) => openRun(codec, run)),
+  redrive: (id) =>
+    Effect.flatMap(inner.get(id), (run) => {
+      if (!isBoundToRun(run.payload) || !isRedrivable(run.state)) return inner.redrive(id)
+      const place = (of: RunId) => ({ namespace: run.namespace, run: of, task: run.task, field: "payload" }) as const
+      const payload = codec.open(run.payload, place(id))
+      return Either.isLeft(payload)
+        ? new NotRedrivable({ runId: id, state: run.state, reason: payload.left.message })
+        : inner.redrive(id, codec.seal(payload.right, place(redriveId(id, run.finishedAt ?? run.createdAt))))
+    }),
   list: (filter) => Effect.map(inner.list(filter), (all) => all.map((run) => openRun(codec, run))),
   awaitFinal: (id) => Effect.map(inner.awaitFinal(id), (run) => openRun(codec, run)),
   changes: (id, after, waitMs) =>
@@ -111,7 +123,8 @@ const unopened = (codec: Codec, problem: CodecFailed): Outcome => ({
   retryable: problem.reason === "unknown-key" && codec.onUnknownKey === "retry"
 })
 
-const sealOutcome = (codec: Codec, outcome: Outcome, place: (field: Place["field"]) => Place): Outcome => {
+/** What an attempt leaves behind, as others may see it. */
+export const sealOutcome = (codec: Codec, outcome: Outcome, place: (field: Place["field"]) => Place): Outcome => {
   if (outcome._tag === "success") {
     const result = codec.seal(outcome.result, place("result"))
     const bytes = result.length * 3 > resultBytesMax ? Buffer.byteLength(result) : 0

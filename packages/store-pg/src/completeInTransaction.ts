@@ -9,9 +9,11 @@
  * (docs/decisions/0024).
  */
 import { SqlClient, type SqlError } from "@effect/sql"
+import { sealOutcome } from "@orrery/core/codedPorts"
 import { AttemptFenced } from "@orrery/core/Errors"
 import { failpoint } from "@orrery/core/Failpoint"
 import { Attempt } from "@orrery/core/Handlers"
+import type { Codec } from "@orrery/core/PayloadCodec"
 import type { Outcome } from "@orrery/core/Run"
 import { parsePolicy } from "@orrery/core/RunRequest"
 import { Data, Effect, Option, Schedule } from "effect"
@@ -22,7 +24,14 @@ import { codes } from "./internal/states.js"
 
 /** What of a task is needed here. */
 interface Ends<S> {
+  readonly name: string
+  readonly namespace: string
   readonly outcomeOf: (result: S) => Effect.Effect<Outcome>
+}
+
+export interface CompleteOptions {
+  /** That of the program: what is written here passes by its layers. Default: the result is stored as it is. */
+  readonly codec?: Codec
 }
 
 /**
@@ -41,7 +50,8 @@ interface Ends<S> {
  */
 export const completeInTransaction = <S, E, R>(
   task: Ends<S>,
-  effect: Effect.Effect<S, E, R>
+  effect: Effect.Effect<S, E, R>,
+  { codec }: CompleteOptions = {}
 ): Effect.Effect<S, E | AttemptFenced | SqlError.SqlError, R | SqlClient.SqlClient | Attempt> =>
   Effect.gen(function*() {
     const attempt = yield* Attempt
@@ -54,7 +64,10 @@ export const completeInTransaction = <S, E, R>(
     let end: Outcome | undefined
     const body = Effect.gen(function*() {
       const value = yield* effect
-      const outcome = yield* task.outcomeOf(value)
+      const plain = yield* task.outcomeOf(value)
+      const outcome = codec === undefined ? plain : sealOutcome(codec, plain, (field) => (
+        { namespace: task.namespace, run: attempt.runId, task: task.name, field }
+      ))
       if (outcome._tag !== "success") return yield* new Unencodable({ value })
       const [row] = yield* sql.unsafe<{ readonly done: number }>(finish(keep), [attempt.runId, lease, outcome.result])
       if (row?.done !== 1) return yield* fenced(attempt, taken)

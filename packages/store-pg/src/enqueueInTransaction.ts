@@ -8,7 +8,9 @@
  * finds the rows, 50 ms to 1 s later.
  */
 import { SqlClient, SqlError } from "@effect/sql"
+import { sealRequest } from "@orrery/core/codedPorts"
 import { InvalidRequest, type PayloadInvalid, type PayloadTooLarge } from "@orrery/core/Errors"
+import type { Codec } from "@orrery/core/PayloadCodec"
 import type { RunId } from "@orrery/core/RunId"
 import { payloadBytesMaxDefault, requestProblem, type RunRequest } from "@orrery/core/RunRequest"
 import { Runs } from "@orrery/core/Runs"
@@ -19,6 +21,8 @@ import { policyCode } from "./internal/policyCodes.js"
 export interface InTransactionOptions extends EnqueueOptions {
   /** Largest payload, bytes; must be what the cluster accepts. Default 256 KiB. */
   readonly payloadBytesMax?: number
+  /** That of the program: what is inserted here passes by its layers. Default: the payload is stored as it is. */
+  readonly codec?: Codec
 }
 
 /** What of a task is needed here. */
@@ -48,10 +52,11 @@ export const enqueueInTransaction = <P>(
 export const enqueueManyInTransaction = <P>(
   task: Requests<P>,
   payloads: Iterable<P>,
-  { payloadBytesMax = payloadBytesMaxDefault, ...options }: InTransactionOptions = {}
+  { codec, payloadBytesMax = payloadBytesMaxDefault, ...options }: InTransactionOptions = {}
 ): Effect.Effect<ReadonlyArray<RunId>, Failure, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const requests = yield* Effect.forEach(payloads, (payload) => task.request(payload, options))
+    const plain = yield* Effect.forEach(payloads, (payload) => task.request(payload, options))
+    const requests = codec === undefined ? plain : plain.map((request) => sealRequest(codec, request))
     for (const request of requests) {
       const problem = requestProblem(request, payloadBytesMax) ?? lengthProblem(request)
       if (problem !== undefined) return yield* Effect.fail(problem)

@@ -174,7 +174,7 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
       changes: (id, after, waitMs) => attempts.waiting(onNode(solo.changes(id, after, waitMs))),
       queueChanges: (name, after, waitMs) => attempts.waiting(onNode(solo.queueChanges(name, after, waitMs))),
       cancel: (id) => onNode(solo.cancel(id)),
-      redrive: (id) => onNode(solo.redrive(id)),
+      redrive: (id, payload) => onNode(solo.redrive(id, payload)),
       awaitFinal: (id) => attempts.waiting(onNode(solo.awaitFinal(id)))
     })
     const seen = options.codec === undefined ? runs : codedPorts.runs(options.codec, runs)

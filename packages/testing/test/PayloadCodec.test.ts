@@ -73,6 +73,21 @@ describe("a program with a codec", () => {
       assert.strictEqual(stored[1]!.failure?.fingerprint, stored[2]!.failure?.fingerprint)
     }).pipe(Effect.provide(test)))
 
+  it.scoped("redrives what is encrypted for the run that failed; who has no key is refused", () =>
+    Effect.gen(function*() {
+      const orrery = yield* OrreryTest
+      const id = yield* pay.enqueue({ card: "declined", times: 1 })
+      yield* orrery.advance("1 minute")
+      const refused = yield* Effect.flip(orrery.cluster.redrive(id))
+      const again = yield* Effect.flatMap(Runs, (runs) => runs.redrive(id))
+      yield* orrery.advance("1 minute")
+
+      assert.strictEqual(refused._tag, "NotRedrivable")
+      assert.match(refused.message, /encrypted for it alone/)
+      assert.isTrue(again.isNew)
+      assert.deepStrictEqual(yield* Effect.flip(pay.result(again.id)), new Declined({ card: canary }))
+    }).pipe(Effect.provide(test)))
+
   it.scoped("goes on from its checkpoint", () =>
     Effect.gen(function*() {
       const orrery = yield* OrreryTest
