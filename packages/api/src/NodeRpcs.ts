@@ -129,7 +129,11 @@ const client = [
   /** Why it is where it is. A node of an earlier release does not know it. */
   Rpc.make("Explain", { payload: { id: RunId }, success: Explanation, error: RunError }),
   /** Makes a dead letter anew. A node of an earlier release does not know it. */
-  Rpc.make("Redrive", { payload: { id: RunId, payload: optionalExact(Schema.String) }, success: Redriven, error: RedriveError }),
+  Rpc.make("Redrive", {
+    payload: { id: RunId, payload: optionalExact(Schema.String) },
+    success: Redriven,
+    error: RedriveError
+  }),
   /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
   Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
   /** Polls of watches. A node of an earlier release knows neither. */

@@ -1,5 +1,6 @@
 /** `orrery runs`: looks at runs, cancels them, waits for them. */
 import { Args, Command, Options } from "@effect/cli"
+import { cancelMany, openStates } from "@orrery/core/cancelMany"
 import type { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
 import type { RunProgress } from "@orrery/core/RunNotes"
@@ -179,6 +180,43 @@ const cancel = Command.make("cancel", { ...common, id }, ({ id, json, nodes }) =
     )
   )
 
+const cancelManyCommand = Command.make(
+  "cancel-many",
+  {
+    ...common,
+    namespace: Options.text("namespace").pipe(Options.optional),
+    queue: Options.text("queue").pipe(Options.optional),
+    task: Options.text("task").pipe(Options.optional),
+    state: Options.choice("state", openStates).pipe(
+      Options.withDescription("Left out: whatever is not final."),
+      Options.optional
+    ),
+    dryRun: Options.boolean("dry-run").pipe(Options.withDescription("Only count, and show some ids.")),
+    limit: Options.integer("limit").pipe(
+      Options.withDescription("At most so many. Default: 10000."),
+      Options.withDefault(10_000)
+    )
+  },
+  ({ dryRun, json, limit, namespace, nodes, queue, state, task }) =>
+    Effect.gen(function*() {
+      const filter = {
+        ...optional("namespace", namespace),
+        ...optional("queue", queue),
+        ...optional("task", task),
+        ...optional("state", state)
+      }
+      const report = yield* cancelMany({ filter, dryRun, limit })
+      const { alreadyFinal, cancelled, isComplete, matched, requested, sample } = report
+      const done = dryRun
+        ? ["none cancelled, this is a dry run", ...sample]
+        : [`${cancelled} cancelled, ${requested} being interrupted, ${alreadyFinal} had ended`]
+      const text = [`${matched} runs${isComplete ? "" : " (and perhaps more)"}`, ...done].join("\n")
+      yield* Console.log(json ? JSON.stringify(report) : text)
+    }).pipe(Effect.provide(Client.layer(nodes)))
+).pipe(
+  Command.withDescription("Cancels all runs of a queue, task or namespace that are not final, each through its owner.")
+)
+
 const awaitCommand = Command.make(
   "await",
   {
@@ -209,5 +247,5 @@ const awaitCommand = Command.make(
 
 export const command = Command.make("runs").pipe(
   Command.withDescription("Look at runs and why they wait, follow them, cancel them, wait for them."),
-  Command.withSubcommands([list, get, explain, cancel, awaitCommand, watch.ofRun])
+  Command.withSubcommands([list, get, explain, cancel, cancelManyCommand, awaitCommand, watch.ofRun])
 )

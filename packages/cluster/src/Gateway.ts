@@ -405,7 +405,8 @@ const make = Effect.gen(function*() {
         return yield* route<Redriven, RedriveError>("redrive", name, {
           here: (actor) => redriveHere(actor, name, request),
           there: (address) =>
-            call("forward redrive", address, (client) => client.ForwardRedrive({ partition: name, id, ...payload === undefined ? {} : { payload } }))
+            call("forward redrive", address, (client) =>
+              client.ForwardRedrive({ partition: name, id, ...payload === undefined ? {} : { payload } }))
         })
       }),
     awaitFinal,

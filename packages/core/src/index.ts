@@ -1,5 +1,6 @@
 export * as Task from "./Task.js"
 export * as DeadLetters from "./DeadLetters.js"
+export { cancelMany } from "./cancelMany.js"
 export * as Handlers from "./Handlers.js"
 export * as Retry from "./Retry.js"
 export * as RetryPolicy from "./RetryPolicy.js"

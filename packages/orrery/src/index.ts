@@ -1,5 +1,6 @@
 /** One import for applications: define tasks, choose a layer, provide it. */
 export {
+  cancelMany,
   ConcurrencyLimiter,
   DeadLetters,
   Queue,
