@@ -14,28 +14,42 @@ interface Told {
   readonly at: number
 }
 
+/** Of attempts that take 60 ms. */
+const justBegunMs = 30
+
 const pattern = /(limited|in-order) (begins|ends) (\S+) (\d+) ([\d.]+);/
 
 /** What each attempt told of itself, and when its process was killed. */
 const history = () => {
   const told: Array<Told> = []
+  const kills: Array<{ readonly process: string; readonly at: number }> = []
   return {
-    told,
+    /** What a killed process had said may still be on its way when it is known to be dead: so its attempts are ended here. */
+    told: (): ReadonlyArray<Told> => {
+      const ends = kills.flatMap(({ at, process }) => {
+        const running = new Map<string, Told>()
+        for (const each of told) {
+          if (each.process !== process || each.at > at) continue
+          const id = `${each.task} ${each.n}`
+          if (each.what === "begins") running.set(id, each)
+          else running.delete(id)
+        }
+        return [...running.values()].map((each) => ({ ...each, what: "ends", at }))
+      })
+      return [...told, ...ends]
+    },
     onLine: (process: string, line: string) => {
       const [, task, what, key, n, at] = pattern.exec(line) ?? []
       if (task === undefined) return
       told.push({ process, task, what: what!, key: key!, n: Number(n), at: Number(at) })
     },
-    killed: (process: string) => {
-      const at = performance.timeOrigin + performance.now()
-      const running = new Map<string, Told>()
-      for (const each of told.filter((one) => one.process === process)) {
-        const id = `${each.task} ${each.n}`
-        if (each.what === "begins") running.set(id, each)
-        else running.delete(id)
-      }
-      for (const each of running.values()) told.push({ ...each, what: "ends", at })
-    }
+    /** Until an attempt of the process has just begun: killed now, it is killed in the middle of it. */
+    isBusy: (process: string): boolean => {
+      const now = performance.timeOrigin + performance.now()
+      const last = told.findLast((each) => each.process === process)
+      return last !== undefined && last.what === "begins" && now - last.at < justBegunMs
+    },
+    killed: (process: string) => void kills.push({ process, at: performance.timeOrigin + performance.now() })
   }
 }
 
@@ -58,7 +72,8 @@ describe("limits", () => {
     "hold while the owner of the queue, and a worker, are killed",
     () =>
       Effect.gen(function*() {
-        const { killed, onLine, told } = history()
+        const { isBusy, killed, onLine, told: toldBy } = history()
+
         const databaseUrl = yield* TestPostgres.freshDatabase
         const { client, cluster, ownerOf, query } = yield* ClusterRig.start({ databaseUrl, workers: 2, onLine })
         const keys = ["a", "b", "c"]
@@ -80,12 +95,17 @@ describe("limits", () => {
         killed(owner.name)
         yield* ended(90)
         const [worker] = cluster.workers
+        yield* Effect.sleep("2 millis").pipe(
+          Effect.repeat({ until: () => isBusy(worker!.name) }),
+          Effect.timeoutOption("10 seconds")
+        )
         yield* worker!.kill("SIGKILL")
         killed(worker!.name)
         const runs = Context.get(client, Runs)
         const ends = yield* Effect.forEach(ids.flat(), (id) => runs.awaitFinal(id), { concurrency: "unbounded" })
 
         assert.deepStrictEqual([...new Set(ends.map((run) => run.state))], ["succeeded"])
+        const told = toldBy()
         const most = together(told)
         for (const key of keys) {
           assert.isAtMost(most.get(key) ?? 0, 2, `${key} went over its limit`)
