@@ -22,7 +22,7 @@ const windowMs = 500
 /** Between two changes. */
 const pauseMs = 25
 /** The promise is a second more than without Redis; a machine that runs tests may be busy. */
-const seenWithinMs = 10_000
+const seenWithinMs = 2_500
 const faultMs = 1_200
 
 interface Stand {
