@@ -205,6 +205,11 @@ export class WorkerHub {
   poolFor(actor: QueueActor): WorkerPool {
     return {
       take: (task, isSuspect) => this.take(actor, task, isSuspect ? slotsFree : roomOf),
+      hasRoom: (task, isSuspect) => {
+        const room = isSuspect ? slotsFree : roomOf
+        for (const worker of this.byTask.get(task) ?? []) if (room(worker) > 0) return true
+        return false
+      },
       isBehind: (workerId) => {
         const worker = this.attached.get(workerId)
         return worker !== undefined && worker.out > worker.credit

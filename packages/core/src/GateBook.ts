@@ -1,8 +1,10 @@
 /** The gates of one partition, by their names and keys, for as long as they matter. */
-import type { Entry } from "./Entry.js"
+import { type Entry, policyOf } from "./Entry.js"
 import { Closed, type Gate, Permit, Rate, type RateOverride } from "./Gates.js"
 import { type KeyOf, noRules, type QueueRules, sameKey } from "./QueueSettings.js"
+import type { LimiterTerms } from "./LimiterTerms.js"
 import type { ConcurrencyKey, RateKey } from "./RunKeys.js"
+import { type Lender, makeSpan, type SpanGate } from "./SpanGates.js"
 
 /** Idle ones are looked for after so many have been made: nobody tells when the last start of a rate is long enough ago. */
 const sweepEvery = 1_024
@@ -14,7 +16,14 @@ export class GateBook {
   /** Of paused keys. */
   private closed: ReadonlyArray<Closed> = []
 
-  constructor(private readonly takenOverAt: number | undefined, private readonly forgotten: (gate: Gate) => void) {}
+  /** Gates at which there may be room since the last `tick`. */
+  readonly filled = new Set<SpanGate>()
+
+  constructor(
+    private readonly takenOverAt: number | undefined,
+    private readonly lender: Lender,
+    private readonly forgotten: (gate: Gate) => void
+  ) {}
 
   [Symbol.iterator](): Iterator<Gate> {
     return this.gates.values()
@@ -59,7 +68,14 @@ export class GateBook {
       rate.declare(key, entry.seq)
       gates.push(rate)
     }
+    for (const terms of policyOf(entry).limiters ?? []) gates.push(this.span(terms, entry))
     return gates
+  }
+
+  private span(terms: LimiterTerms, entry: Entry): SpanGate {
+    const make = (id: string) =>
+      makeSpan(id, terms, costOf(terms, entry), this.lender, (gate) => void this.filled.add(gate))
+    return this.meet(spanId(terms, entry), make, -Infinity)
   }
 
   permit(key: ConcurrencyKey, seq: number): Permit {
@@ -100,6 +116,14 @@ export class GateBook {
     return gate
   }
 }
+
+/** Tokens of one start. */
+const costOf = (terms: LimiterTerms, { told }: Entry): number =>
+  terms.kind === "permit" ? 1 : told?.costs?.[terms.name] ?? terms.cost ?? 1
+
+/** Releases that say different things of a limiter have gates of their own; the store counts them together. */
+export const spanId = (terms: LimiterTerms, entry: Entry): string =>
+  `${JSON.stringify(terms)}|${costOf(terms, entry)}|span`
 
 /** What is said of this key, else of all keys of the name. */
 const ofKey = <A extends { readonly name: string; readonly key?: string }>(

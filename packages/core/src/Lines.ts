@@ -8,12 +8,15 @@
  *
  * Bounds: `linesMax` lines with keys; `windowsOf` says how many runs of each are in memory.
  */
-import type { Entry } from "./Entry.js"
+import { type Entry, policyOf, type WorkerPool } from "./Entry.js"
 import { GateBook } from "./GateBook.js"
-import { type Gate, Permit, Rate } from "./Gates.js"
+import { Counted, type Gate, Held, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
 import type { QueueRules } from "./QueueSettings.js"
 import { isBefore, Line, noGates, TaskTurns, Tenant, Turn } from "./Line.js"
+import { isSpan, type Lender, SpanPermit, SpanRate } from "./SpanGates.js"
+import { orderedStart, plainStart, type Started, type Taken } from "./Started.js"
+import * as StartLimits from "./StartLimits.js"
 import { Window, type WindowLimits } from "./Window.js"
 
 /** Lines with keys in one partition, above which `hasRoomFor` refuses runs with yet other keys. */
@@ -29,23 +32,11 @@ export interface LinesOptions {
   /** `undefined`: nobody owned the partition before. */
   readonly takenOverAt: number | undefined
   readonly rules?: QueueRules | undefined
+  /** Of room at limits that span queues. Without one there is none. */
+  readonly lender?: Lender | undefined
 }
 
-/** Room at a rate that a start has taken. */
-export interface Taken {
-  readonly rate: Rate
-  readonly cost: number
-}
-
-/** What a start needs to know. */
-export interface Started {
-  readonly permits: ReadonlyArray<Permit>
-  readonly rates: ReadonlyArray<Taken>
-  /** The mark that it has started must be durable before a worker hears of it: only so are limits exact after a crash. */
-  readonly isGated: boolean
-}
-const plainStart: Started = { permits: [], rates: [], isGated: false }
-const orderedStart: Started = { ...plainStart, isGated: true }
+const nobody: Lender = { limits: StartLimits.none, partition: "", wake: () => undefined }
 
 export class Lines {
   private readonly byName = new Map<string, Line>()
@@ -57,6 +48,8 @@ export class Lines {
   private readonly asleep = new Heap<Line>((a, b) => a.wakesAt < b.wakesAt)
   /** Rates at which lines wait. */
   private readonly rates = new Heap<Rate & { opens?: number }>((a, b) => a.opens! < b.opens!)
+  /** Gates that attempts have passed which hold no permit any more. */
+  private readonly lost = new Set<SpanPermit>()
   private readonly keyed: { runsMax: number; bytesMax: number }
   private keyedCount = 0
   private met = 0
@@ -64,8 +57,9 @@ export class Lines {
   private virtualTime = 0
 
   constructor(private readonly options: LinesOptions) {
-    this.gates = new GateBook(options.takenOverAt, (gate) => {
+    this.gates = new GateBook(options.takenOverAt, options.lender ?? nobody, (gate) => {
       if (gate instanceof Rate && gate.at >= 0) this.rates.remove(gate)
+      if (isSpan(gate)) gate.lent.close()
     })
     if (options.rules !== undefined) this.gates.apply(options.rules)
     this.keyed = { runsMax: keyedRuns.max, bytesMax: options.window.bytesMax }
@@ -118,13 +112,14 @@ export class Lines {
   place(line: Line, now: number): void {
     const head = line.window.peek()
     const entry = head?.item
+    const isMet = entry !== undefined && line.keysText === entry.keys && line.limiters === policyOf(entry).limiters
     // The usual case: it is up and stays so.
-    if (entry !== undefined && line.turn !== undefined && line.keysText === entry.keys && line.task === entry.task) {
+    if (isMet && line.turn !== undefined && line.task === entry.task) {
       const rank = this.rankOf(line.isOrdered, entry)
       if (line.seq === head!.seq && line.rank === rank) return
       line.rank = rank
       line.seq = head!.seq
-      if (line.gates === noGates && !line.isOrdered) {
+      if (!line.isGated && !line.isOrdered) {
         line.turn.lines.update(line)
         this.up.get(line.task)!.turns.update(line.turn)
         return
@@ -134,7 +129,7 @@ export class Lines {
     const before = { gates: line.gates, task: line.task }
     this.pull(line)
     if (entry !== undefined) {
-      if (line.keysText !== entry.keys) this.meet(line, entry)
+      if (!isMet) this.meet(line, entry)
       line.task = entry.task
       line.rank = this.rankOf(line.isOrdered, entry)
       line.seq = head!.seq
@@ -165,8 +160,8 @@ export class Lines {
     this.up.get(task)!.isBlocked = true
   }
 
-  /** The line whose first run is next, among tasks that are not blocked. */
-  next(now: number): Line | undefined {
+  /** The line whose first run is next, among tasks that are not blocked. Those without room at limits that span queues ask for it. */
+  next(now: number, pool: WorkerPool): Line | undefined {
     for (;;) {
       let best: Turn | undefined
       for (const { isBlocked, turns } of this.up.values()) {
@@ -177,8 +172,13 @@ export class Lines {
       const line = best?.lines.peek()
       if (line === undefined || line.gates === noGates) return line
       // Others may have taken what was there when it came up.
-      const closed = this.closedGate(line, now)
+      const closed = this.closedGate(line, now) ?? line.gates.find((gate) => isSpan(gate) && gate.room() <= 0)
       if (closed === undefined) return line
+      // Room is borrowed for a start that could be made, or others would miss it.
+      if (isSpan(closed) && pool.hasRoom?.(line.task, line.isPrompt) === false) {
+        this.block(line.task)
+        continue
+      }
       this.pull(line)
       this.park(line, closed, now)
       this.wakeOthers(line.gates, line.task, now)
@@ -186,21 +186,23 @@ export class Lines {
   }
 
   /** The first run of the line starts and has left its window. */
-  started(line: Line, entry: Entry, now: number): Started {
+  started(line: Line, entry: Entry, now: number, isExact: boolean): Started {
     // One alone has nobody to take turns with.
     if (this.tenants.size > 1) this.pass(line.tenant!)
     if (line.isOrdered) line.busy = entry
-    if (line.gates === noGates) {
+    // What was lent for starts is spent whatever becomes of this owner: no heir has to know of them.
+    if (line.gates === noGates || (!line.isGated && !line.isOrdered && !isExact)) {
+      for (const gate of line.gates) if (gate instanceof SpanRate) gate.take()
       this.place(line, now)
       return line.isOrdered ? orderedStart : plainStart
     }
-    const permits: Array<Permit> = []
+    const permits: Array<Held> = []
     const rates: Array<Taken> = []
     for (const gate of line.gates) {
-      if (gate instanceof Permit) permits.push(gate)
-      else if (gate instanceof Rate) rates.push({ rate: gate, cost: gate.take(now) })
+      if (gate instanceof Held) permits.push(gate)
+      else if (gate instanceof Counted) rates.push({ rate: gate, cost: gate.take(now) })
     }
-    this.hold(permits)
+    for (const permit of permits) permit.hold(false)
     // It has used up its room: whether it is up again is looked at anew.
     this.pull(line)
     this.place(line, now)
@@ -223,23 +225,41 @@ export class Lines {
     }
   }
 
+  /** Whether a start took room that was for one before now. */
+  isLate(taken: ReadonlyArray<Taken>): boolean {
+    for (const { cost, rate } of taken) if (rate.isLate(cost)) return true
+    return false
+  }
+
   /** An attempt that is out already. */
-  adopt(entry: Entry, now: number): ReadonlyArray<Permit> {
+  adopt(entry: Entry, now: number): ReadonlyArray<Held> {
     const line = this.open(entry.line, true)
     if (line.isOrdered) line.busy = entry
-    const permits = this.gates.of(entry, now).filter((gate) => gate instanceof Permit)
-    this.hold(permits)
+    const permits = this.gates.of(entry, now).filter((gate) => gate instanceof Held)
+    for (const permit of permits) permit.hold(true)
     return permits
   }
 
-  private hold(permits: ReadonlyArray<Permit>): void {
-    for (const permit of permits) permit.running += 1
+  /** Of those that run, the last to have begun whose permits were lost on their way: they must stop. */
+  unpermitted(running: () => Iterable<Entry>): ReadonlyArray<Entry> {
+    const stop = new Set<Entry>()
+    for (const gate of this.lost) {
+      const holders = [...running()].filter(({ permits }) => permits.includes(gate)).sort((a, b) => b.lease - a.lease)
+      for (const entry of holders.slice(0, gate.lent.lost())) stop.add(entry)
+    }
+    this.lost.clear()
+    return [...stop]
+  }
+
+  /** Nothing is borrowed any more. */
+  close(): void {
+    for (const gate of this.gates) if (isSpan(gate)) gate.lent.abandon()
   }
 
   /** The attempt is over. */
-  ended(permits: ReadonlyArray<Permit>, now: number): void {
+  ended(permits: ReadonlyArray<Held>, now: number): void {
     for (const permit of permits) {
-      permit.running -= 1
+      permit.free()
       this.wake(permit, now)
       this.gates.forgetIfIdle(permit, now)
     }
@@ -298,6 +318,16 @@ export class Lines {
     for (let rate = this.rates.peek(); rate !== undefined && rate.opens! <= now; rate = this.rates.peek()) {
       this.rates.remove(rate)
       this.wake(rate, now)
+    }
+    if (this.gates.filled.size > 0) this.fill(now)
+  }
+
+  private fill(now: number): void {
+    const filled = [...this.gates.filled]
+    this.gates.filled.clear()
+    for (const gate of filled) {
+      if (gate instanceof SpanPermit && gate.lent.lost() > 0) this.lost.add(gate)
+      if (gate.waiting.size > 0) this.wake(gate, now)
     }
   }
 
@@ -368,6 +398,7 @@ export class Lines {
     line.parkedPass = line.tenant!.pass
     gate.park(line)
     if (gate instanceof Rate) this.setAlarm(gate, now)
+    else if (isSpan(gate)) gate.lent.want()
   }
 
   private setAlarm(rate: Rate & { opens?: number }, now: number): void {
@@ -376,8 +407,9 @@ export class Lines {
     else this.rates.push(rate)
   }
 
+  /** Of this partition. What spans queues is asked for when there is a slot (`next`). */
   private closedGate(line: Line, now: number): Gate | undefined {
-    for (const gate of line.gates) if (gate.room(now) <= 0) return gate
+    for (const gate of line.gates) if (!isSpan(gate) && gate.room(now) <= 0) return gate
     return undefined
   }
 
@@ -397,7 +429,9 @@ export class Lines {
       }
       if (heap.size === 0) gate.waiting.delete(task)
     }
-    if (gate instanceof Rate && gate.waiting.size > 0) this.setAlarm(gate, now)
+    if (gate.waiting.size === 0) return
+    if (gate instanceof Rate) this.setAlarm(gate, now)
+    else if (isSpan(gate)) gate.lent.want()
   }
 
   private wakeOthers(gates: ReadonlyArray<Gate>, task: string, now: number): void {
@@ -407,9 +441,13 @@ export class Lines {
   /** Finds the tenant and gates of the line's first run. */
   private meet(line: Line, entry: Entry): void {
     line.keysText = entry.keys
+    line.limiters = policyOf(entry).limiters
     const keys = entry.told
     const tenant = this.tenantOf(keys?.tenant ?? "", keys?.weight ?? 1)
-    this.bind(line, tenant, keys === undefined ? noGates : this.gates.of(entry, entry.createdAt))
+    const isPlain = keys === undefined && line.limiters === undefined
+    this.bind(line, tenant, isPlain ? noGates : this.gates.of(entry, entry.createdAt))
+    line.isGated = line.gates.some((gate) => !(gate instanceof SpanRate))
+    line.isPrompt = line.limiters?.some(({ exactness, kind }) => kind === "rate" && exactness === undefined) ?? false
   }
 
   private bind(line: Line, tenant: Tenant | undefined, gates: ReadonlyArray<Gate>): void {

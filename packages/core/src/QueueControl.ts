@@ -3,7 +3,7 @@
  * of the queue is told to its worker once its mark is durable, as with limits of keys: so a new owner knows of each.
  */
 import { Rate } from "./Gates.js"
-import type { Taken } from "./Lines.js"
+import type { Taken } from "./Started.js"
 import { StartPace } from "./StartPace.js"
 import { noRules, type QueueRules } from "./QueueSettings.js"
 

@@ -16,8 +16,10 @@
  */
 import {
   assignmentOf,
+  clearLease,
   crowdedText,
   type Edit,
+  endAs,
   type Entry,
   entryOf,
   finishOf,
@@ -26,14 +28,12 @@ import {
   noRates,
   numbersPerEpoch,
   type Out,
-  policyOf,
   refOf,
   replacedText,
   updateOf,
   type WorkerPool
 } from "./Entry.js"
 import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
-import { marked } from "./fingerprint.js"
 import { RetryBudgets } from "./RetryBudgets.js"
 import { afterFailure } from "./afterFailure.js"
 import type { Outcome, RunFailure } from "./Run.js"
@@ -42,11 +42,12 @@ import type { FinalState } from "./RunState.js"
 import { type Deadline, Deadlines } from "./Deadlines.js"
 import { Leases } from "./Leases.js"
 import type { MachineOptions, Taken } from "./MachineOptions.js"
-import { Lines, type Started } from "./Lines.js"
+import { Lines } from "./Lines.js"
 import { QueueControl } from "./QueueControl.js"
 import type { QueueRules } from "./QueueSettings.js"
 import { isOrdered } from "./RunKeys.js"
 import * as RunTimes from "./RunTimes.js"
+import type { Started } from "./Started.js"
 import { type Arriving, Waiting } from "./Waiting.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
 
@@ -236,6 +237,7 @@ export class QueueMachine {
     for (let due = this.deadlines.take(now); due !== undefined; due = this.deadlines.take(now)) this.deadlinePassed(due)
     for (const { entry, lostAt, worker } of this.leases.expired(now)) this.giveUp(entry, worker, lostAt)
     this.lines.tick(now)
+    for (const entry of this.lines.unpermitted(() => this.entries.values())) this.interrupt(entry)
     this.waiting.fill(now)
   }
 
@@ -255,20 +257,20 @@ export class QueueMachine {
     this.now = now
     this.lines.unblock()
     while (this.control.mayStart(now, this.leases.count)) {
-      const line = this.lines.next(now)
+      const line = this.lines.next(now, pool)
       if (line === undefined) return
       const entry = line.window.peek()!.item
       if (entry.alarm !== undefined && entry.alarm.key <= now) {
         this.expire(entry)
         continue
       }
-      const worker = pool.take(entry.task, entry.isSuspect)
+      const worker = pool.take(entry.task, entry.isSuspect || line.isPrompt)
       if (worker === undefined) {
         this.lines.block(entry.task)
         continue
       }
       this.waiting.take(line, entry)
-      const started = this.lines.started(line, entry, now)
+      const started = this.lines.started(line, entry, now, this.control.isExact)
       this.waiting.shortened(line)
       this.start(entry, worker, now, started)
       entry.isBehind = pool.isBehind?.(worker) ?? false
@@ -312,10 +314,12 @@ export class QueueMachine {
 
   /** The worker said goodbye: what it still holds goes back, uncounted. */
   workerGone(worker: string): void {
-    for (const entry of this.leases.of(worker)) {
-      this.release(entry)
-      this.interrupted(entry)
-    }
+    for (const entry of this.leases.of(worker)) this.takeBack(entry)
+  }
+
+  /** It has ended: what it was lent of limits that span queues is its heir's. */
+  close(): void {
+    this.lines.close()
   }
 
   /** Whether the attempt is running under exactly this lease. */
@@ -361,11 +365,10 @@ export class QueueMachine {
     }
     for (const entry of this.leases.settle(worker)) {
       if (kept.has(entry)) {
-        if (entry.cancelRequested) this.out.cancels.push({ worker, attempt: refOf(entry, this.options.partitionId) })
+        if (entry.cancelRequested) this.interrupt(entry)
         continue
       }
-      this.release(entry)
-      this.interrupted(entry)
+      this.takeBack(entry)
     }
     return { stale, adopted }
   }
@@ -379,7 +382,7 @@ export class QueueMachine {
       case "running":
         if (!entry.cancelRequested) {
           entry.cancelRequested = true
-          this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
+          this.interrupt(entry)
           this.deadlines.setUnlessEarlier(entry, "cancel", now + cancelGraceMs)
         }
         return { answer: "requested", entry }
@@ -450,6 +453,7 @@ export class QueueMachine {
 
   /** The worker may hear of it. */
   private assign(entry: Entry): void {
+    if (entry.isGated && this.lines.isLate(entry.rates)) return this.takeBack(entry)
     this.settleRates(entry, true)
     const assignment = assignmentOf(entry, this.options.partitionId, RunTimes.attemptMs(entry, this.now))
     this.out.assignments.push({ worker: entry.worker!, assignment })
@@ -501,7 +505,7 @@ export class QueueMachine {
     entry.state = state
     entry.scheduledAt = at
     entry.orderKey = this.orderKeyOf(entry)
-    this.clearLease(entry)
+    clearLease(entry)
     this.settle(entry)
   }
 
@@ -523,6 +527,17 @@ export class QueueMachine {
     else this.deadlines.clear(entry)
   }
 
+  /** Its worker is asked to end it; as nobody has cancelled the run, it goes back in line then. */
+  private interrupt(entry: Entry): void {
+    this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
+  }
+
+  /** The worker has not begun, or has let go of it. */
+  private takeBack(entry: Entry): void {
+    this.release(entry)
+    this.interrupted(entry)
+  }
+
   private interrupted(entry: Entry): void {
     if (entry.cancelRequested) return this.finish(entry, "cancelled", null, entry.failure)
     entry.attempt -= 1
@@ -532,13 +547,8 @@ export class QueueMachine {
   /** Ready again at its old place. */
   private backInLine(entry: Entry): void {
     entry.state = "ready"
-    this.clearLease(entry)
+    clearLease(entry)
     this.settle(entry)
-  }
-
-  private clearLease(entry: Entry): void {
-    entry.worker = null
-    entry.startedAt = null
   }
 
   private deadlinePassed({ entry, kind }: Deadline): void {
@@ -552,12 +562,7 @@ export class QueueMachine {
 
   private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {
     this.deadlines.clear(entry)
-    entry.place = "finishing"
-    entry.seat = undefined
-    entry.failure = failure !== null && (state === "failed" || state === "expired")
-      ? marked(entry.task, failure)
-      : failure
-    entry.end = { state, result, keep: state !== "succeeded" || policyOf(entry).retention !== "none" }
+    endAs(entry, state, result, failure)
     this.write(entry, "finish")
   }
 

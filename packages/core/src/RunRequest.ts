@@ -2,6 +2,7 @@
 import { Either, Schema } from "effect"
 import { InvalidRequest, PayloadTooLarge } from "./Errors.js"
 import { identityProblem, IdentityRule, ruleDefault } from "./Identity.js"
+import { limitersPerTaskMax, LimiterTerms } from "./LimiterTerms.js"
 import { nameLengthMax, namePattern } from "./Name.js"
 import { RetryPolicy, standard } from "./RetryPolicy.js"
 import { ByTag, RetryBudget } from "./RetryRules.js"
@@ -56,7 +57,9 @@ export const RunPolicy = Schema.Struct({
   deadlineMs: optional(TimeMs),
   /** What a request's `identity` means. Default: an idempotency key, for a day. */
   identity: optional(IdentityRule),
-  backlog: optional(Backlog)
+  backlog: optional(Backlog),
+  /** Limits that span queues: it starts when its owner has room of each. */
+  limiters: optional(Schema.Array(LimiterTerms).pipe(Schema.minItems(1), Schema.maxItems(limitersPerTaskMax)))
 })
 export type RunPolicy = typeof RunPolicy.Type
 

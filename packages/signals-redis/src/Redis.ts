@@ -5,6 +5,7 @@
  *   layerConfig   on those of the environment (`ORRERY_REDIS_...`); without a URL: none, and limits of this process alone
  */
 import * as Limits from "@orrery/core/Limits"
+import { LimitStore, SharedLimits } from "@orrery/core/LimitStore"
 import type { ConfigInvalid } from "@orrery/core/Setting"
 import * as Signals from "@orrery/core/Signals"
 import { Effect, Layer } from "effect"
@@ -13,20 +14,24 @@ import * as RedisConfig from "./RedisConfig.js"
 import * as RedisLimitStore from "./RedisLimitStore.js"
 import * as RedisSignals from "./RedisSignals.js"
 
-export type Services = Signals.Signals | Limits.Limits
+export type Services = Signals.Signals | Limits.Limits | SharedLimits
 
-const onClients = Layer.merge(RedisSignals.layer, Layer.provide(Limits.layer, RedisLimitStore.layer)).pipe(
-  Layer.provide(RedisClients.layer)
+/** For handlers that use limiters, and for owners of queues whose tasks name them. */
+const limits = Layer.merge(Limits.layer, Layer.effect(SharedLimits, LimitStore)).pipe(
+  Layer.provide(RedisLimitStore.layer)
 )
+
+const onClients = Layer.merge(RedisSignals.layer, limits).pipe(Layer.provide(RedisClients.layer))
 
 /** Never waits for Redis: it connects in the background. */
 export const layer = (options: RedisConfig.Options): Layer.Layer<Services, ConfigInvalid> =>
   Layer.provide(onClients, RedisConfig.layer(options))
 
 /** What there is without Redis: no hints from other processes, and limits within this one. */
-export const layerNone: Layer.Layer<Services> = Layer.merge(
+export const layerNone: Layer.Layer<Services> = Layer.mergeAll(
   Limits.layerMemory,
-  Layer.succeed(Signals.Signals, Signals.none)
+  Layer.succeed(Signals.Signals, Signals.none),
+  Layer.succeed(SharedLimits, undefined)
 )
 
 export const layerConfig: Layer.Layer<Services, ConfigInvalid> = Layer.unwrapEffect(
