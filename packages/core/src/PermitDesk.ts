@@ -59,7 +59,7 @@ export class PermitDesk {
   /** How many to ask for beyond what is taken. */
   private ahead = 1
   private askAt = 0
-  /** When there was last a use for all of them. */
+  /** When one was last used, or got. */
   private busyAt = 0
   private giveUpAt: number
   /** To be given back for others to have, as soon as it is free. */
@@ -202,6 +202,7 @@ export class PermitDesk {
       if (isHeld) {
         // There are enough for all.
         this.owed = 0
+        this.busyAt = this.options.now()
         continue
       }
       this.askAt = now + Math.max(waitMsMin, Math.min(waitMs, pollMs))

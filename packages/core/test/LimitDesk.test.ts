@@ -172,6 +172,7 @@ describe("permits that are lent", () => {
   it.scoped("are kept for the next attempt, and given back when there is none", () =>
     Effect.gen(function*() {
       const { calls, memory, store } = yield* makeStore
+      yield* TestClock.adjust("1 minutes")
       const lent = yield* lendOn(store, permit(1))
       lent.want()
       yield* TestClock.adjust("5 millis")
