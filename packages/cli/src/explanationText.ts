@@ -5,7 +5,11 @@ import type { RunFailure } from "@orrery/core/Run"
 const time = (ms: number) => new Date(ms).toISOString()
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(ms < 10_000 ? 1 : 0)} s`
 const limitText = (limit: { readonly name: string; readonly key: string } | null, spans?: "used" | "unavailable") =>
-  limit === null ? "of the queue" : spans === undefined ? `${limit.name} of ${limit.key}` : `${limit.name} over all queues`
+  limit === null
+    ? "of the queue"
+    : spans === undefined
+    ? `${limit.name} of ${limit.key}`
+    : `${limit.name} over all queues`
 const goneText = (limit: { readonly name: string } | null) =>
   `the limit ${limit?.name} over all queues cannot be asked for: nothing starts that needs it`
 const errorText = (error: RunFailure | null) =>
@@ -35,9 +39,7 @@ export const reasonText = (reason: Reason): string => {
       if (reason.spans === "unavailable") return goneText(reason.limit)
       return `the limit ${limitText(reason.limit, reason.spans)} is full: ${reason.running} of ${reason.most} run${
         reason.spans === undefined ? "" : " here"
-      }${
-        reason.holders.map((id) => `\n    ${id}`).join("")
-      }`
+      }${reason.holders.map((id) => `\n    ${id}`).join("")}`
     case "RateLimited":
       if (reason.spans === "unavailable") return goneText(reason.limit)
       return `the rate ${limitText(reason.limit, reason.spans)} is used up${

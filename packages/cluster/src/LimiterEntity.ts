@@ -59,7 +59,10 @@ const decide = (store: LimitStore["Type"], ask: Ask): Effect.Effect<Answer, Limi
     case "grant":
       return store.grant(ask.rule, ask)
     case "acquire":
-      return Effect.map(store.acquire(ask.rule, ask.holder), ({ isHeld, waitMs }) => ({ granted: isHeld ? 1 : 0, waitMs }))
+      return Effect.map(
+        store.acquire(ask.rule, ask.holder),
+        ({ isHeld, waitMs }) => ({ granted: isHeld ? 1 : 0, waitMs })
+      )
     case "renew":
       return Effect.map(store.renew(ask.rule, ask.holder), (isHeld) => ({ granted: isHeld ? 1 : 0, waitMs: 0 }))
     case "release":
@@ -103,7 +106,10 @@ const Port = Layer.effect(
       )
     }
     const held = (ask: "acquire" | "renew", rule: PermitRule, holder: string) =>
-      Effect.map(send(rule.name, { _tag: ask, rule, holder }), ({ granted, waitMs }) => ({ isHeld: granted === 1, waitMs }))
+      Effect.map(
+        send(rule.name, { _tag: ask, rule, holder }),
+        ({ granted, waitMs }) => ({ isHeld: granted === 1, waitMs })
+      )
     return LimitStore.of({
       grant: (rule, { min, validMs, want }) => send(rule.name, { _tag: "grant", rule, min, want, validMs }),
       acquire: (rule, holder) => held("acquire", rule, holder),

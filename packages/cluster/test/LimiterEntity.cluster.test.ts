@@ -7,8 +7,10 @@ import * as TestPostgres from "@orrery/testing/TestPostgres"
 import { Effect, Layer } from "effect"
 
 const node = Layer.unwrapScoped(
-  Effect.map(TestPostgres.freshDatabase, (databaseUrl) =>
-    OrreryNode.layer.pipe(Layer.provide([Handlers.layer, NodeConfig.layerAll({ databaseUrl })])))
+  Effect.map(
+    TestPostgres.freshDatabase,
+    (databaseUrl) => OrreryNode.layer.pipe(Layer.provide([Handlers.layer, NodeConfig.layerAll({ databaseUrl })]))
+  )
 )
 
 const limiterActors = Layer.effect(

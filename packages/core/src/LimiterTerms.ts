@@ -38,9 +38,11 @@ export const RateTerms = Schema.Struct({
   burst: optional(Tokens),
   /** Tokens of one start; where the run says another one (`RunKeys.costs`), that. Default 1. */
   cost: optional(Tokens)
-}).pipe(Schema.filter(({ exactness, perMs }) =>
-  exactness === "relaxed" || perMs <= rateMs.strictMax || `a strict rate is over at most ${rateMs.strictMax} ms`
-))
+}).pipe(
+  Schema.filter(({ exactness, perMs }) =>
+    exactness === "relaxed" || perMs <= rateMs.strictMax || `a strict rate is over at most ${rateMs.strictMax} ms`
+  )
+)
 export type RateTerms = typeof RateTerms.Type
 
 /** At most `limit` attempts at once. */
@@ -57,7 +59,13 @@ export type LimiterTerms = typeof LimiterTerms.Type
 
 /** As the store of limits knows it. The order of the fields is that of `RateLimiter.make`: they are one limit. */
 export const rateRuleOf = ({ burst = Infinity, exactness, limit, name, perMs }: RateTerms): RateRule => (
-  { name, limit, perMs, exactness: exactness ?? "strict", burst: exactness === undefined ? limit : Math.min(burst, limit) }
+  {
+    name,
+    limit,
+    perMs,
+    exactness: exactness ?? "strict",
+    burst: exactness === undefined ? limit : Math.min(burst, limit)
+  }
 )
 
 export const permitRuleOf = ({ exactness, leaseMs, limit, name }: PermitTerms): PermitRule => (

@@ -168,7 +168,10 @@ export class PermitDesk {
   private readonly renewDue: Effect.Effect<void> = Effect.suspend(() => {
     const now = this.options.now()
     const due = [...this.permits].filter(([, { renewAt }]) => renewAt <= now)
-    return Effect.forEach(due, ([number, permit]) => this.renew(number, permit), { concurrency: aheadMax, discard: true })
+    return Effect.forEach(due, ([number, permit]) => this.renew(number, permit), {
+      concurrency: aheadMax,
+      discard: true
+    })
   })
 
   private renew(number: number, permit: Permit): Effect.Effect<void> {

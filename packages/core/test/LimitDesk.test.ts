@@ -10,12 +10,14 @@ import { mostInWindow } from "@orrery/testing/limitSamples"
 
 type Store = LimitStore["Type"]
 
-const rate = (limit: number, perMs: number, more: Partial<LimiterTerms> = {}) => (
-  { kind: "rate", name: "partner", limit, perMs, ...more }
-) as LimiterTerms
-const permit = (limit: number, more: Partial<LimiterTerms> = {}) => (
-  { kind: "permit", name: "gpu", limit, leaseMs: 9_000, ...more }
-) as LimiterTerms
+const rate = (limit: number, perMs: number, more: Partial<LimiterTerms> = {}) =>
+  (
+    { kind: "rate", name: "partner", limit, perMs, ...more }
+  ) as LimiterTerms
+const permit = (limit: number, more: Partial<LimiterTerms> = {}) =>
+  (
+    { kind: "permit", name: "gpu", limit, leaseMs: 9_000, ...more }
+  ) as LimiterTerms
 
 const gone = new LimitsUnavailable({ operation: "test", reason: "it is away" })
 
@@ -186,7 +188,9 @@ describe("permits that are lent", () => {
       yield* TestClock.adjust("300 millis")
 
       assert.strictEqual(lent.room(), 0)
-      assert.isTrue((yield* memory.acquire({ name: "gpu", limit: 1, leaseMs: 9_000, exactness: "strict" }, "other")).isHeld)
+      assert.isTrue(
+        (yield* memory.acquire({ name: "gpu", limit: 1, leaseMs: 9_000, exactness: "strict" }, "other")).isHeld
+      )
     }))
 
   it.scoped("are renewed for as long as attempts run", () =>
@@ -199,7 +203,9 @@ describe("permits that are lent", () => {
       for (let n = 0; n < 60; n++) yield* TestClock.adjust("1 seconds")
 
       assert.strictEqual(lent.lost(), 0)
-      assert.isFalse((yield* memory.acquire({ name: "gpu", limit: 1, leaseMs: 9_000, exactness: "strict" }, "other")).isHeld)
+      assert.isFalse(
+        (yield* memory.acquire({ name: "gpu", limit: 1, leaseMs: 9_000, exactness: "strict" }, "other")).isHeld
+      )
     }))
 
   it.scoped("go from an owner that died to its heir without a moment in which another could have them", () =>

@@ -64,7 +64,10 @@ describe("limiters of a task", () => {
   it("refuse a run that costs more than there ever is", () => {
     const request = requestOf({ limiters: lines }, { lines: 101 })
 
-    assert.include(request._tag === "Left" ? request.left.message : "accepted", "cost must be a whole number, 1 to limit (100)")
+    assert.include(
+      request._tag === "Left" ? request.left.message : "accepted",
+      "cost must be a whole number, 1 to limit (100)"
+    )
   })
 
   it("are refused where they contradict each other", () => {

@@ -45,9 +45,11 @@ const handlers = Layer.mergeAll(
 
 /** Lines sent in the half second that sent most. */
 const mostLines = () =>
-  Math.max(...calls.map(({ at }) =>
-    calls.filter((other) => other.at >= at && other.at < at + 490).reduce((sum, { lines }) => sum + lines, 0)
-  ))
+  Math.max(
+    ...calls.map(({ at }) =>
+      calls.filter((other) => other.at >= at && other.at < at + 490).reduce((sum, { lines }) => sum + lines, 0)
+    )
+  )
 
 const program = Effect.gen(function*() {
   const payloads = Array.from({ length: 10 }, (_, n) => ({ n, lines: 1 + n % 3 }))

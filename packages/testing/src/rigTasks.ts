@@ -61,9 +61,13 @@ export const partner = RateLimiter.make("rig-partner", { limit: 100, per: "1 sec
 export const gpu = ConcurrencyLimiter.make("rig-gpu", { limit: 6 })
 
 /** Tell the log when they begin and end. Of eight queues, and under one rate. */
-export const spanned = Array.from({ length: 8 }, (_, n) =>
-  Task.make(`spanned-${n}`, { payload: Spanned, queue: `rig-spanned-${n}`, limiters: partner, retry: again }))
+export const spanned = Array.from(
+  { length: 8 },
+  (_, n) => Task.make(`spanned-${n}`, { payload: Spanned, queue: `rig-spanned-${n}`, limiters: partner, retry: again })
+)
 
 /** The same of four queues, under one limit of concurrency. */
-export const permitted = Array.from({ length: 4 }, (_, n) =>
-  Task.make(`permitted-${n}`, { payload: Spanned, queue: `rig-permitted-${n}`, limiters: gpu, retry: again }))
+export const permitted = Array.from(
+  { length: 4 },
+  (_, n) => Task.make(`permitted-${n}`, { payload: Spanned, queue: `rig-permitted-${n}`, limiters: gpu, retry: again })
+)
