@@ -3,11 +3,14 @@ import { type Entry, policyOf } from "./Entry.js"
 import { Closed, type Gate, Permit, Rate, type RateOverride } from "./Gates.js"
 import { type KeyOf, noRules, type QueueRules, sameKey } from "./QueueSettings.js"
 import type { LimiterTerms } from "./LimiterTerms.js"
-import type { ConcurrencyKey, RateKey } from "./RunKeys.js"
-import { type Lender, makeSpan, type SpanGate } from "./SpanGates.js"
+import { backfillLimit, type ConcurrencyKey, type RateKey } from "./RunKeys.js"
+import { isSpan, type Lender, makeSpan, type SpanGate, SpanPermit } from "./SpanGates.js"
 
 /** Idle ones are looked for after so many have been made: nobody tells when the last start of a rate is long enough ago. */
 const sweepEvery = 1_024
+
+const noSpans: ReadonlyArray<SpanGate> = []
+const nobody: ReadonlyArray<Entry> = []
 
 export class GateBook {
   private readonly gates = new Map<string, Gate>()
@@ -16,8 +19,9 @@ export class GateBook {
   /** Of paused keys. */
   private closed: ReadonlyArray<Closed> = []
 
-  /** Gates at which there may be room since the last `tick`. */
-  readonly filled = new Set<SpanGate>()
+  private readonly filled = new Set<SpanGate>()
+  /** Gates that attempts have passed which hold no permit any more. */
+  private readonly lost = new Set<SpanPermit>()
 
   constructor(
     private readonly takenOverAt: number | undefined,
@@ -62,7 +66,7 @@ export class GateBook {
     const gates: Array<Gate> = this.closed.length === 0
       ? []
       : this.closed.filter(({ paused }) => hasKey(entry, paused.of))
-    for (const key of limits) gates.push(this.permit(key, entry.seq))
+    for (const key of limits) if (key.name !== backfillLimit.name) gates.push(this.permit(key, entry.seq))
     for (const key of rates) {
       const rate = this.meet(`${key.name}|${key.key}|rate`, (id) => this.newRate(id, key, now), now)
       rate.declare(key, entry.seq)
@@ -76,6 +80,32 @@ export class GateBook {
     const make = (id: string) =>
       makeSpan(id, terms, costOf(terms, entry), this.lender, (gate) => void this.filled.add(gate))
     return this.meet(spanId(terms, entry), make, -Infinity)
+  }
+
+  /** Those at which there may be room since they were asked for last. */
+  takeFilled(): ReadonlyArray<SpanGate> {
+    if (this.filled.size === 0) return noSpans
+    const filled = [...this.filled]
+    this.filled.clear()
+    for (const gate of filled) if (gate instanceof SpanPermit && gate.lent.lost() > 0) this.lost.add(gate)
+    return filled
+  }
+
+  /** Of those that run, the last to have begun whose permits were lost on their way: they must stop. */
+  unpermitted(running: () => Iterable<Entry>): Iterable<Entry> {
+    if (this.lost.size === 0) return nobody
+    const stop = new Set<Entry>()
+    for (const gate of this.lost) {
+      const holders = [...running()].filter(({ permits }) => permits.includes(gate)).sort((a, b) => b.lease - a.lease)
+      for (const entry of holders.slice(0, gate.lent.lost())) stop.add(entry)
+    }
+    this.lost.clear()
+    return stop
+  }
+
+  /** Nothing is borrowed any more: the heir of this owner does it. */
+  abandon(): void {
+    for (const gate of this.gates.values()) if (isSpan(gate)) gate.lent.abandon()
   }
 
   permit(key: ConcurrencyKey, seq: number): Permit {

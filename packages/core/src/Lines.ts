@@ -2,20 +2,20 @@
  * The ready runs of a partition and whose turn it is.
  *
  * They wait in lines (`lineOf`): one per task and set of keys, one per ordering key. Lines whose first run may start are *up*,
- * kept by task, so that a task no worker can take now costs one look; within a task by tenant, and tenants take turns
+ * kept by kind (`Need`; for most that is their task), so that a kind no worker can take now costs one look; within a kind by tenant, and tenants take turns
  * (stride scheduling: who has had least for its weight is next); within a tenant by (orderKey, seq) of their first runs. The
  * other lines wait: at a gate, for the time of their first run, or until the run before has ended.
  *
  * Bounds: `linesMax` lines with keys; `windowsOf` says how many runs of each are in memory.
  */
-import { type Entry, policyOf, type WorkerPool } from "./Entry.js"
+import { type Entry, needOf, policyOf, type WorkerPool } from "./Entry.js"
 import { GateBook } from "./GateBook.js"
 import { Counted, type Gate, Held, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
 import type { QueueRules } from "./QueueSettings.js"
-import { isBefore, Line, noGates, TaskTurns, Tenant, Turn } from "./Line.js"
-import { isSpan, type Lender, SpanPermit, SpanRate } from "./SpanGates.js"
-import { orderedStart, plainStart, type Started, type Taken } from "./Started.js"
+import { isBefore, KindTurns, Line, noGates, Tenant, Turn } from "./Line.js"
+import { isSpan, type Lender, SpanRate } from "./SpanGates.js"
+import { gatedStart, plainStart, type Started, type Taken } from "./Started.js"
 import * as StartLimits from "./StartLimits.js"
 import { Window, type WindowLimits } from "./Window.js"
 
@@ -42,14 +42,14 @@ export class Lines {
   private readonly byName = new Map<string, Line>()
   /** Those without keys: as many as there are tasks. */
   readonly plain = new Set<Line>()
-  private readonly up = new Map<string, TaskTurns>()
+  private readonly up = new Map<string, KindTurns>()
+  /** Kinds of it that ask for something. */
+  private needy = 0
   private readonly tenants = new Map<string, Tenant>()
-  private readonly gates: GateBook
+  readonly gates: GateBook
   private readonly asleep = new Heap<Line>((a, b) => a.wakesAt < b.wakesAt)
   /** Rates at which lines wait. */
   private readonly rates = new Heap<Rate & { opens?: number }>((a, b) => a.opens! < b.opens!)
-  /** Gates that attempts have passed which hold no permit any more. */
-  private readonly lost = new Set<SpanPermit>()
   private readonly keyed: { runsMax: number; bytesMax: number }
   private keyedCount = 0
   private met = 0
@@ -114,28 +114,30 @@ export class Lines {
     const entry = head?.item
     const isMet = entry !== undefined && line.keysText === entry.keys && line.limiters === policyOf(entry).limiters
     // The usual case: it is up and stays so.
-    if (isMet && line.turn !== undefined && line.task === entry.task) {
+    if (isMet && line.turn !== undefined && line.kind === kindOf(entry)) {
       const rank = this.rankOf(line.isOrdered, entry)
       if (line.seq === head!.seq && line.rank === rank) return
       line.rank = rank
       line.seq = head!.seq
       if (!line.isGated && !line.isOrdered) {
         line.turn.lines.update(line)
-        this.up.get(line.task)!.turns.update(line.turn)
+        this.up.get(line.kind)!.turns.update(line.turn)
         return
       }
     }
     const wasUp = line.turn !== undefined
-    const before = { gates: line.gates, task: line.task }
+    const before = { gates: line.gates, kind: line.kind }
     this.pull(line)
     if (entry !== undefined) {
       if (!isMet) this.meet(line, entry)
+      line.kind = kindOf(entry)
       line.task = entry.task
+      line.need = needOf(entry)
       line.rank = this.rankOf(line.isOrdered, entry)
       line.seq = head!.seq
       this.put(line, entry, now)
     }
-    if (wasUp && (line.turn === undefined || line.task !== before.task)) this.wakeOthers(before.gates, before.task, now)
+    if (wasUp && (line.turn === undefined || line.kind !== before.kind)) this.wakeOthers(before.gates, before.kind, now)
   }
 
   /** Other settings of the queue: limits of keys hold at once, and lines of keys that are paused or not any more move. */
@@ -150,17 +152,22 @@ export class Lines {
     for (const gate of [...this.gates]) if (gate.waiting.size > 0) this.wake(gate, now)
   }
 
-  /** All tasks are looked at again. */
+  /** All kinds are looked at again. */
   unblock(): void {
-    for (const task of this.up.values()) task.isBlocked = false
+    for (const kind of this.up.values()) {
+      kind.isBlocked = false
+      kind.isHeld = false
+    }
   }
 
-  /** No worker has a free slot for it now. */
-  block(task: string): void {
-    this.up.get(task)!.isBlocked = true
+  /** No worker has a place for runs of its kind now. */
+  block({ kind }: Line, isHeld: boolean): void {
+    const turns = this.up.get(kind)!
+    turns.isBlocked = true
+    turns.isHeld = isHeld
   }
 
-  /** The line whose first run is next, among tasks that are not blocked. Those without room at limits that span queues ask for it. */
+  /** The line whose first run is next, among kinds that are not blocked. Those without room at limits that span queues ask for it. */
   next(now: number, pool: WorkerPool): Line | undefined {
     for (;;) {
       let best: Turn | undefined
@@ -175,13 +182,13 @@ export class Lines {
       const closed = this.closedGate(line, now) ?? line.gates.find((gate) => isSpan(gate) && gate.room() <= 0)
       if (closed === undefined) return line
       // Room is borrowed for a start that could be made, or others would miss it.
-      if (isSpan(closed) && pool.hasRoom?.(line.task, line.isPrompt) === false) {
-        this.block(line.task)
+      if (isSpan(closed) && pool.hasRoom?.(line.task, line.isPrompt, line.need) === false) {
+        this.block(line, false)
         continue
       }
       this.pull(line)
       this.park(line, closed, now)
-      this.wakeOthers(line.gates, line.task, now)
+      this.wakeOthers(line.gates, line.kind, now)
     }
   }
 
@@ -190,11 +197,12 @@ export class Lines {
     // One alone has nobody to take turns with.
     if (this.tenants.size > 1) this.pass(line.tenant!)
     if (line.isOrdered) line.busy = entry
+    const mustWait = line.isOrdered || line.need?.isBackfill === true
     // What was lent for starts is spent whatever becomes of this owner: no heir has to know of them.
-    if (line.gates === noGates || (!line.isGated && !line.isOrdered && !isExact)) {
+    if (line.gates === noGates || (!line.isGated && !mustWait && !isExact)) {
       for (const gate of line.gates) if (gate instanceof SpanRate) gate.take()
       this.place(line, now)
-      return line.isOrdered ? orderedStart : plainStart
+      return mustWait ? gatedStart : plainStart
     }
     const permits: Array<Held> = []
     const rates: Array<Taken> = []
@@ -213,7 +221,7 @@ export class Lines {
   private pass(tenant: Tenant): void {
     this.virtualTime = tenant.pass
     tenant.pass += 1 / tenant.weight
-    for (const [task, turn] of tenant.turns) this.up.get(task)!.turns.update(turn)
+    for (const [kind, turn] of tenant.turns) this.up.get(kind)!.turns.update(turn)
   }
 
   /** The worker is told of the start now; or it will not be. */
@@ -238,22 +246,6 @@ export class Lines {
     const permits = this.gates.of(entry, now).filter((gate) => gate instanceof Held)
     for (const permit of permits) permit.hold(true)
     return permits
-  }
-
-  /** Of those that run, the last to have begun whose permits were lost on their way: they must stop. */
-  unpermitted(running: () => Iterable<Entry>): ReadonlyArray<Entry> {
-    const stop = new Set<Entry>()
-    for (const gate of this.lost) {
-      const holders = [...running()].filter(({ permits }) => permits.includes(gate)).sort((a, b) => b.lease - a.lease)
-      for (const entry of holders.slice(0, gate.lent.lost())) stop.add(entry)
-    }
-    this.lost.clear()
-    return [...stop]
-  }
-
-  /** Nothing is borrowed any more. */
-  close(): void {
-    for (const gate of this.gates) if (isSpan(gate)) gate.lent.abandon()
   }
 
   /** The attempt is over. */
@@ -319,25 +311,34 @@ export class Lines {
       this.rates.remove(rate)
       this.wake(rate, now)
     }
-    if (this.gates.filled.size > 0) this.fill(now)
-  }
-
-  private fill(now: number): void {
-    const filled = [...this.gates.filled]
-    this.gates.filled.clear()
-    for (const gate of filled) {
-      if (gate instanceof SpanPermit && gate.lent.lost() > 0) this.lost.add(gate)
-      if (gate.waiting.size > 0) this.wake(gate, now)
-    }
+    for (const gate of this.gates.takeFilled()) if (gate.waiting.size > 0) this.wake(gate, now)
   }
 
   nextTick(): number {
     return Math.min(this.asleep.peek()?.wakesAt ?? Infinity, this.rates.peek()?.opens ?? Infinity)
   }
 
-  /** Tasks of runs that may start. */
-  upTasks(): Iterable<string> {
-    return this.up.keys()
+  /** Most slots that one of the runs asks for which may start at a worker with these tasks, and so many slots; 0: none. */
+  wants(tasks: ReadonlySet<string>, slots: number): number {
+    let most = 0
+    for (const kind of this.up.values()) {
+      if (!tasks.has(kind.task)) continue
+      if (this.needy === 0) return 1
+      const asked = kind.need?.slots ?? 1
+      if (asked > most && asked <= slots && !kind.isHeld) most = asked
+    }
+    return most
+  }
+
+  /** Some of what may start asks for more than a slot of its own. */
+  get hasNeeds(): boolean {
+    return this.needy > 0
+  }
+
+  /** Runs of backfills wait for others of them to end. */
+  get holdsBackfills(): boolean {
+    if (this.needy > 0) { for (const kind of this.up.values()) if (kind.isHeld) return true }
+    return false
   }
 
   private put(line: Line, entry: Entry, now: number): void {
@@ -353,39 +354,44 @@ export class Lines {
   }
 
   private raise(line: Line): void {
+    const { kind } = line
     const tenant = line.tenant!
-    let task = this.up.get(line.task)
-    if (task === undefined) {
-      task = new TaskTurns()
-      this.up.set(line.task, task)
+    let turns = this.up.get(kind)
+    if (turns === undefined) {
+      turns = new KindTurns(line.task, line.need)
+      this.up.set(kind, turns)
+      if (line.need !== undefined) this.needy += 1
     }
-    let turn = tenant.turns.get(line.task)
+    let turn = tenant.turns.get(kind)
     line.turn = turn
     if (turn !== undefined) {
       turn.lines.push(line)
-      task.turns.update(turn)
+      turns.turns.update(turn)
     } else {
       if (tenant.turns.size === 0) tenant.pass = Math.max(tenant.pass, this.virtualTime)
       turn = new Turn(tenant)
       line.turn = turn
       turn.lines.push(line)
-      tenant.turns.set(line.task, turn)
-      task.turns.push(turn)
+      tenant.turns.set(kind, turn)
+      turns.turns.push(turn)
     }
   }
 
   /** Out of wherever it waits, without a word to others. */
   private pull(line: Line): void {
-    const { turn } = line
+    const { kind, turn } = line
     if (turn !== undefined) {
       line.turn = undefined
-      const task = this.up.get(line.task)!
+      const turns = this.up.get(kind)!
       turn.lines.remove(line)
-      if (turn.lines.size > 0) task.turns.update(turn)
+      if (turn.lines.size > 0) turns.turns.update(turn)
       else {
-        task.turns.remove(turn)
-        turn.tenant.turns.delete(line.task)
-        if (task.turns.size === 0) this.up.delete(line.task)
+        turns.turns.remove(turn)
+        turn.tenant.turns.delete(kind)
+        if (turns.turns.size === 0) {
+          this.up.delete(kind)
+          if (turns.need !== undefined) this.needy -= 1
+        }
       }
     } else if (line.parkedAt !== undefined) line.parkedAt.unpark(line)
     else if (line.isAsleep) {
@@ -413,9 +419,9 @@ export class Lines {
     return undefined
   }
 
-  /** Lets as many lines of each task come up as there is room for. */
+  /** Lets as many lines of each kind come up as there is room for. */
   private wake(gate: Gate, now: number): void {
-    for (const [task, heap] of gate.waiting) {
+    for (const [kind, heap] of gate.waiting) {
       // What is up already may be all that there is room for; then these are looked at once more, and wait again.
       for (let room = gate.room(now); room > 0 && heap.size > 0; room--) {
         const line = heap.peek()!
@@ -427,15 +433,15 @@ export class Lines {
           room += 1
         }
       }
-      if (heap.size === 0) gate.waiting.delete(task)
+      if (heap.size === 0) gate.waiting.delete(kind)
     }
     if (gate.waiting.size === 0) return
     if (gate instanceof Rate) this.setAlarm(gate, now)
     else if (isSpan(gate)) gate.lent.want()
   }
 
-  private wakeOthers(gates: ReadonlyArray<Gate>, task: string, now: number): void {
-    for (const gate of gates) if (gate.waiting.has(task) && gate.room(now) > 0) this.wake(gate, now)
+  private wakeOthers(gates: ReadonlyArray<Gate>, kind: string, now: number): void {
+    for (const gate of gates) if (gate.waiting.has(kind) && gate.room(now) > 0) this.wake(gate, now)
   }
 
   /** Finds the tenant and gates of the line's first run. */
@@ -488,3 +494,5 @@ export class Lines {
     return isOrdered ? entry.scheduledAt + entry.priority * this.options.agingStepMs : entry.orderKey
   }
 }
+
+const kindOf = (entry: Entry): string => needOf(entry)?.kind ?? entry.task

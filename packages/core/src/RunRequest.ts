@@ -4,6 +4,7 @@ import { InvalidRequest, PayloadTooLarge } from "./Errors.js"
 import { identityProblem, IdentityRule, ruleDefault } from "./Identity.js"
 import { limitersPerTaskMax, LimiterTerms } from "./LimiterTerms.js"
 import { nameLengthMax, namePattern } from "./Name.js"
+import { slotsPerRunMax } from "./Need.js"
 import { RetryPolicy, standard } from "./RetryPolicy.js"
 import { ByTag, RetryBudget } from "./RetryRules.js"
 import { priorityMax } from "./Run.js"
@@ -59,7 +60,9 @@ export const RunPolicy = Schema.Struct({
   identity: optional(IdentityRule),
   backlog: optional(Backlog),
   /** Limits that span queues: it starts when its owner has room of each. */
-  limiters: optional(Schema.Array(LimiterTerms).pipe(Schema.minItems(1), Schema.maxItems(limitersPerTaskMax)))
+  limiters: optional(Schema.Array(LimiterTerms).pipe(Schema.minItems(1), Schema.maxItems(limitersPerTaskMax))),
+  /** Of its worker, that an attempt takes. Default 1. */
+  slots: optional(Schema.Int.pipe(Schema.between(1, slotsPerRunMax)))
 })
 export type RunPolicy = typeof RunPolicy.Type
 

@@ -15,4 +15,4 @@ export interface Started {
 }
 
 export const plainStart: Started = { permits: [], rates: [], isGated: false }
-export const orderedStart: Started = { ...plainStart, isGated: true }
+export const gatedStart: Started = { ...plainStart, isGated: true }

@@ -208,7 +208,8 @@ describe("a limit that spans queues", () => {
     const third = admit(null, limited(rate, { task: "b" }))
     start(4)
 
-    const reason = (id: typeof first.id) => explain(machine, id, 5, () => true)?.reasons[0]
+    const workers = { slotsFor: () => 1, backfillsOf: () => ({ most: 1, taken: 0 }) }
+    const reason = (id: typeof first.id) => explain(machine, id, 5, workers)?.reasons[0]
     assert.deepStrictEqual(reason(second.id), {
       _tag: "Blocked",
       limit: { name: "gpu", key: "*" },

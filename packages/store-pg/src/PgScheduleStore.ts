@@ -38,6 +38,11 @@ const commitText = {
       on conflict (id) do update set next_at = excluded.next_at, lateness_ms = excluded.lateness_ms,
         definition = excluded.definition, state = excluded.state
     ),
+    stepped as (
+      update orrery.schedules s set next_at = n.next_at, lateness_ms = n.lateness_ms, state = n.state
+      from json_to_recordset($8::json) n(id text, next_at float8, lateness_ms float8, state text)
+      where s.id = n.id and s.partition = $1 and exists (select from fence)
+    ),
     deleted as (
       delete from orrery.schedules where partition = $1 and id = any($4::text[]) and exists (select from fence)
     ),
@@ -53,9 +58,9 @@ const commitText = {
       on conflict do nothing
     ),
     promised as (
-      insert into orrery.schedule_promised (run_id, partition, schedule_id, nominal, at)
-      select p."runId", $1, p."scheduleId", p.nominal, p.at
-      from json_to_recordset($6::json) p("runId" uuid, "scheduleId" text, nominal float8, at float8)
+      insert into orrery.schedule_promised (run_id, partition, schedule_id, nominal, at, backfill)
+      select p."runId", $1, p."scheduleId", p.nominal, p.at, p."isBackfill"
+      from json_to_recordset($6::json) p("runId" uuid, "scheduleId" text, nominal float8, at float8, "isBackfill" boolean)
       where exists (select from fence)
       on conflict do nothing
     ),
@@ -72,7 +77,7 @@ const load = {
 }
 const loadPromised = {
   name: "orrery_schedules_promised",
-  text: `select run_id as "runId", schedule_id as "scheduleId", nominal, at from orrery.schedule_promised
+  text: `select run_id as "runId", schedule_id as "scheduleId", nominal, at, backfill from orrery.schedule_promised
     where partition = $1 and run_id > $2::uuid order by run_id limit ${loadLimitMax}`
 }
 const find = { name: "orrery_schedules_find", text: `select ${columns} from orrery.schedules where id = $1` }
@@ -113,6 +118,13 @@ interface Row {
   readonly state: string
 }
 
+interface PromisedRow extends Omit<Promised, "isBackfill"> {
+  readonly backfill: boolean | null
+}
+
+const promisedOf = ({ backfill, ...rest }: PromisedRow): Promised =>
+  backfill === true ? { ...rest, isBackfill: true } : rest
+
 const decode = Schema.decodeUnknown(Schedule)
 
 /** A row of a later release may hold what this one cannot read: it is left alone, and said. */
@@ -129,14 +141,18 @@ const scheduleOf = (row: Row) =>
     Effect.catchAll((error) => Effect.as(Effect.logWarning("a stored schedule cannot be read", error.message), []))
   )
 
-const savedRow = ({ createdAt, definition, latenessMs, state }: Schedule) => ({
+const steppedRow = ({ definition, latenessMs, state }: Schedule) => ({
   id: idOf(definition),
-  namespace: definition.namespace,
   next_at: state.nextAt,
-  created_at: createdAt,
   lateness_ms: latenessMs,
-  definition: JSON.stringify(definition),
   state: JSON.stringify(state)
+})
+
+const savedRow = (schedule: Schedule) => ({
+  ...steppedRow(schedule),
+  namespace: schedule.definition.namespace,
+  created_at: schedule.createdAt,
+  definition: JSON.stringify(schedule.definition)
 })
 
 export const make = Effect.gen(function*() {
@@ -170,7 +186,8 @@ export const make = Effect.gen(function*() {
       batch.deleted,
       JSON.stringify(batch.ticks),
       JSON.stringify(batch.promised),
-      batch.kept
+      batch.kept,
+      JSON.stringify(batch.stepped.map(steppedRow))
     ])
     if (!row!.open) return yield* new Fenced({ partitionId: batch.partition, epoch: batch.epoch })
     return row!.now
@@ -185,8 +202,8 @@ export const make = Effect.gen(function*() {
     load: (partition, after) => schedules("load", load, [partition, after]),
     loadPromised: (partition, after) =>
       Effect.map(
-        query<Promised>("loadPromised", loadPromised, [partition, after ?? lowestId]),
-        ({ rows }) => rows
+        query<PromisedRow>("loadPromised", loadPromised, [partition, after ?? lowestId]),
+        ({ rows }) => rows.map(promisedOf)
       ),
     commit,
     ended: (runs) =>

@@ -13,6 +13,8 @@ export interface Promised {
   readonly nominal: number
   /** Start no earlier. */
   readonly at: number
+  /** It fills a range. */
+  readonly isBackfill?: true
 }
 
 /** What one actor wants written together. */
@@ -20,6 +22,8 @@ export interface ScheduleBatch {
   readonly partition: number
   readonly epoch: number
   readonly saved: ReadonlyArray<Schedule>
+  /** Stored ones whose definition is as it was: it is not written again. */
+  readonly stepped: ReadonlyArray<Schedule>
   /** Ids. */
   readonly deleted: ReadonlyArray<string>
   readonly ticks: ReadonlyArray<Tick & { readonly scheduleId: string }>
