@@ -30,6 +30,10 @@ export const nodes = Options.text("nodes").pipe(
   Options.optional
 )
 
+/** A field for an option that was given, else none. */
+export const given = <K extends string, A>(key: K, value: Option.Option<A>): { readonly [P in K]?: A } =>
+  Option.isSome(value) ? { [key]: value.value } as { readonly [P in K]?: A } : {}
+
 /** Values given as flags go before the environment; under the same names, so that problems name the variable. */
 export const flagsBeforeEnv = (flags: { readonly [variable: string]: Option.Option<string> }): Layer.Layer<never> => {
   const given = Object.entries(flags).flatMap(([variable, value]) =>
