@@ -400,7 +400,8 @@ const make = Effect.gen(function*() {
         const name = nameOf(run)
         return yield* route<Edited, EditError>("edit", name, {
           here: (actor) => editHere(actor, name, id, edit),
-          there: (address) => call("forward edit", address, (client) => client.ForwardEdit({ partition: name, id, edit }))
+          there: (address) =>
+            call("forward edit", address, (client) => client.ForwardEdit({ partition: name, id, edit }))
         })
       }),
     progress: (id) => OwnedCalls.progress(progress, id),
@@ -475,7 +476,8 @@ export const layerRuns = Layer.effect(
       cancel: gateway.cancel,
       explain: gateway.explain,
       edit: gateway.edit,
-      deleteFinal: (ids) => OwnedCalls.deleteFinal(history, ids),
+      deleteFinal: (ids) =>
+        OwnedCalls.deleteFinal(history, ids),
       redrive: gateway.redrive,
       nudge: (queues) =>
         Effect.sync(() =>

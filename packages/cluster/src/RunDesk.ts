@@ -44,7 +44,7 @@ export class RunDesk {
         this.carryOut()
         return Effect.succeed("requested")
       }
-      const entry = known === "unknown" ? machine.cancelStored(run as StoredRun) : known.entry
+      const entry = known === "unknown" ? machine.cancelStored(run) : known.entry
       return entry === undefined ? Effect.fail(notOwner) : Effect.as(this.written(entry), "cancelled" as const)
     })
   }

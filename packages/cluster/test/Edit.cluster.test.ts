@@ -38,7 +38,13 @@ describe("edits", () => {
 
         const editing = yield* Effect.fork(Effect.provide(editAll, client))
         for (const [at, task] of [ticks[0]!, ticks[5]!].entries()) {
-          yield* ClusterRig.eventually(Effect.sync(() => answers), (count) => count >= 150 * (at + 1))
+          yield* ClusterRig.eventually(
+            Effect.sync(() =>
+              answers
+            ),
+            (count) =>
+              count >= 150 * (at + 1)
+          )
           const owner = yield* ownerOf(task.queue)
           yield* owner.kill("SIGKILL")
         }
@@ -68,7 +74,10 @@ describe("edits", () => {
 
         const napping = yield* Effect.provide(nap.enqueue({ ms: 60_000 }), client)
         yield* ClusterRig.eventually(runs.get(napping), ({ state }) => state === "running")
-        const refused = yield* Effect.forEach([napping, all[0]!.id], (id) => Effect.flip(runs.edit(id, { priority: 1 })))
+        const refused = yield* Effect.forEach(
+          [napping, all[0]!.id],
+          (id) => Effect.flip(runs.edit(id, { priority: 1 }))
+        )
         assert.deepStrictEqual(refused.map(({ message }) => message), [
           `run ${napping} is running, only one that waits can be edited`,
           `run ${all[0]!.id} is succeeded, only one that waits can be edited`

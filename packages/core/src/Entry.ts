@@ -242,7 +242,9 @@ export const updateOf = (entry: Entry): RunUpdate => ({
   worker: entry.worker,
   failure: entry.failure,
   startedAt: entry.startedAt,
-  ...entry.isEdited ? { edit: { payload: entry.payload, priority: entry.priority, task: entry.task, keys: entry.keys } } : undefined
+  ...entry.isEdited
+    ? { edit: { payload: entry.payload, priority: entry.priority, task: entry.task, keys: entry.keys } }
+    : undefined
 })
 
 export const finishOf = (entry: Entry): RunFinish => ({

@@ -78,7 +78,7 @@ export class Waiting {
     entry.inStoredLine = true
     return entry.state === "ready" || isOrdered(entry.line)
       ? this.enterLine(entry, now)
-      : this.seat(this.timers, entry, "timer", entry.scheduledAt, now)
+      : this.seat(this.timers, entry, "timer", entry.scheduledAt)
   }
 
   /** Those whose time has come. */
@@ -243,12 +243,12 @@ export class Waiting {
 
   private enterLine(entry: Entry, now: number): boolean {
     const line = this.lines.open(entry.line, true)
-    if (!this.seat(line.window, entry, "ready", entry.orderKey, now)) return false
+    if (!this.seat(line.window, entry, "ready", entry.orderKey)) return false
     this.lines.place(line, now)
     return true
   }
 
-  private seat(window: Window<Entry>, entry: Entry, place: "ready" | "timer", key: number, now: number): boolean {
+  private seat(window: Window<Entry>, entry: Entry, place: "ready" | "timer", key: number): boolean {
     const seat = window.offer(entry, key, entry.seq, entry.payload.length)
     if (seat === undefined) return false
     entry.seat = seat

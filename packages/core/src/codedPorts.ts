@@ -62,8 +62,11 @@ export const runs = (codec: Codec, inner: Runs["Type"]): Runs["Type"] => ({
   edit: (id, edit) => {
     const { payload } = edit
     if (payload === undefined) return inner.edit(id, edit)
-    return Effect.flatMap(inner.get(id), ({ namespace, task }) =>
-      inner.edit(id, { ...edit, payload: codec.seal(payload, { namespace, run: id, task, field: "payload" }) }))
+    return Effect.flatMap(
+      inner.get(id),
+      ({ namespace, task }) =>
+        inner.edit(id, { ...edit, payload: codec.seal(payload, { namespace, run: id, task, field: "payload" }) })
+    )
   },
   redrive: (id) =>
     Effect.flatMap(inner.get(id), (run) => {

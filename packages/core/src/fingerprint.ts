@@ -18,7 +18,10 @@ const plain = (message: string): string =>
  */
 export const fingerprint = (task: string, failure: Pick<RunFailure, "kind" | "tag" | "message">): string => {
   const what = byMessage.has(failure.kind) ? plain(failure.message) : ""
-  return createHash("sha256").update([nameOf(task), failure.kind, failure.tag, what].join("\n")).digest("hex").slice(0, 12)
+  return createHash("sha256").update([nameOf(task), failure.kind, failure.tag, what].join("\n")).digest("hex").slice(
+    0,
+    12
+  )
 }
 
 /** The text of a failure with its fingerprint. */

@@ -46,15 +46,20 @@ export const retryMany = (
         return runs.edit(id, { when: { _tag: "delay", ms: 0 } }).pipe(
           Effect.map(() => void (counts.retried += 1)),
           Effect.catchTag("RunNotFound", "RunNotWaiting", "InvalidRequest", () =>
-            Effect.sync(() => void (counts.gone += 1)))
+            Effect.sync(() =>
+              void (counts.gone += 1)
+            ))
         )
       }
-      if (sample.length < sampleMax) sample.push(id)
+      if (sample.length < sampleMax) {
+        sample.push(id)
+      }
       return Effect.void
     }
     yield* Stream.runForEachChunk(
       Stream.take(openIds(runs, { ...filter, state: "retrying" }), limit),
-      (chunk) => Effect.forEach(chunk, one, { concurrency: atOnce, discard: true })
+      (chunk) =>
+        Effect.forEach(chunk, one, { concurrency: atOnce, discard: true })
     )
     return { ...counts, isComplete: counts.matched < limit, sample }
   })

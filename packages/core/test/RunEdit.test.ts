@@ -44,7 +44,7 @@ describe("an edit", () => {
     assert.deepStrictEqual(changeOf({ priority: 1, task: "charge" }, run(), now), { priority: 1 })
     const other = changeOf({ priority: 1, task: "refund" }, run(), now)
     assert.instanceOf(other, InvalidRequest)
-    assert.strictEqual((other as InvalidRequest).message, "task must be that of the run, charge, got refund")
+    assert.strictEqual(other.message, "task must be that of the run, charge, got refund")
     const long = changeOf({ payload: "1", version: 9_999 }, run({ task: "t".repeat(198) }), now)
     assert.match((long as InvalidRequest).message, /^version must be one that fits/)
   })
@@ -59,7 +59,10 @@ describe("an edit", () => {
     const policy = JSON.stringify({ ...defaultPolicy, deadlineMs: 500 })
     assert.deepStrictEqual(at({ _tag: "delay", ms: 400 }, { policy }), { scheduledAt: 1_000_401 })
     const late = at({ _tag: "delay", ms: 500 }, { policy })
-    assert.match((late as InvalidRequest).message, /^delay must be before the deadline of the run, 1970-01-01T00:16:40.500Z/)
+    assert.match(
+      (late as InvalidRequest).message,
+      /^delay must be before the deadline of the run, 1970-01-01T00:16:40.500Z/
+    )
   })
 })
 

@@ -4,7 +4,7 @@
  *   node --import tsx packages/examples/src/edits.ts
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { deleteMany, Orrery, RetryPolicy, retryMany, Runs, Task } from "@orrery/orrery"
+import { deleteMany, Orrery, retryMany, RetryPolicy, Runs, Task } from "@orrery/orrery"
 import { Console, Effect, Layer, Schema } from "effect"
 
 const Order = Schema.Struct({ item: Schema.String, pieces: Schema.Number })
@@ -34,7 +34,7 @@ const program = Effect.gen(function*() {
 
   // The bank was away; when it is back, nobody waits for the hour to be over.
   const charges = yield* charge.enqueueMany([{ cents: 100 }, { cents: 200 }])
-  yield* Effect.repeat(runs.list({ task: "charge", state: "retrying", limit: 10 }), {
+  yield* Effect.repeat(Effect.delay(runs.list({ task: "charge", state: "retrying", limit: 10 }), "10 millis"), {
     until: (waiting) => waiting.length === charges.length
   })
   bankIsUp = true

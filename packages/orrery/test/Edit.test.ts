@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Orrery, RetryPolicy, retryMany, Runs, Task } from "@orrery/orrery"
+import { Orrery, retryMany, RetryPolicy, Runs, Task } from "@orrery/orrery"
 import { unsafeMakeRunId } from "@orrery/core/RunId"
 import { Deferred, Effect, FiberId, Layer, Schema } from "effect"
 
@@ -54,7 +54,7 @@ describe("edit", { timeout: 30_000 }, () => {
     Effect.gen(function*() {
       const runs = yield* Runs
       const id = yield* broken.enqueue()
-      yield* Effect.repeat(runs.get(id), { until: ({ state }) => state === "retrying" })
+      yield* Effect.repeat(Effect.delay(runs.get(id), "5 millis"), { until: ({ state }) => state === "retrying" })
 
       const edited = yield* broken.edit(id, { delay: 0 })
       yield* broken.result(id)
@@ -67,7 +67,7 @@ describe("edit", { timeout: 30_000 }, () => {
     Effect.gen(function*() {
       const runs = yield* Runs
       const ids = yield* broken.enqueueMany(Array.from({ length: 40 }, () => undefined))
-      yield* Effect.repeat(runs.list({ task: "broken", state: "retrying", limit: 50 }), {
+      yield* Effect.repeat(Effect.delay(runs.list({ task: "broken", state: "retrying", limit: 50 }), "5 millis"), {
         until: (found) => found.length === 40
       })
 
@@ -102,7 +102,7 @@ describe("edit", { timeout: 30_000 }, () => {
       const runs = yield* Runs
       const id = yield* mail.enqueue({ to: "a" }, { delay: "1 hour" })
       const running = yield* gate.enqueue()
-      yield* Effect.repeat(runs.get(running), { until: ({ state }) => state === "running" })
+      yield* Effect.repeat(Effect.delay(runs.get(running), "5 millis"), { until: ({ state }) => state === "running" })
       const done = yield* mail.enqueue({ to: "a" })
       yield* mail.result(done)
       const cancelled = yield* mail.enqueue({ to: "a" }, { delay: "1 hour" })

@@ -20,8 +20,11 @@ const layer = Orrery.layerMemory({ handlers })
 const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, n) => n + from)
 
 const ended = (ids: ReadonlyArray<string>) =>
-  Effect.flatMap(Runs, (runs) =>
-    Effect.forEach(ids as ReadonlyArray<never>, (id) => runs.awaitFinal(id), { concurrency: 100, discard: true }))
+  Effect.flatMap(
+    Runs,
+    (runs) =>
+      Effect.forEach(ids as ReadonlyArray<never>, (id) => runs.awaitFinal(id), { concurrency: 100, discard: true })
+  )
 
 describe("deleteMany", { timeout: 30_000 }, () => {
   it.scopedLive("deletes final runs of the filter, of all versions of a task, and counts first when asked to", () =>

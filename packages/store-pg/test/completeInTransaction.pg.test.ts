@@ -119,14 +119,17 @@ layer(store, { excludeTestServices: true, timeout: 60_000 })("completeInTransact
             }),
             options
           ).pipe(Effect.provideService(Attempt, attempt))
-          const { rows } = yield* Effect.flatMap(Inbox, (inbox) =>
-            inbox.read({ namespace: "default", queue: "mail", partition: 0 }, 100, 1e6))
+          const { rows } = yield* Effect.flatMap(
+            Inbox,
+            (inbox) => inbox.read({ namespace: "default", queue: "mail", partition: 0 }, 100, 1e6)
+          )
           const payload = rows.find(({ request }) => request.id === child)!.request.payload
           const final = yield* find(run)
-          const open = (codec: PayloadCodec.Codec) => [
-            codec.open(payload, { namespace: "default", run: child, task: "mail", field: "payload" }),
-            codec.open(final!.result!, { namespace: "default", run: run.id, task: "charge", field: "result" })
-          ].map(Either.getOrElse(() => "unreadable"))
+          const open = (codec: PayloadCodec.Codec) =>
+            [
+              codec.open(payload, { namespace: "default", run: child, task: "mail", field: "payload" }),
+              codec.open(final!.result!, { namespace: "default", run: run.id, task: "charge", field: "result" })
+            ].map(Either.getOrElse(() => "unreadable"))
           return { open, payload }
         })
 

@@ -192,7 +192,13 @@ export const identityContract = (
         })
 
         const lines = [plain.task, `${plain.task}|${keys}`, task, `${task}|${keys}`]
-        const page = { partitionId: owner.partitionId, afterKey: -Infinity, afterSeq: -Infinity, limit: 10, bytesMax: 1e6 }
+        const page = {
+          partitionId: owner.partitionId,
+          afterKey: -Infinity,
+          afterSeq: -Infinity,
+          limit: 10,
+          bytesMax: 1e6
+        }
         const pages = yield* Effect.flatMap(
           PartitionStore,
           (store) => store.readLines(lines.map((line) => ({ ...page, line })))
