@@ -19,7 +19,7 @@ import type { ScheduleCall, ScheduleError } from "@orrery/core/schedule/Schedule
 import type { Decisions, ScheduleState } from "@orrery/core/schedule/ScheduleState"
 import { loadLimitMax, type Promised, ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
 import { TimerHeap } from "@orrery/core/schedule/TimerHeap"
-import { Deferred, Duration, Effect, Either, Queue, type Scope } from "effect"
+import { Chunk, Deferred, Duration, Effect, Either, Queue, type Scope } from "effect"
 import { DatabaseClock, driftMax } from "./DatabaseClock.js"
 import {
   ask,
@@ -45,6 +45,8 @@ export interface ScheduleActor {
 
 /** Schedules looked at, and written, in one commit. */
 const dueMax = 500
+/** Schedules decided on before others are let in: some milliseconds. */
+const steppedMax = 50
 /** Runs handed over in one call. */
 const deliveredMax = 500
 /** Longest sleep: so late a step of the database's clock is noticed when nothing is written meanwhile. */
@@ -136,18 +138,35 @@ const afterEnds = Effect.fnUntraced(function*(self: ScheduleBook, ids: Iterable<
   return changed
 })
 
+/** Lets in what else the process has to do. */
+const breath = Effect.async<void>((resume) => {
+  setImmediate(() => resume(Effect.void))
+})
+
+/** Decides on what is due. Thousands can be at one instant: a few at a time, whichever partition they are of. */
+const stepping = (self: ScheduleBook, due: ReadonlyArray<string>, changed: Map<string, Change>) =>
+  Effect.forEach(
+    Chunk.chunksOf(Chunk.unsafeFromArray(due), steppedMax),
+    (ids, index) =>
+      self.host.pace.withPermits(1)(Effect.zipRight(
+        index === 0 ? Effect.void : breath,
+        Effect.sync(() => {
+          for (const id of ids) {
+            const before = changed.get(id) ?? { ...self.held.get(id)!, decisions: noDecisions }
+            changed.set(id, joined(before, ScheduleMachine.step(before.schedule.state, before.fires, self.clock.now())))
+          }
+        })
+      )),
+    { discard: true }
+  )
+
 /** Does what is due. */
 const turn = Effect.fnUntraced(function*(self: ScheduleBook) {
   const due = self.timers.take(self.clock.now(), dueMax)
   // Whatever happens, they are due until it is written that they are not.
   yield* afterEnds(self, due).pipe(
-    Effect.flatMap((ended) => {
-      for (const id of due) {
-        const before = ended.get(id) ?? { ...self.held.get(id)!, decisions: noDecisions }
-        ended.set(id, joined(before, ScheduleMachine.step(before.schedule.state, before.fires, self.clock.now())))
-      }
-      return due.length === 0 ? Effect.void : commit(self, [...ended.values()])
-    }),
+    Effect.tap((changed) => stepping(self, due, changed)),
+    Effect.flatMap((changed) => due.length === 0 ? Effect.void : commit(self, [...changed.values()])),
     Effect.onError(() =>
       Effect.sync(() => {
         for (const id of due) self.timers.set(id, ScheduleMachine.nextTimer(self.held.get(id)!.schedule.state))

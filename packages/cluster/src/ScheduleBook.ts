@@ -13,7 +13,7 @@ import type { ScheduleCall, ScheduleError } from "@orrery/core/schedule/Schedule
 import type { Decisions, Step } from "@orrery/core/schedule/ScheduleState"
 import type { Promised, ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
 import type { TimerHeap } from "@orrery/core/schedule/TimerHeap"
-import { Deferred, Effect, type Queue, Schedule as Recurrence } from "effect"
+import { Array as Arr, Deferred, Effect, type Queue, Schedule as Recurrence } from "effect"
 import type { DatabaseClock } from "./DatabaseClock.js"
 
 export interface ScheduleHost {
@@ -24,6 +24,8 @@ export interface ScheduleHost {
   readonly monotonic: () => number
   /** `monotonic` is the store's own clock, and timers keep to it: nothing is early by it, so nothing need be late. */
   readonly isExact?: boolean
+  /** Of all actors of the process: who decides on what is due. */
+  readonly pace: Effect.Semaphore
 }
 
 /** Why it has ended. */
@@ -113,7 +115,10 @@ export const commit = Effect.fnUntraced(
     const now = self.clock.now()
     const promised: Array<Promised> = []
     const ticks: Array<Tick & { readonly scheduleId: string }> = []
-    const saved = changes.map((change) => ({ ...change.schedule, latenessMs: latenessOf(change, now) }))
+    const next = changes.map((change) => ({ ...change.schedule, latenessMs: latenessOf(change, now) }))
+    const isStepped = ({ definition }: Schedule) =>
+      self.held.get(ScheduleDefinition.idOf(definition))?.schedule.definition === definition
+    const [saved, stepped] = Arr.partition(next, isStepped)
     for (const { decisions, schedule } of changes) {
       const scheduleId = ScheduleDefinition.idOf(schedule.definition)
       for (const record of decisions.records) ticks.push({ scheduleId, ...tickOf(record, now) })
@@ -122,7 +127,7 @@ export const commit = Effect.fnUntraced(
     const kept = [...self.kept]
     const { epoch, partition } = self
     self.clock.observe(
-      yield* self.store.commit({ partition, epoch, saved, deleted, ticks, promised, kept }).pipe(
+      yield* self.store.commit({ partition, epoch, saved, stepped, deleted, ticks, promised, kept }).pipe(
         // The batch is idempotent, and nothing else is written meanwhile: its fate needs not be known.
         Effect.retry({ schedule: commitRetry, while: (error) => error._tag === "StoreUnavailable" }),
         Effect.tapError((error) =>
@@ -132,7 +137,7 @@ export const commit = Effect.fnUntraced(
       )
     )
     for (const id of kept) self.kept.delete(id)
-    changes.forEach(({ fires }, index) => hold(self, { schedule: saved[index]!, fires }))
+    changes.forEach(({ fires }, index) => hold(self, { schedule: next[index]!, fires }))
     for (const each of promised) self.promised.set(each.runId, { ...each, resend: false })
     for (const id of deleted) forget(self, id)
     for (const { decisions } of changes) yield* self.cancels.offerAll(decisions.cancels)

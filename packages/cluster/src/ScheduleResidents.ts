@@ -34,11 +34,12 @@ export interface ScheduleResidents {
 }
 
 export const make = Effect.fnUntraced(function*(
-  options: ScheduleHost
+  options: Omit<ScheduleHost, "pace">
 ): Effect.fn.Return<ScheduleResidents, never, ScheduleStore | Runs> {
   const context = yield* Effect.context<ScheduleStore | Runs>()
   const actors = new Map<number, ScheduleActor.ScheduleActor>()
   const waiting = new Set<() => void>()
+  const host: ScheduleHost = { ...options, pace: yield* Effect.makeSemaphore(1) }
 
   /** Waits for an actor that is being made. */
   const actorOf = (partition: number): Effect.Effect<ScheduleActor.ScheduleActor, ClusterUnavailable> =>
@@ -62,7 +63,7 @@ export const make = Effect.fnUntraced(function*(
 
   const residency = (partition: number, mayOwn: () => boolean) =>
     Effect.gen(function*() {
-      const actor = yield* ScheduleActor.make(partition, options).pipe(
+      const actor = yield* ScheduleActor.make(partition, host).pipe(
         Effect.tapError((error) => Effect.logWarning(`cannot take schedules over: ${error.message}`)),
         Effect.retry({ schedule: takeOverRetry, while: mayOwn })
       )

@@ -38,6 +38,11 @@ const commitText = {
       on conflict (id) do update set next_at = excluded.next_at, lateness_ms = excluded.lateness_ms,
         definition = excluded.definition, state = excluded.state
     ),
+    stepped as (
+      update orrery.schedules s set next_at = n.next_at, lateness_ms = n.lateness_ms, state = n.state
+      from json_to_recordset($8::json) n(id text, next_at float8, lateness_ms float8, state text)
+      where s.id = n.id and s.partition = $1 and exists (select from fence)
+    ),
     deleted as (
       delete from orrery.schedules where partition = $1 and id = any($4::text[]) and exists (select from fence)
     ),
@@ -129,14 +134,18 @@ const scheduleOf = (row: Row) =>
     Effect.catchAll((error) => Effect.as(Effect.logWarning("a stored schedule cannot be read", error.message), []))
   )
 
-const savedRow = ({ createdAt, definition, latenessMs, state }: Schedule) => ({
+const steppedRow = ({ definition, latenessMs, state }: Schedule) => ({
   id: idOf(definition),
-  namespace: definition.namespace,
   next_at: state.nextAt,
-  created_at: createdAt,
   lateness_ms: latenessMs,
-  definition: JSON.stringify(definition),
   state: JSON.stringify(state)
+})
+
+const savedRow = (schedule: Schedule) => ({
+  ...steppedRow(schedule),
+  namespace: schedule.definition.namespace,
+  created_at: schedule.createdAt,
+  definition: JSON.stringify(schedule.definition)
 })
 
 export const make = Effect.gen(function*() {
@@ -170,7 +179,8 @@ export const make = Effect.gen(function*() {
       batch.deleted,
       JSON.stringify(batch.ticks),
       JSON.stringify(batch.promised),
-      batch.kept
+      batch.kept,
+      JSON.stringify(batch.stepped.map(steppedRow))
     ])
     if (!row!.open) return yield* new Fenced({ partitionId: batch.partition, epoch: batch.epoch })
     return row!.now

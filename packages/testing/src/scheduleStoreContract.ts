@@ -42,7 +42,7 @@ export const sampleSchedule = (name: string, parts: Partial<Schedule> = {}): Sch
   return { definition, state: ScheduleMachine.make(options, fires, t0), createdAt: t0, latenessMs: null, ...parts }
 }
 
-const nothing = { saved: [], deleted: [], ticks: [], promised: [], kept: [] }
+const nothing = { saved: [], stepped: [], deleted: [], ticks: [], promised: [], kept: [] }
 
 /** What every `ScheduleStore` must do, beside the `Journal` of the same store. */
 export const scheduleStoreContract = (
@@ -76,13 +76,15 @@ export const scheduleStoreContract = (
 
         const found = yield* schedules.find(id)
         yield* commit({ saved: [changed], ticks: [tick(id, t0, null)] })
+        const stepped = { ...changed, latenessMs: null, state: { ...changed.state, fires: 4 } }
+        yield* commit({ stepped: [stepped] })
         const loaded = yield* schedules.load(partition, "")
         const listed = yield* schedules.list({ namespace: "default", limit: 500 })
         yield* commit({ deleted: [id] })
 
         assert.deepStrictEqual(found, schedule)
-        assert.deepStrictEqual(loaded.filter((each) => idOf(each.definition) === id), [changed])
-        assert.deepStrictEqual(listed.filter((each) => idOf(each.definition) === id), [changed])
+        assert.deepStrictEqual(loaded.filter((each) => idOf(each.definition) === id), [stepped])
+        assert.deepStrictEqual(listed.filter((each) => idOf(each.definition) === id), [stepped])
         assert.isUndefined(yield* schedules.find(id))
         assert.deepStrictEqual(yield* schedules.ticks(id, 10), [])
         assert.deepStrictEqual(yield* schedules.list({ namespace: "another", limit: 500 }), [])
@@ -90,12 +92,13 @@ export const scheduleStoreContract = (
 
     it.effect("refuses an owner that another has replaced, and writes nothing of it", () =>
       Effect.gen(function*() {
-        const { commit, epoch, id, partition, schedules } = yield* begin
+        const { commit, epoch, id, partition, schedule, schedules } = yield* begin
         const later = yield* schedules.takeOver(partition, "another")
         const runId = scheduleRunId.ofTick(id, t0)
 
         const error = yield* Effect.flip(commit({
           saved: [sampleSchedule("fenced-off")],
+          stepped: [{ ...schedule, latenessMs: 1 }],
           deleted: [id],
           ticks: [tick(id, t0, runId)],
           promised: [{ runId, scheduleId: id, nominal: t0, at: t0 }]
@@ -103,7 +106,7 @@ export const scheduleStoreContract = (
 
         assert.isAbove(later.epoch, epoch)
         assert.strictEqual(error._tag, "Fenced")
-        assert.isDefined(yield* schedules.find(id))
+        assert.deepStrictEqual(yield* schedules.find(id), schedule)
         assert.isUndefined(yield* schedules.find("default|fenced-off"))
         assert.deepStrictEqual(yield* schedules.ticks(id, 10), [])
         assert.isFalse((yield* schedules.loadPromised(partition, undefined)).some((each) => each.runId === runId))

@@ -50,7 +50,7 @@ export const make = Effect.gen(function*() {
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         const { epoch, partition } = batch
         if (epochs.get(partition) !== epoch) return new Fenced({ partitionId: partition, epoch })
-        for (const schedule of batch.saved) schedules.set(idOf(schedule.definition), schedule)
+        for (const schedule of [...batch.saved, ...batch.stepped]) schedules.set(idOf(schedule.definition), schedule)
         for (const id of batch.deleted) {
           schedules.delete(id)
           ticks.delete(id)

@@ -20,6 +20,8 @@ export interface ScheduleBatch {
   readonly partition: number
   readonly epoch: number
   readonly saved: ReadonlyArray<Schedule>
+  /** Stored ones whose definition is as it was: it is not written again. */
+  readonly stepped: ReadonlyArray<Schedule>
   /** Ids. */
   readonly deleted: ReadonlyArray<string>
   readonly ticks: ReadonlyArray<Tick & { readonly scheduleId: string }>
