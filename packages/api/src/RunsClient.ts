@@ -10,6 +10,7 @@ import type { RunId } from "@orrery/core/RunId"
 import { payloadBytesMaxDefault } from "@orrery/core/RunRequest"
 import { Queues } from "@orrery/core/Queues"
 import { editProblem } from "@orrery/core/RunEdit"
+import { idsProblem } from "@orrery/core/RunHistory"
 import { Runs } from "@orrery/core/Runs"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
@@ -104,17 +105,22 @@ const make = (options: RunsClientOptions) =>
       progress: (id) => ask("progress", (client) => client.Progress({ id })),
       explain: (id) => ask("explain", (client) => client.Explain({ id })),
       edit: (id, edit) =>
-        Effect.suspend(() => {
-          const problem = editProblem(edit, payloadBytesMax)
-          return problem === undefined ? ask("edit", (client) => client.Edit({ id, edit })) : Effect.fail(problem)
-        }),
-      deleteFinal: (ids) => ask("delete", (client) => client.DeleteFinal({ ids })),
+        refusedFor(() => editProblem(edit, payloadBytesMax), ask("edit", (client) => client.Edit({ id, edit }))),
+      deleteFinal: (ids) =>
+        refusedFor(() => idsProblem(ids), ask("delete", (client) => client.DeleteFinal({ ids }))),
       redrive: (id, payload) =>
         ask("redrive", (client) => client.Redrive({ id, ...payload === undefined ? {} : { payload } })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id })),
       nudge: yield* Nudges.make((use) => once("nudge", use))
     })
     return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)), Context.add(Queues, queuesOf(ask)))
+  })
+
+/** What is out of bounds does not fit the wire either: there it would be a defect. */
+const refusedFor = <P, A, E>(problem: () => P | undefined, call: Effect.Effect<A, E>): Effect.Effect<A, E | P> =>
+  Effect.suspend((): Effect.Effect<A, E | P> => {
+    const found = problem()
+    return found === undefined ? call : Effect.fail(found)
   })
 
 const waitWithin = (waitMs: number): number => Math.floor(Math.max(0, Math.min(waitMs, awaitMsMax)))

@@ -20,6 +20,8 @@ class Stopped extends Data.TaggedError("Stopped")<{ readonly report: DeadLetters
 const common = { nodes: options.nodes, json: options.json }
 const text = (name: string, description: string) =>
   Options.text(name).pipe(Options.withDescription(description), Options.optional)
+const name = (field: string, description: string) =>
+  options.named(field).pipe(Options.withDescription(description), Options.optional)
 const instant = (name: string, description: string) =>
   Options.text(name).pipe(
     Options.withSchema(Schema.DateFromString.pipe(Schema.validDate())),
@@ -28,9 +30,9 @@ const instant = (name: string, description: string) =>
     Options.optional
   )
 const filters = {
-  namespace: text("namespace", "Of this namespace only."),
-  queue: text("queue", "Of this queue only."),
-  task: text("task", "Of this task only."),
+  namespace: name("namespace", "Of this namespace only."),
+  queue: name("queue", "Of this queue only."),
+  task: name("task", "Of this task only, in any version."),
   tag: text("tag", "Whose failure has this tag."),
   fingerprint: text("fingerprint", "Whose failure has this fingerprint (see `groups`)."),
   state: Options.choice("state", ["failed", "expired"] as const).pipe(Options.withDefault("failed" as const)),

@@ -10,9 +10,9 @@ import { instant } from "./scheduleSpecOptions.js"
 
 const common = { nodes: options.nodes, json: options.json }
 const filters = {
-  namespace: Options.text("namespace").pipe(Options.optional),
-  queue: Options.text("queue").pipe(Options.optional),
-  task: Options.text("task").pipe(Options.withDescription("Of all its versions."), Options.optional)
+  namespace: options.named("namespace").pipe(Options.optional),
+  queue: options.named("queue").pipe(Options.optional),
+  task: options.named("task").pipe(Options.withDescription("Of all its versions."), Options.optional)
 }
 const dryRun = Options.boolean("dry-run").pipe(Options.withDescription("Only count, and show some ids."))
 const limit = Options.integer("limit").pipe(

@@ -116,8 +116,8 @@ const list = Command.make(
   "list",
   {
     ...common,
-    queue: Options.text("queue").pipe(Options.optional),
-    task: Options.text("task").pipe(Options.optional),
+    queue: options.named("queue").pipe(Options.optional),
+    task: options.named("task").pipe(Options.optional),
     state: Options.choice("state", RunState.literals).pipe(Options.optional),
     before: Options.text("before").pipe(
       Options.withPseudoName("ID"),

@@ -54,6 +54,7 @@ describe("control of a cluster by its command", () => {
             /--per must be absent without --rate/
           ],
           [["queues", "pause", "work", "--key", "nonsense"], /key/i],
+          [["queues", "pause", "not a name"], /A-Za-z0-9/],
           [["queues", "show"], /QUEUE/]
         ])
 
@@ -72,6 +73,7 @@ describe("control of a cluster by its command", () => {
           [["runs", "edit", id!], /edit must be of payload, priority, delay or at, got none/],
           [["runs", "edit", id!, "--payload", "{a"], /--payload is not JSON/],
           [["runs", "edit", id!, "--payload-version", "2"], /version must be absent without a payload/],
+          [["runs", "edit", id!, "--payload", "1", "--payload-version", "0"], /version must be 1 to 9999, got 0/],
           [["runs", "edit", id!, "--priority", "12"], /priority must be an integer from 0 to 9, got 12/],
           [["runs", "edit", id!, "--delay", "-1"], /delay must be 0 to/],
           [["runs", "edit", id!, "--delay", "1", "--at", "2040-01-01"], /--at must be absent with --delay, got both/],
@@ -112,6 +114,7 @@ describe("control of a cluster by its command", () => {
         assert.strictEqual((yield* run("runs", "await", stuck!)).code, 1)
         yield* refused([
           [["runs", "cancel-many"], /filter must be with a namespace, a queue or a task, got none/],
+          [["runs", "cancel-many", "--task", "echo@2"], /must be 1 to 200 characters of/],
           [["runs", "cancel-many", "--queue", "work", "--limit", "0"], /limit must be 1 to 1000000, got 0/],
           [["runs", "cancel-many", "--queue", "work", "--state", "failed"], /scheduled|Expected/]
         ])

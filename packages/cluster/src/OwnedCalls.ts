@@ -4,7 +4,7 @@ import {
   ClusterUnavailable,
   type EditError,
   type EnqueueError,
-  InvalidRequest,
+  type InvalidRequest,
   NotRedrivable,
   RunNotFound,
   RunNotWaiting,
@@ -13,7 +13,7 @@ import {
 import type { ProgressStore } from "@orrery/core/ProgressStore"
 import { inInbox, noCapableWorker, type Run } from "@orrery/core/Run"
 import type { Edited, RunEdit } from "@orrery/core/RunEdit"
-import type { RunHistory } from "@orrery/core/RunHistory"
+import { idsProblem, type RunHistory } from "@orrery/core/RunHistory"
 import type { RunId } from "@orrery/core/RunId"
 import { type RunProgress, shownNotes } from "@orrery/core/RunNotes"
 import type { RunReader } from "@orrery/core/RunReader"
@@ -174,10 +174,10 @@ export const edit = (
 export const deleteFinal = (
   history: RunHistory["Type"],
   ids: ReadonlyArray<RunId>
-): Effect.Effect<number, InvalidRequest | ClusterUnavailable> =>
-  ids.length > listLimitMax
-    ? new InvalidRequest({ field: "ids", limit: `at most ${listLimitMax}`, actual: String(ids.length) })
-    : Effect.mapError(history.delete(ids), unavailable("delete"))
+): Effect.Effect<number, InvalidRequest | ClusterUnavailable> => {
+  const problem = idsProblem(ids)
+  return problem === undefined ? Effect.mapError(history.delete(ids), unavailable("delete")) : Effect.fail(problem)
+}
 
 /** The run once it is final, or `null` after `waitMs` or when the actor has ended. */
 export const awaitFinal = (

@@ -48,6 +48,9 @@ export const editProblem = (
   if (payload === undefined && version !== undefined) {
     return invalid("version", "absent without a payload", String(version))
   }
+  if (version !== undefined && !(Number.isInteger(version) && version >= 1 && version <= versionMax)) {
+    return invalid("version", `1 to ${versionMax}`, String(version))
+  }
   return (priority === undefined ? undefined : priorityProblem(priority))
     ?? (when === undefined ? undefined : whenProblem(when))
     ?? (payload === undefined ? undefined : payloadProblem(task, payload, payloadBytesMax))

@@ -1,6 +1,7 @@
 import { Context, type Effect } from "effect"
-import type { StoreUnavailable } from "./Errors.js"
+import { InvalidRequest, type StoreUnavailable } from "./Errors.js"
 import type { RunId } from "./RunId.js"
+import { listLimitMax } from "./Runs.js"
 
 /**
  * PORT. Takes final runs away. Nothing is decided by them any more, so no owner is asked, and nothing is fenced. Adapters pass
@@ -13,3 +14,9 @@ export class RunHistory extends Context.Tag("@orrery/core/RunHistory")<RunHistor
    */
   readonly delete: (ids: ReadonlyArray<RunId>) => Effect.Effect<number, StoreUnavailable>
 }>() {}
+
+/** Of one call. */
+export const idsProblem = (ids: ReadonlyArray<RunId>): InvalidRequest | undefined =>
+  ids.length <= listLimitMax
+    ? undefined
+    : new InvalidRequest({ field: "ids", limit: `at most ${listLimitMax}`, actual: String(ids.length) })

@@ -15,6 +15,7 @@ describe("an edit", () => {
       [{}, "edit must be of payload, priority, delay or at, got none of them"],
       [{ task: "t" }, "edit must be of payload, priority, delay or at, got none of them"],
       [{ version: 2, priority: 1 }, "version must be absent without a payload, got 2"],
+      [{ version: 0, payload: "1" }, "version must be 1 to 9999, got 0"],
       [{ priority: 10 }, "priority must be an integer from 0 to 9, got 10"],
       [{ when: { _tag: "delay", ms: -1 } }, "delay must be 0 to 316224000000 ms, got -1"],
       [{ when: { _tag: "at", ms: Number.NaN } }, "at must be an instant after 1970, got NaN"],

@@ -77,6 +77,8 @@ describe("deleteMany", { timeout: 30_000 }, () => {
       const many = yield* Effect.flip(runs.deleteFinal(numbers(501) as never))
 
       assert.strictEqual(all.message, "filter must be with a namespace, a queue or a task, got none")
+      const odd = yield* Effect.flip(deleteMany({ filter: { task: "work@2" } }))
+      assert.strictEqual(odd.message, "task must be 1 to 200 characters of A-Z a-z 0-9 _ . : / -, got work@2")
       assert.strictEqual(none.message, "limit must be 1 to 1000000, got 0")
       assert.strictEqual(many.message, "ids must be at most 500, got 501")
     }).pipe(Effect.provide(layer)))
