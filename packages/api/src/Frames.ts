@@ -20,6 +20,7 @@
 import { type Outcome, priorityMax, RunFailure } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
+import { slotsPerRunMax } from "@orrery/core/Need"
 import { keyLengthMax, keysLengthMax } from "@orrery/core/RunKeys"
 import { delayMsMax, timeoutMsMax } from "@orrery/core/RunRequest"
 import type { Assignment, AttemptRef, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
@@ -122,8 +123,13 @@ const isAttemptRow = (row: ReadonlyArray<unknown>) => row.length === 4 && isAtte
 const isAttempt = (row: ReadonlyArray<unknown>) =>
   isCount(row[0]) && isId(row[1]) && isInt(row[2], 0, 2 ** 31) && isCount(row[3])
 
+/** A trace, and the slots it takes where that is more than one. */
+const hasExtras = (row: ReadonlyArray<unknown>): boolean =>
+  row.length === 7 || (row.length === 8 && isText(row[7], traceLength)) ||
+  (row.length === 9 && (row[7] === null || isText(row[7], traceLength)) && isInt(row[8], 2, slotsPerRunMax))
+
 const isAssignmentRow = (row: ReadonlyArray<unknown>) =>
-  (row.length === 7 || (row.length === 8 && isText(row[7], traceLength))) && isAttempt(row)
+  hasExtras(row) && isAttempt(row)
   && isText(row[4], nameLengthMax) && isText(row[5], textLengthMax) && isInt(row[6], 0, timeoutMsMax)
 
 const isOutcomeRow = (row: ReadonlyArray<unknown>) => {
@@ -154,7 +160,7 @@ const isToWorkerBody = (frame: ReadonlyArray<unknown>) => {
     case "owned":
       return frame.length === 5 && isCount(frame[2]) && isCount(frame[3]) && isCount(frame[4])
     case "hungry":
-      return frame.length === 3 && isBit(frame[2])
+      return isBit(frame[2]) && (frame.length === 3 || (frame.length === 4 && isInt(frame[3], 2, slotsPerRunMax)))
     case "nodes":
     case "ended":
       return frame.length === 2
@@ -205,7 +211,14 @@ type RequestRow = readonly [
   identity?: string
 ]
 type AttemptRow = readonly [partitionId: number, runId: RunId, attempt: number, lease: number]
-type AssignmentRow = readonly [...AttemptRow, task: string, payload: string, timeoutMs: number, trace?: string]
+type AssignmentRow = readonly [
+  ...AttemptRow,
+  task: string,
+  payload: string,
+  timeoutMs: number,
+  trace?: string | null,
+  slots?: number
+]
 type OutcomeRow =
   | readonly [...AttemptRow, tag: 0, result: string]
   | readonly [
@@ -228,7 +241,7 @@ interface Body {
     | readonly ["assign", ReadonlyArray<AssignmentRow>]
     | readonly ["cancel", ReadonlyArray<AttemptRow>]
     | readonly ["owned", partitionId: number, expects: number, epoch: number]
-    | readonly ["hungry", Bit]
+    | readonly ["hungry", Bit, need?: number]
     | readonly ["nodes"]
     | readonly ["ended"]
 }
@@ -301,13 +314,14 @@ const attemptOf = ([partitionId, runId, attempt, lease]: AttemptRow): AttemptRef
 const assignmentRow = (
   each: Assignment
 ): AssignmentRow => {
-  const { attempt, lease, partitionId, payload, runId, task, timeoutMs, trace } = each
+  const { attempt, lease, partitionId, payload, runId, slots, task, timeoutMs, trace } = each
+  if (slots !== undefined) return [partitionId, runId, attempt, lease, task, payload, timeoutMs, trace ?? null, slots]
   return trace === undefined
     ? [partitionId, runId, attempt, lease, task, payload, timeoutMs]
     : [partitionId, runId, attempt, lease, task, payload, timeoutMs, trace]
 }
 const assignmentOf = (
-  [partitionId, runId, attempt, lease, task, payload, timeoutMs, trace]: AssignmentRow
+  [partitionId, runId, attempt, lease, task, payload, timeoutMs, trace, slots]: AssignmentRow
 ): Assignment => ({
   partitionId,
   runId,
@@ -316,7 +330,8 @@ const assignmentOf = (
   attempt,
   lease,
   timeoutMs,
-  trace
+  trace: trace ?? undefined,
+  slots
 })
 
 export const encodeAttempts = (refs: ReadonlyArray<AttemptRef>): AttemptFrame =>
@@ -332,7 +347,9 @@ export const encodeToWorker = (message: Ended | NodesChanged | ToWorker): ToWork
     case "owned":
       return frameOf<"toWorker">("owned", message.partitionId, message.expects, message.epoch)
     case "hungry":
-      return frameOf<"toWorker">("hungry", bit(message.hungry))
+      return message.need === undefined
+        ? frameOf<"toWorker">("hungry", bit(message.hungry))
+        : frameOf<"toWorker">("hungry", bit(message.hungry), message.need)
     case "nodes":
     case "ended":
       return frameOf<"toWorker">(message._tag)
@@ -348,7 +365,9 @@ export const decodeToWorker = decoder<"toWorker", Ended | NodesChanged | ToWorke
     case "owned":
       return { _tag: "owned", partitionId: body[1], expects: body[2], epoch: body[3] }
     case "hungry":
-      return { _tag: "hungry", hungry: body[1] === 1 }
+      return body[2] === undefined
+        ? { _tag: "hungry", hungry: body[1] === 1 }
+        : { _tag: "hungry", hungry: body[1] === 1, need: body[2] }
     case "nodes":
     case "ended":
       return { _tag: body[0] }

@@ -227,7 +227,7 @@ const worker = [
   }),
   /** What this node understands beyond the first release. A node of that release does not know the call. */
   Rpc.make("Features", { success: Schema.Array(Schema.String).pipe(Schema.maxItems(featuresMax)) }),
-  /** Answers with the attempts out at that moment. */
+  /** Answers with the slots that attempts take at that moment. */
   Rpc.make("SetCredit", {
     // A worker of an earlier release does not say how many may wait at it: none.
     payload: Schema.Struct({
@@ -235,7 +235,9 @@ const worker = [
       credit: Count,
       ahead: Schema.optionalWith(Count, { default: () => 0 }),
       /** Whether it can read assignments with a trace. */
-      trace: Schema.optionalWith(Schema.Boolean, { default: () => false })
+      trace: Schema.optionalWith(Schema.Boolean, { default: () => false }),
+      /** All that the worker has; 0: it knows no attempts that take more than one. */
+      slots: Schema.optionalWith(Count, { default: () => 0 })
     }),
     success: Count,
     error: SessionFailure

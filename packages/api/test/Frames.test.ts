@@ -10,6 +10,7 @@ const id = fc.uuid().map((text) => text as RunId)
 const name = fc.string({ maxLength: 200 })
 const text = fc.string({ maxLength: 300 })
 const count = fc.maxSafeNat()
+const slots = fc.option(fc.integer({ min: 2, max: 1_000 }), { nil: undefined })
 const trace = fc.option(fc.string({ maxLength: 55 }), { nil: undefined })
 
 const request: fc.Arbitrary<RunRequest> = fc.record({
@@ -64,7 +65,7 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
 const report: fc.Arbitrary<OutcomeReport> = fc.tuple(ref, outcome).map(([a, b]) => ({ ...a, outcome: b }))
 const assignment = fc.tuple(
   ref,
-  fc.record({ task: name, payload: text, timeoutMs: fc.integer({ min: 0, max: 1e9 }), trace })
+  fc.record({ task: name, payload: text, timeoutMs: fc.integer({ min: 0, max: 1e9 }), trace, slots })
 )
   .map(([a, b]) => ({ ...a, ...b }))
 const toWorker: fc.Arbitrary<Frames.Ended | Frames.NodesChanged | ToWorker> = fc.oneof(
@@ -73,6 +74,7 @@ const toWorker: fc.Arbitrary<Frames.Ended | Frames.NodesChanged | ToWorker> = fc
   fc.record({ _tag: fc.constant("cancel" as const), attempts: fc.array(ref) }),
   fc.record({ _tag: fc.constant("owned" as const), partitionId: count, expects: count, epoch: count }),
   fc.record({ _tag: fc.constant("hungry" as const), hungry: fc.boolean() }),
+  fc.record({ _tag: fc.constant("hungry" as const), hungry: fc.boolean(), need: fc.integer({ min: 2, max: 1_000 }) }),
   fc.record({ _tag: fc.constant("nodes" as const) })
 )
 

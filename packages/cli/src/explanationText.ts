@@ -22,7 +22,9 @@ export const reasonText = (reason: Reason): string => {
       }`
     }
     case "NoWorker":
-      return `no worker is attached that can run ${reason.task}`
+      return reason.slots === undefined
+        ? `no worker is attached that can run ${reason.task}`
+        : `it takes ${reason.slots} slots, and the largest worker that can run ${reason.task} has ${reason.most}`
     case "WaitsForOrder": {
       const until = reason.until === null ? "" : ` until ${time(reason.until)}`
       return `must follow ${reason.behind} of ordering key ${reason.key}, which is ${reason.state}${until}${

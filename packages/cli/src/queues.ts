@@ -38,12 +38,14 @@ const key = Options.text("key").pipe(
 const iso = (ms: number | null) => ms === null ? "-" : new Date(ms).toISOString()
 const keyText = (of: KeyOf) => of.kind === "concurrency" ? `${of.kind}:${of.name}=${of.key}` : `${of.kind}:${of.key}`
 
-const limitsText = ({ concurrency, limits = [], rate, rates = [] }: QueueLimits): ReadonlyArray<string> => [
+const limitsText = ({ backlog, concurrency, limits = [], rate, rates = [] }: QueueLimits): ReadonlyArray<string> => [
   ...concurrency === undefined ? [] : [`concurrency ${concurrency}`],
+  ...backlog === undefined ? [] : [`max depth ${backlog.maxDepth}${perTenantText(backlog.maxDepthPerTenant)}`],
   ...rate === undefined ? [] : [`rate ${rate.limit} per ${rate.perMs} ms`],
   ...limits.map((each) => `limit ${nameText(each)} ${each.limit}`),
   ...rates.map((each) => `rate ${nameText(each)} ${each.limit} per ${each.perMs} ms`)
 ]
+const perTenantText = (maxDepth: number | undefined) => maxDepth === undefined ? "" : `, per tenant ${maxDepth}`
 const nameText = ({ key, name }: { readonly name: string; readonly key?: string }) =>
   key === undefined ? name : `${name}=${key}`
 
@@ -157,6 +159,8 @@ const setLimit = Command.make(
     ...changing,
     concurrency: limitFlag("concurrency", "Attempts at once; of the whole queue, or with --name of a limit."),
     rate: limitFlag("rate", "Starts in each period of --per; of the whole queue, or with --name of a rate."),
+    maxDepth: limitFlag("max-depth", "Runs that are not final: with as many none comes in. Of the whole queue."),
+    maxDepthPerTenant: limitFlag("max-depth-per-tenant", "The same of each fairness key. With --max-depth."),
     per: durationMs("per").pipe(Options.withDescription("Period of --rate. Default: a second."), Options.optional),
     name: Options.text("name").pipe(
       Options.withPseudoName("NAME[=KEY]"),
@@ -176,15 +180,27 @@ const setLimit = Command.make(
 interface Limiting {
   readonly concurrency: Option.Option<number>
   readonly rate: Option.Option<number>
+  readonly maxDepth: Option.Option<number>
+  readonly maxDepthPerTenant: Option.Option<number>
   readonly per: Option.Option<number>
   readonly name: Option.Option<string>
 }
 
 const secondMs = 1_000
 
-const limitsOf = ({ concurrency, name, per, rate }: Limiting): Effect.Effect<QueueLimits, InvalidRequest> => {
-  const refuse = (field: string, limit: string) => new InvalidRequest({ field, limit, actual: "neither" })
-  if (Option.isNone(concurrency) && Option.isNone(rate)) return refuse("limit", "--concurrency or --rate")
+const limitsOf = (flags: Limiting): Effect.Effect<QueueLimits, InvalidRequest> => {
+  const { concurrency, maxDepth, maxDepthPerTenant, name, per, rate } = flags
+  const refuse = (field: string, limit: string, actual: unknown) =>
+    new InvalidRequest({ field, limit, actual: String(actual) })
+  if ([concurrency, rate, maxDepth, maxDepthPerTenant].every(Option.isNone)) {
+    return refuse("limit", "--concurrency, --rate or --max-depth", "none")
+  }
+  if (Option.isNone(maxDepth) && Option.isSome(maxDepthPerTenant)) {
+    return refuse("--max-depth-per-tenant", "absent without --max-depth", maxDepthPerTenant.value)
+  }
+  if (Option.isSome(maxDepth) && Option.isSome(name)) {
+    return refuse("--max-depth", "absent with --name: it is of the whole queue", maxDepth.value)
+  }
   if (Option.isNone(rate) && Option.isSome(per)) {
     return new InvalidRequest({ field: "--per", limit: "absent without --rate", actual: String(per.value) })
   }
@@ -203,7 +219,15 @@ const limitsOf = ({ concurrency, name, per, rate }: Limiting): Effect.Effect<Que
       : of === undefined
       ? { concurrency: concurrency.value }
       : { limits: [{ ...of, limit: concurrency.value }] },
-    ...times === undefined ? {} : of === undefined ? { rate: times } : { rates: [{ ...of, ...times }] }
+    ...times === undefined ? {} : of === undefined ? { rate: times } : { rates: [{ ...of, ...times }] },
+    ...Option.isNone(maxDepth)
+      ? {}
+      : {
+        backlog: {
+          maxDepth: maxDepth.value,
+          ...Option.isNone(maxDepthPerTenant) ? {} : { maxDepthPerTenant: maxDepthPerTenant.value }
+        }
+      }
   })
 }
 

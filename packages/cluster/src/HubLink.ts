@@ -32,7 +32,7 @@ export const make = (node: string, hub: Pick<WorkerHub, "attach">, leaseMs: numb
             const stale = session.announce(partitionId, held)
             return stale === undefined ? notOwned : Effect.succeed(stale)
           }),
-        setCredit: (credit, ahead) => Effect.sync(() => session.setCredit(credit, ahead, true)),
+        setCredit: (credit, ahead, slots) => Effect.sync(() => session.setCredit(credit, ahead, true, slots)),
         heartbeat: Effect.suspend(() =>
           session.heartbeat()
             ? Effect.void

@@ -1,7 +1,7 @@
 /**
- * Tells a worker whether runs wait here for more of its slots. What a single dispatch finds changes with every batch of
- * outcomes, and each word costs a message and a round of the worker's balancer; so only what lasts is told, and no two
- * words come within `checkMs` of each other.
+ * Tells a worker whether runs wait here for more of its slots, and how many one of them takes. What a single dispatch finds
+ * changes with every batch of outcomes, and each word costs a message and a round of the worker's balancer; so only what
+ * lasts is told, and no two words come within `checkMs` of each other.
  */
 
 /** Runs must wait at both ends of this time before it is told, ms. */
@@ -11,14 +11,15 @@ export const calmMs = 200
 
 /** What is known of one worker. */
 export interface Appetite {
-  isTold: boolean
+  /** Most slots that one of the runs takes; 0: none waits. */
+  told: number
   /** A check is on its way. */
   isWatched: boolean
-  /** Monotonic ms: when runs were last found waiting for it. */
+  /** Monotonic ms: when a run was last found that wants as much as was told. */
   wantedAt: number
 }
 
-export const sated = (): Appetite => ({ isTold: false, isWatched: false, wantedAt: -Infinity })
+export const sated = (): Appetite => ({ told: 0, isWatched: false, wantedAt: -Infinity })
 
 export interface Clock {
   readonly monotonic: () => number
@@ -26,22 +27,22 @@ export interface Clock {
   readonly later: (ms: number, run: () => void) => void
 }
 
-/** After a dispatch: `isWanting` is what it found, `look` finds out anew, `tell` sends the word. */
-export const note = (clock: Clock, appetite: Appetite, isWanting: boolean, worker: {
-  readonly look: () => boolean
-  readonly tell: (hungry: boolean) => void
+/** After a dispatch: `need` is what it found, `look` finds out anew, `tell` sends the word. 0: nothing waits. */
+export const note = (clock: Clock, appetite: Appetite, need: number, worker: {
+  readonly look: () => number
+  readonly tell: (need: number) => void
 }): void => {
-  if (isWanting) appetite.wantedAt = clock.monotonic()
-  if (isWanting === appetite.isTold || appetite.isWatched) return
+  if (need > 0 && need >= appetite.told) appetite.wantedAt = clock.monotonic()
+  if (need === appetite.told || appetite.isWatched) return
   const check = (): void => {
     appetite.isWatched = false
     const now = clock.monotonic()
-    const isHungry = worker.look()
-    if (isHungry) appetite.wantedAt = now
-    if (isHungry === appetite.isTold) return
-    if (isHungry || now - appetite.wantedAt >= calmMs) {
-      appetite.isTold = isHungry
-      worker.tell(isHungry)
+    const found = worker.look()
+    if (found > 0 && found >= appetite.told) appetite.wantedAt = now
+    if (found === appetite.told) return
+    if (found > appetite.told || now - appetite.wantedAt >= calmMs) {
+      appetite.told = found
+      worker.tell(found)
     } else watch()
   }
   const watch = (): void => {

@@ -134,7 +134,7 @@ export class Intake {
 
   /** On to the arrivals, if there is room. */
   private enter(request: RunRequest, now: number, place: Place, claim: Claim | undefined): void {
-    const backlog = backlogOf(request)
+    const backlog = this.owner.machine.control.rules.backlog ?? backlogOf(request)
     const refusal = backlog === undefined || this.arrivals.has(request.id)
       ? undefined
       : this.isCounting

@@ -195,8 +195,8 @@ const rpcHandlers = (sessions: Sessions) =>
                 ? new ClusterUnavailable({ operation: "announce", reason: "the partition is not owned by this node" })
                 : Effect.succeed(encodeAttempts(stale))
             })),
-        SetCredit: ({ ahead, credit, sessionId, trace }) =>
-          sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead, trace))),
+        SetCredit: ({ ahead, credit, sessionId, slots, trace }) =>
+          sessions.use(sessionId, (session) => Effect.sync(() => session.setCredit(credit, ahead, trace, slots))),
         Note: ({ reports, sessionId }) => sessions.use(sessionId, (session) => session.note(reports)),
         Checkpoint: ({ attempt, sessionId }) =>
           sessions.use(sessionId, (session) =>

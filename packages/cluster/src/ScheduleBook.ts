@@ -122,7 +122,7 @@ export const commit = Effect.fnUntraced(
     for (const { decisions, schedule } of changes) {
       const scheduleId = ScheduleDefinition.idOf(schedule.definition)
       for (const record of decisions.records) ticks.push({ scheduleId, ...tickOf(record, now) })
-      for (const { at, nominal, runId } of decisions.starts) promised.push({ runId, scheduleId, nominal, at })
+      for (const start of decisions.starts) promised.push({ ...start, scheduleId })
     }
     const kept = [...self.kept]
     const { epoch, partition } = self

@@ -132,6 +132,8 @@ const planOf = Effect.fnUntraced(function*(
     yield* checkRevision(state, call.expected)
     return { answer: held.schedule, isDeleted: true }
   }
+  const problem = call._tag === "backfill" ? ScheduleDefinition.backfillProblem(held.schedule.definition) : undefined
+  if (problem !== undefined) return yield* problem
   const step = yield* ScheduleMachine.apply(state, held.fires, call, self.clock.now(), call.expected)
   return planned(changeOf(held, step))
 })

@@ -1,38 +1,26 @@
 /**
  * The workers attached to this node, and their slots, shared by all its actors.
  *
- * `out` counts the attempts that actors of this node have at a worker. It is derived from what the machines hold
- * whenever a session or an actor comes or goes, and kept up by one in between, so it cannot drift. It may exceed the
+ * `out` counts the slots that attempts of this node's actors take of a worker. It is derived from what the machines hold
+ * whenever a session or an actor comes or goes, and kept up by the slot in between, so it cannot drift. It may exceed the
  * node's share of the worker's slots by what the worker lets it have ahead.
+ *
+ * A run that takes several slots starts where so many are free at once. When it is the first of its actor and the actor's turn
+ * has come, one worker is kept for it: nothing else begins there until what runs there has left enough. So cheap runs cannot
+ * starve it; it waits for attempts that had begun before, and for no others.
  */
 import type { WorkerPool } from "@orrery/core/Entry"
 import { ClusterUnavailable, type StoreUnavailable } from "@orrery/core/Errors"
+import { halfOf } from "@orrery/core/Need"
 import type { NoteReport } from "@orrery/core/RunNotes"
 import type { Assignment, AttemptRef, Hello, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect } from "effect"
+import { type Attached, isBetter, roomOf, slotsFree, slotsOf } from "./Attached.js"
 import * as Hunger from "./Hunger.js"
 import type { QueueActor } from "./QueueActor.js"
 
 /** Workers one node serves. */
 export const workersMax = 10_000
-
-interface Attached {
-  readonly id: string
-  readonly tasks: ReadonlySet<string>
-  readonly deliver: (message: ToWorker) => void
-  readonly closed: () => void
-  credit: number
-  /** How many may be out beyond the credit: they wait at the worker. */
-  ahead: number
-  /** It is of a release that can read assignments with a trace. */
-  readsTrace: boolean
-  out: number
-  /** Half of `ahead` has been used up since it was full: it is filled in one go, not one by one. */
-  isRefilling: boolean
-  readonly appetite: Hunger.Appetite
-  /** Monotonic ms of its last sign of life. */
-  seenAt: number
-}
 
 /** A worker's session as the node sees it. Calls on a session that has ended answer as if nothing were owned here. */
 export interface HubSession {
@@ -46,8 +34,8 @@ export interface HubSession {
     partitionId: number,
     held: ReadonlyArray<AttemptRef>
   ) => ReadonlyArray<AttemptRef> | undefined
-  /** `readsTrace`: it can be given assignments with a trace. Default false. */
-  readonly setCredit: (credit: number, ahead: number, readsTrace?: boolean) => number
+  /** Answers the slots that are out. Of a worker of an earlier release the last two are left out: it reads no trace, knows no cost. */
+  readonly setCredit: (credit: number, ahead: number, readsTrace?: boolean, slots?: number) => number
   readonly heartbeat: () => boolean
   /** The connection is gone without goodbye. */
   readonly lost: () => void
@@ -63,6 +51,15 @@ export class WorkerHub {
   /** The actor whose dispatch takes slots now while others wait, and how many more it may take. */
   private turn: { readonly actor: QueueActor; left: number } | undefined
   private isClosing = false
+  /** The worker that is kept for a run of an actor. */
+  private readonly reserved = new Map<QueueActor, Attached>()
+  /** Actors with runs of backfills that wait for others of them to end. */
+  private readonly holding = new Set<QueueActor>()
+  /** Number of the dispatch that is going on, and whether it still wants what is kept for it. */
+  private dispatchNo = 0
+  private isRenewed = false
+  /** What was kept is free for others. */
+  private hasReleased = false
 
   constructor(
     private readonly options: { readonly leaseMs: number; readonly lostGraceMs: number },
@@ -82,7 +79,10 @@ export class WorkerHub {
       credit: hello.credit,
       ahead: 0,
       readsTrace: false,
+      slots: 0,
       out: 0,
+      reservedFor: undefined,
+      refusedIn: -1,
       isRefilling: true,
       appetite: Hunger.sated(),
       seenAt: this.clock.monotonic()
@@ -129,9 +129,10 @@ export class WorkerHub {
         this.recount(worker)
         return stale
       },
-      setCredit: (credit, ahead, readsTrace = false) => {
+      setCredit: (credit, ahead, readsTrace = false, slots = 0) => {
         seen()
         worker.readsTrace = readsTrace
+        worker.slots = slots
         worker.credit = credit
         worker.ahead = credit === 0 ? 0 : ahead
         this.mayRefill(worker)
@@ -166,10 +167,12 @@ export class WorkerHub {
     if (this.actors.get(actor.partitionId) !== actor) return
     this.actors.delete(actor.partitionId)
     this.waiting.delete(actor)
+    this.holding.delete(actor)
+    this.release(actor)
     for (const worker of this.attached.values()) {
       this.recount(worker)
       // Its runs wait elsewhere now: without this word the node would keep the slots it asked for on their account.
-      if (!this.isAwaited(worker)) this.noteAppetite(worker, false)
+      if (this.awaited(worker) === 0) this.noteAppetite(worker, 0)
     }
     for (const other of this.actors.values()) other.schedule()
   }
@@ -194,6 +197,16 @@ export class WorkerHub {
     return this.byTask.has(task)
   }
 
+  /** Slots of the largest worker that has a handler for the task; those that know no cost count as one. `undefined`: there is none. */
+  slotsFor(task: string): number | undefined {
+    return this.byTask.get(task)?.reduce((most, worker) => Math.max(most, slotsOf(worker)), 0)
+  }
+
+  /** Whether free slots of the worker are kept for a run that takes more than there are. */
+  isReserved(workerId: string): boolean {
+    return this.attached.get(workerId)?.reservedFor !== undefined
+  }
+
   get workerCount(): number {
     return this.attached.size
   }
@@ -204,7 +217,8 @@ export class WorkerHub {
    */
   poolFor(actor: QueueActor): WorkerPool {
     return {
-      take: (task, isSuspect) => this.take(actor, task, isSuspect ? slotsFree : roomOf),
+      take: (task, isSuspect, need) => this.take(actor, task, isSuspect ? slotsFree : roomOf, need?.slots ?? 1),
+      holds: (task, { slots }) => this.isHalfTaken(task, slots),
       isBehind: (workerId) => {
         const worker = this.attached.get(workerId)
         return worker !== undefined && worker.out > worker.credit
@@ -212,21 +226,94 @@ export class WorkerHub {
     }
   }
 
-  private take(actor: QueueActor, task: string, room: (worker: Attached) => number): string | undefined {
+  private take(
+    actor: QueueActor,
+    task: string,
+    room: (worker: Attached) => number,
+    slots: number
+  ): string | undefined {
     const candidates = this.byTask.get(task)
     if (candidates === undefined) return undefined
+    if (slots > 1) return this.takeMany(actor, candidates, slots)
     let best: Attached | undefined
     for (const worker of candidates) {
       if (room(worker) > 0 && (best === undefined || isBetter(worker, best)) && this.isTurnOf(actor, worker)) {
         best = worker
       }
     }
-    if (best === undefined) return undefined
-    best.out += 1
-    if (best.out >= best.credit + best.ahead) best.isRefilling = false
-    if (this.turn?.actor === actor) this.turn.left -= 1
+    if (best !== undefined) return this.taken(actor, best, 1)
+    if (actor.machine.lines.hasNeeds) this.refuse(candidates)
+    return undefined
+  }
+
+  private taken(actor: QueueActor, worker: Attached, slots: number): string {
+    worker.out += slots
+    if (worker.out >= worker.credit + worker.ahead) worker.isRefilling = false
+    if (this.turn?.actor === actor) this.turn.left -= slots
     if (this.waiting.delete(actor)) this.waiting.add(actor)
-    return best.id
+    return worker.id
+  }
+
+  /** Where so many are free; else the worker with most of them is kept, if no run of this dispatch comes first there. */
+  private takeMany(actor: QueueActor, candidates: ReadonlyArray<Attached>, slots: number): string | undefined {
+    let best: Attached | undefined
+    let next: Attached | undefined
+    const before = this.reserved.get(actor)
+    for (const worker of candidates) {
+      const { credit, out, refusedIn, reservedFor } = worker
+      if (credit < slots || worker.slots < slots || (reservedFor !== undefined && reservedFor !== actor)) continue
+      // What is kept for it is its own, whoever's turn it is by now.
+      if (reservedFor === undefined && !this.isTurnOf(actor, worker)) continue
+      const free = credit - out
+      if (free >= slots) {
+        if (best === undefined || free > best.credit - best.out) best = worker
+      } else if (refusedIn !== this.dispatchNo && (next === undefined || next !== before)) {
+        if (next === undefined || worker === before || free > next.credit - next.out) next = worker
+      }
+    }
+    if (best !== undefined) {
+      this.release(actor)
+      return this.taken(actor, best, slots)
+    }
+    this.refuse(candidates)
+    if (next === undefined || this.isRenewed) return undefined
+    if (next !== before) this.release(actor)
+    next.reservedFor = actor
+    this.reserved.set(actor, next)
+    this.isRenewed = true
+    return undefined
+  }
+
+  /** A later run of this dispatch may not have these kept for it: this one comes first. */
+  private refuse(candidates: ReadonlyArray<Attached>): void {
+    for (const worker of candidates) worker.refusedIn = this.dispatchNo
+  }
+
+  private release(actor: QueueActor): void {
+    const worker = this.reserved.get(actor)
+    if (worker === undefined) return
+    worker.reservedFor = undefined
+    this.reserved.delete(actor)
+    this.hasReleased = true
+  }
+
+  /**
+   * Runs of backfills have at most half of the slots that this node has of the workers for their task; one of them may always run.
+   * Counted anew each time, from what the machines hold.
+   */
+  private isHalfTaken(task: string, slots: number): boolean {
+    const { most, taken } = this.backfillsOf(task)
+    return taken > 0 && taken + slots > most
+  }
+
+  /** Of the workers for a task: the half that is for backfills, and how many slots their runs take. */
+  backfillsOf(task: string): { readonly most: number; readonly taken: number } {
+    const candidates = this.byTask.get(task) ?? []
+    let taken = 0
+    for (const { machine: { leases } } of this.actors.values()) {
+      if (leases.backfills > 0) { for (const { id } of candidates) taken += leases.backfillSlotsOf(id) }
+    }
+    return { most: halfOf(candidates.reduce((sum, { credit }) => sum + credit, 0)), taken }
   }
 
   /** No other actor has waited longer for this worker. `waiting` is in order of arrival. */
@@ -239,7 +326,8 @@ export class WorkerHub {
         this.turn = { actor, left: Math.ceil(room / this.waiting.size) }
         return true
       }
-      if (!other.machine.hasReadyAmong(worker.tasks)) continue
+      // One that only waits until enough is free takes nothing now.
+      if (other.machine.wants(worker.tasks, Math.max(1, worker.credit - worker.out)) === 0) continue
       other.schedule()
       return false
     }
@@ -263,28 +351,35 @@ export class WorkerHub {
       if (worker === undefined) continue
       if (worker.out > 0) worker.out -= 1
       this.mayRefill(worker)
-      if (roomOf(worker) > 0) isRoom = true
+      if (roomOf(worker) > 0 || worker.reservedFor !== undefined) isRoom = true
     }
     if (isRoom) { for (const actor of this.waiting) actor.schedule() }
+    for (const actor of this.holding) actor.schedule()
   }
 
   /** After each dispatch: whether the actor still waits for slots, and whose share it would use more of. */
   wanting(actor: QueueActor, isOpen: boolean): void {
     if (this.turn?.actor === actor) this.turn = undefined
+    this.dispatchNo += 1
+    // What it was kept for has gone another way.
+    if (!this.isRenewed) this.release(actor)
+    this.isRenewed = false
+    if (isOpen && actor.machine.lines.holdsBackfills) this.holding.add(actor)
+    else if (this.holding.size > 0) this.holding.delete(actor)
     let isWaiting = false
     for (const worker of this.attached.values()) {
-      const hasReady = isOpen && actor.machine.hasReadyAmong(worker.tasks)
-      if (hasReady) isWaiting = true
-      const isFull = worker.out >= worker.credit
+      const need = isOpen ? actor.machine.wants(worker.tasks, slotsOf(worker)) : 0
+      if (need > 0) isWaiting = true
+      const isFull = worker.out + Math.max(1, need) > worker.credit
       // One actor with nothing to do does not speak for the others: a slot must be free too.
-      if (isFull === hasReady) this.noteAppetite(worker, hasReady)
+      if (isFull === (need > 0)) this.noteAppetite(worker, need)
     }
-    if (isWaiting) {
-      this.waiting.add(actor)
-      return
-    }
+    if (isWaiting) this.waiting.add(actor)
     // It may have been the one the others gave way to.
-    if (this.waiting.delete(actor)) { for (const other of this.waiting) other.schedule() }
+    else if (this.waiting.delete(actor)) this.hasReleased = true
+    if (!this.hasReleased) return
+    this.hasReleased = false
+    for (const other of this.waiting) other.schedule()
   }
 
   /** Of the actors of their partitions, in the order of the reports. */
@@ -314,19 +409,24 @@ export class WorkerHub {
     }, { concurrency: "inherit", discard: true }).pipe(Effect.withConcurrency(16), Effect.as(answers))
   }
 
-  private noteAppetite(worker: Attached, isWanting: boolean): void {
-    Hunger.note(this.clock, worker.appetite, isWanting, {
-      look: () => worker.out >= worker.credit && this.isAwaited(worker),
-      tell: (hungry) => {
-        if (this.attached.get(worker.id) === worker) worker.deliver({ _tag: "hungry", hungry })
+  private noteAppetite(worker: Attached, need: number): void {
+    Hunger.note(this.clock, worker.appetite, need, {
+      look: () => {
+        const found = this.awaited(worker)
+        return worker.out + found > worker.credit ? found : 0
+      },
+      tell: (told) => {
+        if (this.attached.get(worker.id) !== worker) return
+        worker.deliver({ _tag: "hungry", hungry: told > 0, need: told > 1 && worker.slots > 0 ? told : undefined })
       }
     })
   }
 
-  /** Ready runs wait for slots that it could execute. */
-  private isAwaited(worker: Attached): boolean {
-    for (const actor of this.waiting) if (actor.machine.hasReadyAmong(worker.tasks)) return true
-    return false
+  /** Most slots that one of the ready runs takes that it could execute, and that wait for slots; 0: none does. */
+  private awaited(worker: Attached): number {
+    let most = 0
+    for (const actor of this.waiting) most = Math.max(most, actor.machine.wants(worker.tasks, slotsOf(worker)))
+    return most
   }
 
   private recount(worker: Attached): void {
@@ -341,7 +441,9 @@ export class WorkerHub {
   }
 
   private wake(worker: Attached): void {
-    for (const actor of this.actors.values()) if (actor.machine.hasReadyAmong(worker.tasks)) actor.schedule()
+    for (const actor of this.actors.values()) {
+      if (actor.machine.wants(worker.tasks, slotsOf(worker)) > 0 || this.holding.has(actor)) actor.schedule()
+    }
   }
 
   private lose(worker: Attached, graceMs: number): void {
@@ -352,6 +454,7 @@ export class WorkerHub {
 
   private drop(worker: Attached): void {
     this.attached.delete(worker.id)
+    if (worker.reservedFor !== undefined) this.release(worker.reservedFor)
     for (const task of worker.tasks) {
       const rest = (this.byTask.get(task) ?? []).filter((each) => each !== worker)
       if (rest.length === 0) this.byTask.delete(task)
@@ -375,16 +478,3 @@ const ownedBy = ({ epoch, machine, partitionId }: QueueActor, worker: string): T
   expects: machine.heldBy(worker),
   epoch
 })
-
-const slotsFree = ({ credit, out }: Attached): number => Math.max(0, credit - out)
-
-/** How many more it may be given now. A free slot does not wait for company. */
-const roomOf = ({ ahead, credit, isRefilling, out }: Attached): number =>
-  out < credit || isRefilling ? Math.max(0, credit + ahead - out) : 0
-
-/** A free slot before a place in line; then where there is more of it. */
-const isBetter = (a: Attached, b: Attached): boolean => {
-  const freeA = slotsFree(a)
-  const freeB = slotsFree(b)
-  return freeA === freeB ? roomOf(a) > roomOf(b) : freeA > freeB
-}

@@ -25,8 +25,7 @@ export const explainRun = (
     const unowned = explainUnowned(run)
     if (unowned !== undefined) return unowned
     const now = actor.host.clock.now()
-    const hasWorker = (task: string) => hub.hasCapable(task)
-    const found = explain(actor.machine, id, now, hasWorker) ?? (yield* beyond(actor, id, now, hasWorker))
+    const found = explain(actor.machine, id, now, hub) ?? (yield* beyond(actor, id, now, hub))
     if (!actor.isOpen) return yield* Effect.fail(notOwner)
     if (found !== undefined) return explanationOf(run, found, now)
     // It has ended meanwhile, or was never here.
@@ -39,7 +38,7 @@ const beyond = (
   actor: QueueActor,
   id: Run["id"],
   now: number,
-  hasWorker: (task: string) => boolean
+  hub: WorkerHub
 ): Effect.Effect<Explained | undefined, ClusterUnavailable> =>
   Effect.gen(function*() {
     const { partitionId } = actor
@@ -51,8 +50,8 @@ const beyond = (
     const place = { partitionId, line, orderKey: run.orderKey, seq: run.seq, limit: countedMax }
     const runs = isInLine ? yield* store.countBefore(place) : 0
     // It may have come to memory while the store was asked.
-    return explain(actor.machine, id, now, hasWorker)
-      ?? explain(actor.machine, { run, before: { runs, isAtLeast: runs === countedMax } }, now, hasWorker)
+    return explain(actor.machine, id, now, hub)
+      ?? explain(actor.machine, { run, before: { runs, isAtLeast: runs === countedMax } }, now, hub)
   }).pipe(
     Effect.mapError((error: StoreUnavailable) =>
       new ClusterUnavailable({ operation: "explain", reason: error.message })

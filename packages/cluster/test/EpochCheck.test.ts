@@ -34,7 +34,7 @@ describe("an owner at rest", () => {
 
       const after = residents.find(name)
       assert.isAbove(after?.epoch ?? 0, other.epoch)
-      assert.isTrue(after!.machine.hasReadyAmong(new Set([run.task])))
+      assert.strictEqual(after!.machine.wants(new Set([run.task])), 1)
       assert.isFalse(before.isOpen)
     }).pipe(Effect.provide(Layer.mergeAll(MemoryStore.layer, ClusterConfig.layer()))))
 })

@@ -4,6 +4,7 @@ import { ClusterUnavailable, PayloadTooLarge, StoreUnavailable } from "@orrery/c
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { RunReader } from "@orrery/core/RunReader"
+import { backfillLimit, parseKeys } from "@orrery/core/RunKeys"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import type { RunState } from "@orrery/core/RunState"
 import { noSameRuns, Runs } from "@orrery/core/Runs"
@@ -170,6 +171,48 @@ describe("ScheduleActor", { timeout: 60_000 }, () => {
       yield* TestClock.adjust(5_000)
       assert.deepStrictEqual(world.hours(), [1, 2])
       assert.deepStrictEqual(yield* store.loadPromised(partitionOf(idOf(definition)), undefined), [])
+    }))
+
+  it.scoped("marks the runs of a backfill, also those that an owner before has promised, and no others", () =>
+    Effect.gen(function*() {
+      const { start, world } = yield* stage
+      yield* TestClock.adjust(10 * hour)
+      const keys = { tenant: "acme", limits: [{ name: "own", key: "k", limit: 2 }] }
+      const definition = definitionOf("filled", {}, {
+        run: { ...sampleDefinition("filled").run, keys: JSON.stringify(keys) }
+      })
+      let process = yield* start
+      yield* process.schedules.call({ _tag: "create", definition })
+
+      world.enqueueFails = () => new ClusterUnavailable({ operation: "enqueue", reason: "nobody" })
+      const range = { from: 2 * hour, until: 4 * hour, order: "oldest", perMinute: 6_000 } as const
+      yield* process.schedules.call({ _tag: "backfill", id: idOf(definition), ...range })
+      yield* TestClock.adjust(1_000)
+      yield* process.kill
+      world.enqueueFails = () => undefined
+      process = yield* start
+      yield* TestClock.adjust(hour)
+
+      const told = [...world.runs.values()].map(({ request }) => JSON.parse(request.keys!) as unknown)
+      const marked = { ...keys, limits: [...keys.limits, backfillLimit] }
+      assert.deepStrictEqual(told, [marked, marked, marked, keys])
+      assert.isUndefined([...world.runs.values()].find(({ request }) => parseKeys(request.keys!) instanceof Error))
+    }))
+
+  it.scoped("refuses a backfill of a task with as many limits as a run may have", () =>
+    Effect.gen(function*() {
+      const { start } = yield* stage
+      const limits = ["a", "b", "c", "d"].map((name) => ({ name, key: "*", limit: 1 }))
+      const definition = definitionOf("full", {}, {
+        run: { ...sampleDefinition("full").run, keys: JSON.stringify({ limits }) }
+      })
+      const { schedules } = yield* start
+      yield* schedules.call({ _tag: "create", definition })
+      const range = { from: -4 * hour, until: -hour, order: "oldest", perMinute: 60 } as const
+
+      const refused = yield* Effect.flip(schedules.call({ _tag: "backfill", id: idOf(definition), ...range }))
+
+      assert.match(refused.message, /backfill must be of a task with at most 3 concurrency limits.* got 4/)
     }))
 
   it.scoped("hands a promise over again when it is not known to have arrived, and its queue makes one run of it", () =>

@@ -3,9 +3,10 @@ import type { Alarm } from "./Deadlines.js"
 import type { Permit } from "./Gates.js"
 import type { Taken } from "./Lines.js"
 import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
+import { makeNeed, type Need } from "./Need.js"
 import type { RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
-import { lineOf, parseKeys, type RunKeys } from "./RunKeys.js"
+import { isBackfill, lineOf, parseKeys, type RunKeys } from "./RunKeys.js"
 import { defaultPolicy, parsePolicy, type RunPolicy } from "./RunRequest.js"
 import type { WaitingState } from "./RunState.js"
 import type { Seat } from "./Window.js"
@@ -39,6 +40,8 @@ export interface Entry {
   readonly told: RunKeys | undefined
   /** Its policy, once somebody has asked for it. */
   terms: RunPolicy | undefined
+  /** What it asks of workers; `null`: nobody has looked yet. */
+  need: Need | undefined | null
   /** When its owner must look at it next, if nothing else happens. */
   alarm: Alarm | undefined
   /** Of its attempt that is out. */
@@ -112,16 +115,18 @@ export interface Out {
   assignments: Array<{ readonly worker: string; readonly assignment: Assignment }>
   cancels: Array<{ readonly worker: string; readonly attempt: AttemptRef }>
   loads: Array<Load>
-  /** Slots given back, one per ended attempt. */
+  /** Workers of slots given back, once for each slot. */
   freed: Array<string>
 }
 
 /** The workers a partition can use now, and their free slots. Shared by all actors of a node. */
 export interface WorkerPool {
   /** Takes a place at some worker able to run the task and answers the worker. `isSuspect`: only where it begins at once. */
-  readonly take: (task: string, isSuspect: boolean) => string | undefined
+  readonly take: (task: string, isSuspect: boolean, need: Need | undefined) => string | undefined
   /** Whether the place taken last is behind the slots of this worker. Without it: never. */
   readonly isBehind?: (worker: string) => boolean
+  /** Whether runs of backfills have their half of the slots already. Without it: never. */
+  readonly holds?: (task: string, need: Need) => boolean
 }
 
 export const failureText = (kind: RunFailure["kind"], tag: string, message: string) =>
@@ -174,6 +179,15 @@ export const fraction = (id: string, attempt: number): number => {
 
 export const policyOf = (entry: Entry): RunPolicy => entry.terms ??= readPolicy(entry.policy)
 
+export const needOf = (entry: Entry): Need | undefined => {
+  if (entry.need !== null) return entry.need
+  const { told } = entry
+  return entry.need = makeNeed(entry.task, policyOf(entry).slots ?? 1, told !== undefined && isBackfill(told))
+}
+
+/** Of its worker that an attempt of it takes. */
+export const slotsOf = (entry: Entry): number => needOf(entry)?.slots ?? 1
+
 const readPolicy = (text: string): RunPolicy => {
   const policy = parsePolicy(text)
   // Checked at the edge; a row that cannot be read any more gets the defaults rather than stopping its queue.
@@ -202,6 +216,7 @@ export const entryOf = (run: StoredRun): Entry => ({
   line: lineOf(run.task, run.keys),
   told: run.keys === null ? undefined : keysOf(run.keys),
   terms: undefined,
+  need: null,
   alarm: undefined,
   permits: noPermits,
   rates: noRates,
@@ -264,6 +279,8 @@ export const refOf = (entry: Entry, partitionId: number): AttemptRef => ({
   lease: entry.lease
 })
 
+const moreThanOne = (slots: number): number | undefined => slots === 1 ? undefined : slots
+
 export const assignmentOf = (entry: Entry, partitionId: number, timeoutMs: number): Assignment => ({
   partitionId,
   runId: entry.id,
@@ -272,5 +289,6 @@ export const assignmentOf = (entry: Entry, partitionId: number, timeoutMs: numbe
   attempt: entry.attempt,
   lease: entry.lease,
   timeoutMs,
-  trace: entry.trace
+  trace: entry.trace,
+  slots: moreThanOne(slotsOf(entry))
 })

@@ -86,7 +86,7 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("@orrery/core/Ove
 }
 
 /**
- * As many runs of the queue's partition are not final as its task allows. The run was not stored; others of the same call may have
+ * As many runs of the queue's partition are not final as its task, or a setting of the queue, allows. The run was not stored; others of the same call may have
  * been, and the same requests may be sent again after `retryAfterMs`.
  */
 export class QueueFull extends Schema.TaggedError<QueueFull>("@orrery/core/QueueFull")("QueueFull", {

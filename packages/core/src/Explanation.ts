@@ -30,8 +30,11 @@ export const Reason = Schema.Union(
     since: Schema.Number,
     key: optional(KeyOf)
   }),
-  /** No worker is attached that has a handler for the task. */
-  Schema.TaggedStruct("NoWorker", { task: Schema.String }),
+  /**
+   * No worker is attached that has a handler for the task; or, with `slots`, none that has as many slots as it takes: the largest has
+   * `most`, and those of a release that knows of no such runs count as one.
+   */
+  Schema.TaggedStruct("NoWorker", { task: Schema.String, slots: optional(Count), most: optional(Count) }),
   /** Another run with its ordering key must end first. */
   Schema.TaggedStruct("WaitsForOrder", {
     key: Schema.String,
@@ -40,7 +43,9 @@ export const Reason = Schema.Union(
     until: Schema.NullOr(Schema.Number),
     lastError: Schema.NullOr(RunFailure)
   }),
-  /** A concurrency limit is full. `holders`: at most 20 of those that run. */
+  /**
+   * A concurrency limit is full; of a run of a backfill also `orrery.backfill`, the half that such runs may have (of the slots, or of
+   * the queue's concurrency). `holders`: at most 20 of those that run. */
   Schema.TaggedStruct("Blocked", { limit: LimitOf, most: Count, running: Count, holders: Schema.Array(RunId) }),
   /** `until: null`: as soon as a start that is decided has been made. */
   Schema.TaggedStruct("RateLimited", { limit: LimitOf, until: Schema.NullOr(Schema.Number) }),

@@ -2,7 +2,7 @@
 import type { Entry } from "./Entry.js"
 import { Closed, type Gate, Permit, Rate, type RateOverride } from "./Gates.js"
 import { type KeyOf, noRules, type QueueRules, sameKey } from "./QueueSettings.js"
-import type { ConcurrencyKey, RateKey } from "./RunKeys.js"
+import { backfillLimit, type ConcurrencyKey, type RateKey } from "./RunKeys.js"
 
 /** Idle ones are looked for after so many have been made: nobody tells when the last start of a rate is long enough ago. */
 const sweepEvery = 1_024
@@ -53,7 +53,7 @@ export class GateBook {
     const gates: Array<Gate> = this.closed.length === 0
       ? []
       : this.closed.filter(({ paused }) => hasKey(entry, paused.of))
-    for (const key of limits) gates.push(this.permit(key, entry.seq))
+    for (const key of limits) if (key.name !== backfillLimit.name) gates.push(this.permit(key, entry.seq))
     for (const key of rates) {
       const rate = this.meet(`${key.name}|${key.key}|rate`, (id) => this.newRate(id, key, now), now)
       rate.declare(key, entry.seq)

@@ -2,9 +2,9 @@
  * What a line must pass before its head may start: permits of its concurrency keys, and the rates of
  * its rate keys.
  *
- * A gate keeps the lines that wait at it, by task. What is free at a gate may be taken by lines that are up for a turn
- * already; the rule that loses no wake-up is: for each task, as long as a gate has room and lines of the task wait at it,
- * at least as many lines of the task that pass by this gate are up as it has room for. So a line wakes another whenever it
+ * A gate keeps the lines that wait at it, by kind. What is free at a gate may be taken by lines that are up for a turn
+ * already; the rule that loses no wake-up is: for each kind, as long as a gate has room and lines of the kind wait at it,
+ * at least as many lines of the kind that pass by this gate are up as it has room for. So a line wakes another whenever it
  * stops being up without having started a run.
  */
 import type { Entry } from "./Entry.js"
@@ -14,7 +14,7 @@ import type { PausedKey } from "./QueueSettings.js"
 import type { ConcurrencyKey, RateKey } from "./RunKeys.js"
 
 export abstract class Gate {
-  /** By task of the head. */
+  /** By kind of the head. */
   readonly waiting = new Map<string, Heap<Line>>()
   /** Lines that must pass here, wherever they are now. */
   lines = 0
@@ -31,19 +31,19 @@ export abstract class Gate {
   abstract isIdle(now: number): boolean
 
   park(line: Line): void {
-    let heap = this.waiting.get(line.task)
+    let heap = this.waiting.get(line.kind)
     if (heap === undefined) {
       heap = new Heap<Line>(waitsBefore)
-      this.waiting.set(line.task, heap)
+      this.waiting.set(line.kind, heap)
     }
     heap.push(line)
     line.parkedAt = this
   }
 
   unpark(line: Line): void {
-    const heap = this.waiting.get(line.task)!
+    const heap = this.waiting.get(line.kind)!
     heap.remove(line)
-    if (heap.size === 0) this.waiting.delete(line.task)
+    if (heap.size === 0) this.waiting.delete(line.kind)
     line.parkedAt = undefined
   }
 }

@@ -56,6 +56,8 @@ export interface Registered {
   readonly namespace: string
   /** Longest silence between two heartbeats, ms; `undefined`: none are expected. */
   readonly heartbeatMs: number | undefined
+  /** Of its worker that an attempt takes, as the task of this process says. What counts is what the run says. */
+  readonly slots: number
   /** What an attempt reports whose handler has ended so. For tests that make one fail. */
   readonly conclude: ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<Outcome, never, Attempt>) | undefined
 }
@@ -68,7 +70,7 @@ export class Handlers extends Context.Tag("@orrery/core/Handlers")<Handlers, {
     handler: Handler,
     services?: Context.Context<never>,
     heartbeatMs?: number,
-    about?: Partial<Pick<Registered, "conclude" | "namespace">>
+    about?: Partial<Pick<Registered, "conclude" | "namespace" | "slots">>
   ) => Effect.Effect<void>
   readonly find: (task: string) => Registered | undefined
   readonly names: () => ReadonlyArray<string>
@@ -84,6 +86,7 @@ export const layer: Layer.Layer<Handlers> = Layer.sync(Handlers, () => {
           handler,
           services,
           heartbeatMs,
+          slots: about.slots ?? 1,
           conclude: about.conclude,
           namespace: about.namespace ?? "default"
         })

@@ -1,5 +1,5 @@
 /** Which attempts are out, at which workers, and until when they are those workers' own. */
-import type { Entry } from "./Entry.js"
+import { type Entry, needOf } from "./Entry.js"
 
 /**
  * A worker's attempts under this owner. Those with a lease below `doubtBelow` are in doubt until the worker announces
@@ -7,6 +7,10 @@ import type { Entry } from "./Entry.js"
  */
 interface Held {
   readonly runs: Set<Entry>
+  /** That its attempts take beyond one each. */
+  moreSlots: number
+  /** Of runs of backfills. */
+  backfillSlots: number
   expiresAt: number
   doubtBelow: number
 }
@@ -15,9 +19,21 @@ export class Leases {
   private readonly held = new Map<string, Held>()
   /** Attempts that are out. */
   count = 0
+  /** Those of runs of backfills. */
+  backfills = 0
 
   countOf(worker: string): number {
     return this.held.get(worker)?.runs.size ?? 0
+  }
+
+  /** Slots of the worker that its attempts take. */
+  slotsOf(worker: string): number {
+    const held = this.held.get(worker)
+    return held === undefined ? 0 : held.runs.size + held.moreSlots
+  }
+
+  backfillSlotsOf(worker: string): number {
+    return this.held.get(worker)?.backfillSlots ?? 0
   }
 
   /** A copy: what is done to them may end them. */
@@ -35,18 +51,29 @@ export class Leases {
     entry.seat = undefined
     let held = this.held.get(worker)
     if (held === undefined) {
-      held = { runs: new Set(), expiresAt: Infinity, doubtBelow: 0 }
+      held = { runs: new Set(), moreSlots: 0, backfillSlots: 0, expiresAt: Infinity, doubtBelow: 0 }
       this.held.set(worker, held)
     }
-    if (!held.runs.has(entry)) this.count += 1
+    if (held.runs.has(entry)) return
     held.runs.add(entry)
+    this.counted(held, entry, 1)
+  }
+
+  private counted(held: Held, entry: Entry, change: 1 | -1): void {
+    this.count += change
+    const need = needOf(entry)
+    if (need === undefined) return
+    held.moreSlots += change * (need.slots - 1)
+    if (!need.isBackfill) return
+    held.backfillSlots += change * need.slots
+    this.backfills += change
   }
 
   delete(entry: Entry): void {
     const worker = entry.worker!
     const held = this.held.get(worker)
     if (held === undefined) return
-    if (held.runs.delete(entry)) this.count -= 1
+    if (held.runs.delete(entry)) this.counted(held, entry, -1)
     if (held.runs.size === 0) this.held.delete(worker)
   }
 

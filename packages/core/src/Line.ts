@@ -1,7 +1,8 @@
-/** Lines of ready runs, and the turns of those that are up: by task, and within it by tenant. */
+/** Lines of ready runs, and the turns of those that are up: by kind (`Need`), and within it by tenant. */
 import type { Entry } from "./Entry.js"
 import type { Gate } from "./Gates.js"
 import { Heap } from "./Heap.js"
+import type { Need } from "./Need.js"
 import { isOrdered } from "./RunKeys.js"
 import type { Window } from "./Window.js"
 
@@ -18,17 +19,21 @@ export class Tenant {
   constructor(readonly key: string) {}
 }
 
-/** The lines of one tenant and task that are up. */
+/** The lines of one tenant and kind that are up. */
 export class Turn {
   at = -1
   readonly lines = new Heap<Line>(isAhead)
   constructor(readonly tenant: Tenant) {}
 }
 
-/** What is up of one task. */
-export class TaskTurns {
+/** What is up of one kind. */
+export class KindTurns {
   readonly turns = new Heap<Turn>(isBefore)
+  /** No worker had a place for it when it was last looked for. */
   isBlocked = false
+  /** As others of its backfills have all that they may have: it wants for no slot. */
+  isHeld = false
+  constructor(readonly task: string, readonly need: Need | undefined) {}
 }
 
 const isAhead = (a: Line, b: Line): boolean => a.rank !== b.rank ? a.rank < b.rank : a.seq < b.seq
@@ -41,7 +46,9 @@ export class Line {
   at = -1
   readonly isOrdered: boolean
   /** Of the first run, as of when it was placed. */
+  kind = ""
   task = ""
+  need: Need | undefined
   rank = 0
   seq = 0
   tenant: Tenant | undefined

@@ -2,18 +2,18 @@
  * The ready runs of a partition and whose turn it is.
  *
  * They wait in lines (`lineOf`): one per task and set of keys, one per ordering key. Lines whose first run may start are *up*,
- * kept by task, so that a task no worker can take now costs one look; within a task by tenant, and tenants take turns
+ * kept by kind (`Need`; for most that is their task), so that a kind no worker can take now costs one look; within a kind by tenant, and tenants take turns
  * (stride scheduling: who has had least for its weight is next); within a tenant by (orderKey, seq) of their first runs. The
  * other lines wait: at a gate, for the time of their first run, or until the run before has ended.
  *
  * Bounds: `linesMax` lines with keys; `windowsOf` says how many runs of each are in memory.
  */
-import type { Entry } from "./Entry.js"
+import { type Entry, needOf } from "./Entry.js"
 import { GateBook } from "./GateBook.js"
 import { type Gate, Permit, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
 import type { QueueRules } from "./QueueSettings.js"
-import { isBefore, Line, noGates, TaskTurns, Tenant, Turn } from "./Line.js"
+import { isBefore, KindTurns, Line, noGates, Tenant, Turn } from "./Line.js"
 import { Window, type WindowLimits } from "./Window.js"
 
 /** Lines with keys in one partition, above which `hasRoomFor` refuses runs with yet other keys. */
@@ -45,13 +45,15 @@ export interface Started {
   readonly isGated: boolean
 }
 const plainStart: Started = { permits: [], rates: [], isGated: false }
-const orderedStart: Started = { ...plainStart, isGated: true }
+const gatedStart: Started = { ...plainStart, isGated: true }
 
 export class Lines {
   private readonly byName = new Map<string, Line>()
   /** Those without keys: as many as there are tasks. */
   readonly plain = new Set<Line>()
-  private readonly up = new Map<string, TaskTurns>()
+  private readonly up = new Map<string, KindTurns>()
+  /** Kinds of it that ask for something. */
+  private needy = 0
   private readonly tenants = new Map<string, Tenant>()
   private readonly gates: GateBook
   private readonly asleep = new Heap<Line>((a, b) => a.wakesAt < b.wakesAt)
@@ -120,28 +122,30 @@ export class Lines {
     const head = line.window.peek()
     const entry = head?.item
     // The usual case: it is up and stays so.
-    if (entry !== undefined && line.turn !== undefined && line.keysText === entry.keys && line.task === entry.task) {
+    if (entry !== undefined && line.turn !== undefined && line.keysText === entry.keys && line.kind === kindOf(entry)) {
       const rank = this.rankOf(line.isOrdered, entry)
       if (line.seq === head!.seq && line.rank === rank) return
       line.rank = rank
       line.seq = head!.seq
       if (line.gates === noGates && !line.isOrdered) {
         line.turn.lines.update(line)
-        this.up.get(line.task)!.turns.update(line.turn)
+        this.up.get(line.kind)!.turns.update(line.turn)
         return
       }
     }
     const wasUp = line.turn !== undefined
-    const before = { gates: line.gates, task: line.task }
+    const before = { gates: line.gates, kind: line.kind }
     this.pull(line)
     if (entry !== undefined) {
       if (line.keysText !== entry.keys) this.meet(line, entry)
+      line.kind = kindOf(entry)
       line.task = entry.task
+      line.need = needOf(entry)
       line.rank = this.rankOf(line.isOrdered, entry)
       line.seq = head!.seq
       this.put(line, entry, now)
     }
-    if (wasUp && (line.turn === undefined || line.task !== before.task)) this.wakeOthers(before.gates, before.task, now)
+    if (wasUp && (line.turn === undefined || line.kind !== before.kind)) this.wakeOthers(before.gates, before.kind, now)
   }
 
   /** Other settings of the queue: limits of keys hold at once, and lines of keys that are paused or not any more move. */
@@ -156,17 +160,22 @@ export class Lines {
     for (const gate of [...this.gates]) if (gate.waiting.size > 0) this.wake(gate, now)
   }
 
-  /** All tasks are looked at again. */
+  /** All kinds are looked at again. */
   unblock(): void {
-    for (const task of this.up.values()) task.isBlocked = false
+    for (const kind of this.up.values()) {
+      kind.isBlocked = false
+      kind.isHeld = false
+    }
   }
 
-  /** No worker has a free slot for it now. */
-  block(task: string): void {
-    this.up.get(task)!.isBlocked = true
+  /** No worker has a place for runs of its kind now. */
+  block({ kind }: Line, isHeld: boolean): void {
+    const turns = this.up.get(kind)!
+    turns.isBlocked = true
+    turns.isHeld = isHeld
   }
 
-  /** The line whose first run is next, among tasks that are not blocked. */
+  /** The line whose first run is next, among kinds that are not blocked. */
   next(now: number): Line | undefined {
     for (;;) {
       let best: Turn | undefined
@@ -182,7 +191,7 @@ export class Lines {
       if (closed === undefined) return line
       this.pull(line)
       this.park(line, closed, now)
-      this.wakeOthers(line.gates, line.task, now)
+      this.wakeOthers(line.gates, line.kind, now)
     }
   }
 
@@ -192,8 +201,9 @@ export class Lines {
     if (this.tenants.size > 1) this.pass(line.tenant!)
     if (line.isOrdered) line.busy = entry
     if (line.gates === noGates) {
+      const isGated = line.isOrdered || line.need?.isBackfill === true
       this.place(line, now)
-      return line.isOrdered ? orderedStart : plainStart
+      return isGated ? gatedStart : plainStart
     }
     const permits: Array<Permit> = []
     const rates: Array<Taken> = []
@@ -212,7 +222,7 @@ export class Lines {
   private pass(tenant: Tenant): void {
     this.virtualTime = tenant.pass
     tenant.pass += 1 / tenant.weight
-    for (const [task, turn] of tenant.turns) this.up.get(task)!.turns.update(turn)
+    for (const [kind, turn] of tenant.turns) this.up.get(kind)!.turns.update(turn)
   }
 
   /** The worker is told of the start now; or it will not be. */
@@ -309,9 +319,27 @@ export class Lines {
     return Math.min(this.asleep.peek()?.wakesAt ?? Infinity, this.rates.peek()?.opens ?? Infinity)
   }
 
-  /** Tasks of runs that may start. */
-  upTasks(): Iterable<string> {
-    return this.up.keys()
+  /** Most slots that one of the runs asks for which may start at a worker with these tasks, and so many slots; 0: none. */
+  wants(tasks: ReadonlySet<string>, slots: number): number {
+    let most = 0
+    for (const kind of this.up.values()) {
+      if (!tasks.has(kind.task)) continue
+      if (this.needy === 0) return 1
+      const asked = kind.need?.slots ?? 1
+      if (asked > most && asked <= slots && !kind.isHeld) most = asked
+    }
+    return most
+  }
+
+  /** Some of what may start asks for more than a slot of its own. */
+  get hasNeeds(): boolean {
+    return this.needy > 0
+  }
+
+  /** Runs of backfills wait for others of them to end. */
+  get holdsBackfills(): boolean {
+    if (this.needy > 0) { for (const kind of this.up.values()) if (kind.isHeld) return true }
+    return false
   }
 
   private put(line: Line, entry: Entry, now: number): void {
@@ -327,39 +355,44 @@ export class Lines {
   }
 
   private raise(line: Line): void {
+    const { kind } = line
     const tenant = line.tenant!
-    let task = this.up.get(line.task)
-    if (task === undefined) {
-      task = new TaskTurns()
-      this.up.set(line.task, task)
+    let turns = this.up.get(kind)
+    if (turns === undefined) {
+      turns = new KindTurns(line.task, line.need)
+      this.up.set(kind, turns)
+      if (line.need !== undefined) this.needy += 1
     }
-    let turn = tenant.turns.get(line.task)
+    let turn = tenant.turns.get(kind)
     line.turn = turn
     if (turn !== undefined) {
       turn.lines.push(line)
-      task.turns.update(turn)
+      turns.turns.update(turn)
     } else {
       if (tenant.turns.size === 0) tenant.pass = Math.max(tenant.pass, this.virtualTime)
       turn = new Turn(tenant)
       line.turn = turn
       turn.lines.push(line)
-      tenant.turns.set(line.task, turn)
-      task.turns.push(turn)
+      tenant.turns.set(kind, turn)
+      turns.turns.push(turn)
     }
   }
 
   /** Out of wherever it waits, without a word to others. */
   private pull(line: Line): void {
-    const { turn } = line
+    const { kind, turn } = line
     if (turn !== undefined) {
       line.turn = undefined
-      const task = this.up.get(line.task)!
+      const turns = this.up.get(kind)!
       turn.lines.remove(line)
-      if (turn.lines.size > 0) task.turns.update(turn)
+      if (turn.lines.size > 0) turns.turns.update(turn)
       else {
-        task.turns.remove(turn)
-        turn.tenant.turns.delete(line.task)
-        if (task.turns.size === 0) this.up.delete(line.task)
+        turns.turns.remove(turn)
+        turn.tenant.turns.delete(kind)
+        if (turns.turns.size === 0) {
+          this.up.delete(kind)
+          if (turns.need !== undefined) this.needy -= 1
+        }
       }
     } else if (line.parkedAt !== undefined) line.parkedAt.unpark(line)
     else if (line.isAsleep) {
@@ -385,9 +418,9 @@ export class Lines {
     return undefined
   }
 
-  /** Lets as many lines of each task come up as there is room for. */
+  /** Lets as many lines of each kind come up as there is room for. */
   private wake(gate: Gate, now: number): void {
-    for (const [task, heap] of gate.waiting) {
+    for (const [kind, heap] of gate.waiting) {
       // What is up already may be all that there is room for; then these are looked at once more, and wait again.
       for (let room = gate.room(now); room > 0 && heap.size > 0; room--) {
         const line = heap.peek()!
@@ -399,13 +432,13 @@ export class Lines {
           room += 1
         }
       }
-      if (heap.size === 0) gate.waiting.delete(task)
+      if (heap.size === 0) gate.waiting.delete(kind)
     }
     if (gate instanceof Rate && gate.waiting.size > 0) this.setAlarm(gate, now)
   }
 
-  private wakeOthers(gates: ReadonlyArray<Gate>, task: string, now: number): void {
-    for (const gate of gates) if (gate.waiting.has(task) && gate.room(now) > 0) this.wake(gate, now)
+  private wakeOthers(gates: ReadonlyArray<Gate>, kind: string, now: number): void {
+    for (const gate of gates) if (gate.waiting.has(kind) && gate.room(now) > 0) this.wake(gate, now)
   }
 
   /** Finds the tenant and gates of the line's first run. */
@@ -454,3 +487,5 @@ export class Lines {
     return isOrdered ? entry.scheduledAt + entry.priority * this.options.agingStepMs : entry.orderKey
   }
 }
+
+const kindOf = (entry: Entry): string => needOf(entry)?.kind ?? entry.task

@@ -29,6 +29,13 @@ export interface QueueOptions {
   readonly concurrency?: number
   /** Starts of all its tasks. Divided as `concurrency`. */
   readonly rate?: QueueRateOption
+  /**
+   * Runs that are not final, of whatever task, 1 to 100,000: with as many none comes in (`QueueFull`). Instead of what its tasks say.
+   * Divided as `concurrency`.
+   */
+  readonly maxDepth?: number
+  /** The same of each fairness key (`QuotaExceeded`). Only with `maxDepth`, and not above it. */
+  readonly maxDepthPerTenant?: number
   /** Instead of what tasks say of limits with these names. At most 100. */
   readonly limits?: ReadonlyArray<NamedLimit>
 }
@@ -40,7 +47,14 @@ export interface Queue extends QueueName {
 
 /** Defines a queue. Throws `InvalidRequest` on a bad option, naming it: a wrong definition is a mistake in the program. */
 export const make = (name: string, options: QueueOptions): Queue => {
-  const { concurrency, limits, namespace = "default", rate, version } = options
+  const { concurrency, limits, maxDepth, maxDepthPerTenant, namespace = "default", rate, version } = options
+  if (maxDepthPerTenant !== undefined && maxDepth === undefined) {
+    throw new InvalidRequest({
+      field: "maxDepthPerTenant",
+      limit: "absent without maxDepth",
+      actual: String(maxDepthPerTenant)
+    })
+  }
   const declaration: QueueCall = {
     _tag: "declare",
     namespace,
@@ -50,6 +64,9 @@ export const make = (name: string, options: QueueOptions): Queue => {
     limits: {
       ...concurrency === undefined ? {} : { concurrency },
       ...rate === undefined ? {} : { rate: rateOf(rate) },
+      ...maxDepth === undefined
+        ? {}
+        : { backlog: { maxDepth, ...maxDepthPerTenant === undefined ? {} : { maxDepthPerTenant } } },
       ...limits === undefined ? {} : { limits }
     }
   }

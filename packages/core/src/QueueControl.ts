@@ -2,8 +2,12 @@
  * What holds for all runs of a partition beside their keys: whether any may start now, and at what rate. A start under a limit
  * of the queue is told to its worker once its mark is durable, as with limits of keys: so a new owner knows of each.
  */
+import type { WorkerPool } from "./Entry.js"
 import { Rate } from "./Gates.js"
+import type { Leases } from "./Leases.js"
+import type { Line } from "./Line.js"
 import type { Taken } from "./Lines.js"
+import { halfOf } from "./Need.js"
 import { StartPace } from "./StartPace.js"
 import { noRules, type QueueRules } from "./QueueSettings.js"
 
@@ -42,6 +46,13 @@ export class QueueControl {
     const { concurrency, paused } = this.rules
     if (paused !== undefined || (concurrency !== undefined && running >= concurrency)) return false
     return this.rate === undefined || this.rate.room(now) > 0
+  }
+
+  /** Whether it is a run of a backfill, and others of those have half of the queue's concurrency, or of the slots. */
+  holds({ need, task }: Line, { backfills }: Leases, pool: WorkerPool): boolean {
+    if (need?.isBackfill !== true) return false
+    const { concurrency } = this.rules
+    return (concurrency !== undefined && backfills >= halfOf(concurrency)) || pool.holds?.(task, need) === true
   }
 
   /** When the rate lets the next one start, if that is what it waits for; `null`: not known. `undefined`: it does not wait. */

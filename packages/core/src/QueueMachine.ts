@@ -29,6 +29,7 @@ import {
   policyOf,
   refOf,
   replacedText,
+  slotsOf,
   updateOf,
   type WorkerPool
 } from "./Entry.js"
@@ -58,11 +59,11 @@ export const cancelGraceMs = 10_000
 export class QueueMachine {
   out: Out = { writes: [], assignments: [], cancels: [], loads: [], freed: [] }
   private readonly entries = new Map<RunId, Entry>()
-  private readonly lines: Lines
+  readonly lines: Lines
   private readonly waiting: Waiting
   private readonly deadlines = new Deadlines()
-  private readonly leases = new Leases()
-  private readonly control: QueueControl
+  readonly leases = new Leases()
+  readonly control: QueueControl
   private readonly budgets: RetryBudgets
   /** The latest time that came with a command. */
   private now: number
@@ -137,9 +138,9 @@ export class QueueMachine {
     return this.leases.count
   }
 
-  /** Attempts that this worker has out under this owner. */
+  /** Slots that the attempts take which this worker has out under this owner. */
   heldBy(worker: string): number {
-    return this.leases.countOf(worker)
+    return this.leases.slotsOf(worker)
   }
 
   get entryCount(): number {
@@ -154,11 +155,9 @@ export class QueueMachine {
     return this.entries.get(id)
   }
 
-  /** Whether a run is in memory that may start and whose task is among `tasks`. */
-  hasReadyAmong(tasks: ReadonlySet<string>): boolean {
-    if (!this.control.mayStart(this.now, this.leases.count)) return false
-    for (const task of this.lines.upTasks()) if (tasks.has(task)) return true
-    return false
+  /** Of the runs that may start, and whose task is among `tasks`: most slots that one asks for, up to so many; 0: there is none. */
+  wants(tasks: ReadonlySet<string>, slots = Infinity): number {
+    return this.control.mayStart(this.now, this.leases.count) ? this.lines.wants(tasks, slots) : 0
   }
 
   /** A run whose insert is committed. */
@@ -263,9 +262,10 @@ export class QueueMachine {
         this.expire(entry)
         continue
       }
-      const worker = pool.take(entry.task, entry.isSuspect)
+      const isHeld = this.control.holds(line, this.leases, pool)
+      const worker = isHeld ? undefined : pool.take(entry.task, entry.isSuspect, line.need)
       if (worker === undefined) {
-        this.lines.block(entry.task)
+        this.lines.block(line, isHeld)
         continue
       }
       this.waiting.take(line, entry)
@@ -462,7 +462,7 @@ export class QueueMachine {
     entry.permits = noPermits
     this.settleRates(entry, false)
     this.leases.delete(entry)
-    this.out.freed.push(entry.worker!)
+    for (let slots = slotsOf(entry); slots > 0; slots--) this.out.freed.push(entry.worker!)
   }
 
   private settleRates(entry: Entry, isMade: boolean): void {

@@ -10,6 +10,7 @@ import { Either, Schema } from "effect"
 import { InvalidRequest } from "./Errors.js"
 import { Name } from "./Name.js"
 import { concurrencyMax, keyLengthMax, RateAlgorithm, rateLimitMax, ratePeriodMsMax } from "./RunKeys.js"
+import { Backlog } from "./RunRequest.js"
 import { refusalOf } from "./schedule/ScheduleSpec.js"
 
 /** Most keys of one queue that are paused at once. */
@@ -61,6 +62,8 @@ export const QueueLimits = Schema.Struct({
   /** Attempts of the queue at once. */
   concurrency: optional(Concurrency),
   rate: optional(QueueRate),
+  /** Runs of the queue that are not final, of whatever task: instead of what the tasks say. */
+  backlog: optional(Backlog),
   /** Instead of what the tasks say of these limits. */
   limits: optional(Schema.Array(NamedLimit).pipe(Schema.maxItems(namedLimitsMax))),
   rates: optional(Schema.Array(NamedRate).pipe(Schema.maxItems(namedLimitsMax)))
@@ -132,7 +135,13 @@ const decodeCall = Schema.decodeUnknownEither(QueueCall, { onExcessProperty: "er
 /** What is wrong with a call, if anything. */
 export const checkCall = (call: QueueCall): InvalidRequest | undefined => {
   const decoded = decodeCall(call)
-  return Either.isRight(decoded) ? undefined : refusalOf("settings")(decoded.left)
+  if (Either.isLeft(decoded)) return refusalOf("settings")(decoded.left)
+  const { maxDepth = 0, maxDepthPerTenant = 0 } = ("limits" in call ? call.limits.backlog : undefined) ?? {}
+  return maxDepthPerTenant <= maxDepth ? undefined : new InvalidRequest({
+    field: "backlog.maxDepthPerTenant",
+    limit: `at most backlog.maxDepth, ${maxDepth}`,
+    actual: String(maxDepthPerTenant)
+  })
 }
 
 export const sameKey = (a: KeyOf, b: KeyOf): boolean =>
@@ -239,6 +248,7 @@ export interface QueueRules {
   readonly pausedKeys: ReadonlyArray<PausedKey>
   readonly concurrency?: number
   readonly rate?: QueueRate
+  readonly backlog?: Backlog
   readonly limits: ReadonlyArray<NamedLimit>
   readonly rates: ReadonlyArray<NamedRate>
 }
@@ -257,15 +267,26 @@ export const rulesOf = (settings: QueueSettings, partition: number, count: numbe
     pausedKeys: settings.pausedKeys,
     ...limits.concurrency === undefined ? {} : { concurrency: share(limits.concurrency) },
     ...limits.rate === undefined ? {} : { rate: { ...limits.rate, limit: share(limits.rate.limit) } },
+    ...limits.backlog === undefined ? {} : { backlog: sharedBacklog(limits.backlog, share) },
     limits: limits.limits ?? [],
     rates: limits.rates ?? []
   }
 }
 
+const sharedBacklog = ({ maxDepth, maxDepthPerTenant }: Backlog, share: (limit: number) => number): Backlog => ({
+  maxDepth: share(maxDepth),
+  ...maxDepthPerTenant === undefined ? {} : { maxDepthPerTenant: share(maxDepthPerTenant) }
+})
+
 /** Limits of a whole queue that its partitions could not share. */
 export const dividedProblem = (call: QueueCall, count: number): InvalidRequest | undefined => {
   const limits = "limits" in call ? call.limits : {}
-  const parts = [["concurrency", limits.concurrency], ["rate.limit", limits.rate?.limit]] as const
+  const parts = [
+    ["concurrency", limits.concurrency],
+    ["rate.limit", limits.rate?.limit],
+    ["backlog.maxDepth", limits.backlog?.maxDepth],
+    ["backlog.maxDepthPerTenant", limits.backlog?.maxDepthPerTenant]
+  ] as const
   const small = parts.find(([, limit]) => limit !== undefined && limit < count)
   return small === undefined ? undefined : new InvalidRequest({
     field: small[0],

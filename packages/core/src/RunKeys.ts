@@ -48,6 +48,12 @@ export type ConcurrencyKey = typeof ConcurrencyKey.Type
 export const RateAlgorithm = Schema.Literal("bucket", "window")
 export type RateAlgorithm = typeof RateAlgorithm.Type
 
+/**
+ * In the keys of a run that fills a range of a schedule. Owners of earlier releases take it for what it says: one at a time. To the
+ * others it is no limit of its own, but tells that the run counts among those that have half of the slots (`Need`).
+ */
+export const backfillLimit: ConcurrencyKey = { name: "orrery.backfill", key: "*", limit: 1 }
+
 /** Runs whose `name` and `key` are the same start at a bounded rate. */
 export const RateKey = Schema.Struct({
   name: Name,
@@ -72,6 +78,9 @@ export const RunKeys = Schema.Struct({
   rates: optional(Schema.Array(RateKey).pipe(Schema.minItems(1), Schema.maxItems(limitsPerRunMax)))
 })
 export type RunKeys = typeof RunKeys.Type
+
+export const isBackfill = ({ limits }: RunKeys): boolean =>
+  limits !== undefined && limits.some(({ name }) => name === backfillLimit.name)
 
 const decodeKeys = Schema.decodeUnknownEither(Schema.parseJson(RunKeys), { onExcessProperty: "error" })
 

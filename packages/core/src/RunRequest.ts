@@ -3,6 +3,7 @@ import { Either, Schema } from "effect"
 import { InvalidRequest, PayloadTooLarge } from "./Errors.js"
 import { identityProblem, IdentityRule, ruleDefault } from "./Identity.js"
 import { nameLengthMax, namePattern } from "./Name.js"
+import { slotsPerRunMax } from "./Need.js"
 import { RetryPolicy, standard } from "./RetryPolicy.js"
 import { ByTag, RetryBudget } from "./RetryRules.js"
 import { priorityMax } from "./Run.js"
@@ -56,7 +57,9 @@ export const RunPolicy = Schema.Struct({
   deadlineMs: optional(TimeMs),
   /** What a request's `identity` means. Default: an idempotency key, for a day. */
   identity: optional(IdentityRule),
-  backlog: optional(Backlog)
+  backlog: optional(Backlog),
+  /** Of its worker, that an attempt takes. Default 1. */
+  slots: optional(Schema.Int.pipe(Schema.between(1, slotsPerRunMax)))
 })
 export type RunPolicy = typeof RunPolicy.Type
 

@@ -144,6 +144,7 @@ export const make = <
     & TaskIdentity.BacklogOptions
     & TaskPolicy.RetryOptions<NoInfer<E>>
     & TaskPolicy.TimeOptions
+    & TaskPolicy.SlotOptions
 ): Task<Name, P, PI, S, SI, E, EI, C, G> => {
   const queue = options.queue ?? "default"
   const namespace = options.namespace ?? "default"
@@ -311,7 +312,11 @@ export const make = <
               },
               context,
               heartbeatMs,
-              { namespace, conclude: (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable) }
+              {
+                namespace,
+                slots: options.slots ?? 1,
+                conclude: (exit) => codec.toOutcome(exit as Exit.Exit<S, Failing<E>>, isRetryable)
+              }
             )
           }
         })

@@ -3,6 +3,7 @@ import { Duration, Option } from "effect"
 import { InvalidRequest } from "./Errors.js"
 import { namePattern } from "./Name.js"
 import {
+  backfillLimit,
   type ConcurrencyKey,
   concurrencyMax,
   keyLengthMax,
@@ -141,6 +142,7 @@ export const make = <P>(task: string, options: KeyOptions<P>): KeysOf<P> => {
 
 const nameOf = (field: string, task: string, { name = task }: { readonly name?: string }): string => {
   if (!namePattern.test(name)) throw invalid(`${field}.name`, "1 to 200 characters of A-Z a-z 0-9 _ . : / -", name)
+  if (name === backfillLimit.name) throw invalid(`${field}.name`, "another one: schedules use this", name)
   return name
 }
 

@@ -1,6 +1,7 @@
 /** What a task says of retries and times, as the policy that is stored with its runs. Contradictions are refused, naming both. */
 import { Duration, Option, Schema } from "effect"
 import { InvalidRequest } from "./Errors.js"
+import { slotsPerRunMax } from "./Need.js"
 import { RetryPolicy, standard } from "./RetryPolicy.js"
 import type * as RetryRules from "./RetryRules.js"
 import { delayMsMax, parsePolicy, type Retention, type RunPolicy, timeoutMsMax } from "./RunRequest.js"
@@ -57,7 +58,15 @@ export interface TimeOptions {
   readonly heartbeatTimeout?: Duration.DurationInput
 }
 
-export interface PolicyOptions<E> extends RetryOptions<E>, TimeOptions {
+export interface SlotOptions {
+  /**
+   * Slots that an attempt takes of its worker, 1 (default) to 1,000. It starts where so many are free at once; a worker that
+   * has fewer in all is given none of its runs.
+   */
+  readonly slots?: number
+}
+
+export interface PolicyOptions<E> extends RetryOptions<E>, TimeOptions, SlotOptions {
   readonly retention?: Retention
   /** The schema of the task's errors, if it has one. */
   readonly error?: unknown
@@ -105,6 +114,7 @@ export const make = <E>(
     ...retryBudget === undefined ? {} : { retryBudget },
     ...queueTtlMs === undefined ? {} : { queueTtlMs },
     ...deadlineMs === undefined ? {} : { deadlineMs },
+    ...slotsOf(options),
     ...more
   }
   const text = JSON.stringify(policy)
@@ -124,6 +134,13 @@ const millis = (
   const duration = Option.getOrUndefined(Duration.decodeUnknown(input))
   const ms = duration === undefined ? Number.NaN : Math.round(Duration.toMillis(duration))
   return ms >= min && ms <= max ? ms : refuse(field, `${min} to ${max} ms`, input)
+}
+
+const slotsOf = ({ slots = 1 }: SlotOptions): Pick<RunPolicy, "slots"> => {
+  if (!Number.isInteger(slots) || slots < 1 || slots > slotsPerRunMax) {
+    refuse("slots", `an integer from 1 to ${slotsPerRunMax}`, slots)
+  }
+  return slots === 1 ? {} : { slots }
 }
 
 const shorter = (

@@ -142,8 +142,11 @@ export class Waiting {
       if (entry.told?.limits !== undefined) this.lines.claim(entry, false)
     }
     entry.payload = payload ?? entry.payload
-    entry.task = task ?? entry.task
-    entry.line = lineOf(entry.task, entry.keys)
+    if (task !== undefined && task !== entry.task) {
+      entry.task = task
+      entry.line = lineOf(task, entry.keys)
+      entry.need = null
+    }
     entry.priority = priority ?? entry.priority
     entry.scheduledAt = scheduledAt ?? entry.scheduledAt
     if (scheduledAt !== undefined && entry.state !== "retrying") entry.state = scheduledAt > now ? "scheduled" : "ready"

@@ -5,6 +5,10 @@
  * a node at once than its share. A node that has no more than its share out finds a slot free for each of them.
  * `hungry` tells the worker that a node could use more; it is told when it has stayed so, not at every turn.
  *
+ * Cost: an attempt may take several slots (`Assignment.slots`); credit, and what is out, are counted in slots. Such an attempt
+ * is assigned to slots that are free, never ahead. A node whose share is smaller than one of its runs says so (`need`), and
+ * has a turn with a larger one.
+ *
  * Ahead: a worker whose attempts are short lets a node have a few more out than its share. They wait at the worker
  * and start as slots become free, so that assignments and outcomes travel many to a message. Such an attempt is
  * assigned (its lease runs) but not started: start-to-close counts from its start; it goes back uncounted
@@ -41,6 +45,8 @@ export interface Assignment {
   readonly timeoutMs: number
   /** Of the span in which the run was enqueued (`TraceParent`). */
   readonly trace?: string | undefined
+  /** Of its worker that the attempt takes. Default 1. */
+  readonly slots?: number | undefined
 }
 
 /** Identifies one attempt of one run for good. */
@@ -61,8 +67,11 @@ export type ToWorker =
    * believe that it owns what others have taken over: of two, the one with the higher epoch does.
    */
   | { readonly _tag: "owned"; readonly partitionId: number; readonly expects: number; readonly epoch: number }
-  /** Whether runs wait at the node for more credit of this worker. */
-  | { readonly _tag: "hungry"; readonly hungry: boolean }
+  /**
+   * Whether runs wait at the node for more credit of this worker. `need`: one of them takes so many slots at once (default 1);
+   * said only to a worker that knows of it.
+   */
+  | { readonly _tag: "hungry"; readonly hungry: boolean; readonly need?: number | undefined }
 
 export interface OutcomeReport extends AttemptRef {
   readonly outcome: Outcome
@@ -102,10 +111,10 @@ export interface WorkerSession {
     held: ReadonlyArray<AttemptRef>
   ) => Effect.Effect<ReadonlyArray<AttemptRef>, ClusterUnavailable>
   /**
-   * Sets the node's share of slots, and how many attempts it may have out beyond it; answers how many it has out at
-   * that moment (may be more).
+   * Sets the node's share of slots, and how many it may have out beyond it; answers how many slots its attempts take at
+   * that moment (may be more). `slots`: all that the worker has.
    */
-  readonly setCredit: (credit: number, ahead: number) => Effect.Effect<number, ClusterUnavailable>
+  readonly setCredit: (credit: number, ahead: number, slots: number) => Effect.Effect<number, ClusterUnavailable>
   readonly heartbeat: Effect.Effect<void, ClusterUnavailable>
   /** Ends with the session, for whatever reason. */
   readonly closed: Effect.Effect<void>

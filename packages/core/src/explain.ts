@@ -2,16 +2,17 @@
  * Why a run is where it is, from the memory of its owner. A look at most of what is in memory: for people who ask, not for
  * the way of each run.
  */
-import { type Entry, entryOf } from "./Entry.js"
+import { type Entry, entryOf, needOf, slotsOf } from "./Entry.js"
 import { type HoldsUp, namedRunsMax, type Reason } from "./Explanation.js"
 import { hasKey } from "./GateBook.js"
 import { type Gate, Permit, Rate } from "./Gates.js"
 import type { StoredRun } from "./Journal.js"
 import type { Line } from "./Line.js"
+import { halfOf } from "./Need.js"
 import type { QueueMachine } from "./QueueMachine.js"
 import type { RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
-import { isOrdered } from "./RunKeys.js"
+import { backfillLimit, isOrdered } from "./RunKeys.js"
 import type { Window } from "./Window.js"
 
 /** A run that is not in memory, and how many of its line come before it, counted in the store. */
@@ -26,12 +27,20 @@ export interface Explained {
   readonly holdsUp: HoldsUp | undefined
 }
 
+/** What the owner's node knows of workers. */
+export interface Workers {
+  /** Slots of the largest one with a handler for the task; `undefined`: there is none. */
+  readonly slotsFor: (task: string) => number | undefined
+  /** Of those: the half that is for backfills, and how many slots their runs take. */
+  readonly backfillsOf: (task: string) => { readonly most: number; readonly taken: number }
+}
+
 /** `undefined`: it is not in memory; ask with what the store has of it. */
 export const explain = (
   machine: QueueMachine,
   of: RunId | Beyond,
   now: number,
-  hasWorker: (task: string) => boolean
+  workers: Workers
 ): Explained | undefined => {
   const entry = typeof of === "string" ? machine.find(of) : entryOf(of.run)
   if (entry === undefined) return undefined
@@ -45,7 +54,7 @@ export const explain = (
       return { reasons: [{ _tag: "BeingWritten" }], holdsUp }
     default:
       return {
-        reasons: waiting(machine, entry, line, typeof of === "string" ? undefined : of.before, now, hasWorker),
+        reasons: waiting(machine, entry, line, typeof of === "string" ? undefined : of.before, now, workers),
         holdsUp
       }
   }
@@ -65,7 +74,7 @@ const waiting = (
   line: Line | undefined,
   beyond: Beyond["before"] | undefined,
   now: number,
-  hasWorker: (task: string) => boolean
+  workers: Workers
 ): readonly [Reason, ...ReadonlyArray<Reason>] => {
   const reasons: Array<Reason> = []
   const { paused, pausedKeys } = machine["control"].rules
@@ -76,10 +85,13 @@ const waiting = (
       reasons.push({ _tag: "Paused", by: pause.by, why: pause.why, since: pause.at, key: of })
     }
   }
-  if (!hasWorker(entry.task)) reasons.push({ _tag: "NoWorker", task: entry.task })
+  const most = workers.slotsFor(entry.task)
+  const slots = slotsOf(entry)
+  if (most === undefined) reasons.push({ _tag: "NoWorker", task: entry.task })
+  else if (most < slots) reasons.push({ _tag: "NoWorker", task: entry.task, slots, most })
   const head = line === undefined ? undefined : headOf(line, entry)
   if (head !== undefined) reasons.push(order(entry, head))
-  reasons.push(...limits(machine, entry, now))
+  reasons.push(...limits(machine, entry, now), ...half(machine, entry, workers))
   const [first, ...rest] = reasons
   if (first?._tag === "WaitingForTime" || first?._tag === "Backoff") return [first, ...rest]
   const behind = behindOf(machine, entry, line, beyond, now)
@@ -137,6 +149,24 @@ const limits = (machine: QueueMachine, entry: Entry, now: number): ReadonlyArray
     }
   }
   return reasons
+}
+
+/** Of a run of a backfill: others of those have half of what there is. */
+const half = (machine: QueueMachine, entry: Entry, workers: Workers): ReadonlyArray<Reason> => {
+  if (needOf(entry)?.isBackfill !== true) return []
+  const { concurrency = Infinity } = machine["control"].rules
+  const running = machine.leases.backfills
+  const { most, taken } = workers.backfillsOf(entry.task)
+  const isFull = running >= halfOf(concurrency)
+  if (!isFull && (taken === 0 || taken + slotsOf(entry) <= most)) return []
+  const { key, name } = backfillLimit
+  const holdersOf = holders(machine, (other) => needOf(other)?.isBackfill === true)
+  return [{
+    _tag: "Blocked",
+    limit: { name, key },
+    ...isFull ? { most: halfOf(concurrency), running } : { most, running: taken },
+    holders: holdersOf
+  }]
 }
 
 /** Those that exist: one that does not is open. */

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { noRules, type QueueRules, rulesOf } from "@orrery/core/QueueSettings"
+import { checkCall, dividedProblem, noRules, type QueueRules, rulesOf } from "@orrery/core/QueueSettings"
 import type { RunKeys } from "@orrery/core/RunKeys"
+import type { Backlog } from "@orrery/core/RunRequest"
 import { machineOf } from "./machineRig.js"
 
 const pause = { by: "ann", why: "leak", at: 0 }
@@ -14,7 +15,7 @@ describe("settings of a queue", () => {
     admit()
 
     assert.deepStrictEqual(start(2), [])
-    assert.isFalse(machine.hasReadyAmong(new Set(["a"])), "it waits for no worker")
+    assert.isFalse(machine.wants(new Set(["a"])) > 0, "it waits for no worker")
     assert.strictEqual(machine.nextTick(), Infinity, "and for no time")
     end(running!, 3)
     machine.configure(noRules, 4)
@@ -124,5 +125,28 @@ describe("settings of a queue", () => {
 
     assert.deepStrictEqual(shares.map(({ concurrency }) => concurrency), [3, 2, 2])
     assert.deepStrictEqual(shares.map(({ rate }) => rate!.limit), [2, 1, 1])
+  })
+
+  it("divide a bound of the backlog among the partitions, and go before what tasks say", () => {
+    const settings = {
+      pausedKeys: [],
+      declared: { version: 1, limits: { backlog: { maxDepth: 50, maxDepthPerTenant: 10 } } },
+      override: {}
+    }
+    const shares = [0, 1, 2].map((partition) => rulesOf(settings, partition, 3).backlog)
+    assert.deepStrictEqual(shares, [
+      { maxDepth: 17, maxDepthPerTenant: 4 },
+      { maxDepth: 17, maxDepthPerTenant: 3 },
+      { maxDepth: 16, maxDepthPerTenant: 3 }
+    ])
+    const said = { ...settings, override: { backlog: { maxDepth: 7 } } }
+    assert.deepStrictEqual(rulesOf(said, 0, 1).backlog, { maxDepth: 7 })
+
+    const call = (backlog: Backlog) =>
+      ({ _tag: "setLimits", namespace: "default", queue: "q", by: "ann", limits: { backlog } }) as const
+    assert.match(dividedProblem(call({ maxDepth: 2 }), 3)!.message, /backlog.maxDepth must be at least 3/)
+    assert.isUndefined(checkCall(call({ maxDepth: 2, maxDepthPerTenant: 2 })))
+    assert.match(checkCall(call({ maxDepth: 2, maxDepthPerTenant: 3 }))!.message, /at most backlog.maxDepth, 2/)
+    assert.match(checkCall(call({ maxDepth: 100_001 }))!.message, /maxDepth/)
   })
 })

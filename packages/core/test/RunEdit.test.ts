@@ -106,6 +106,21 @@ describe("an edited run", () => {
     assert.deepStrictEqual(start(2).map(({ payload, task }) => [payload, task]), [["2", "a@2"]])
   })
 
+  it("asks as many slots of the workers of that version", () => {
+    const { admit, machine } = machineOf()
+    const run = admit(null, { policy: JSON.stringify({ ...defaultPolicy, slots: 3 }) })
+    machine.tick(1)
+    machine.dispatch(1, { take: () => undefined })
+
+    commit(machine, edit(machine, run, { payload: "2", task: "a@2" }))
+
+    const asked: Array<readonly [string, number | undefined]> = []
+    machine.tick(2)
+    machine.dispatch(2, { take: (task, _, need) => void asked.push([task, need?.slots]) as undefined })
+    assert.deepStrictEqual(asked, [["a@2", 3]])
+    assert.isTrue(machine.lines.wants(new Set(["a@2"]), 4) > 0)
+  })
+
   it("keeps its place among those of its ordering key, and those behind it wait", () => {
     const { admit, end, machine, start } = machineOf()
     const order: RunKeys = { order: "o" }

@@ -7,8 +7,12 @@ import type { RunKeys } from "@orrery/core/RunKeys"
 import { StartPace } from "@orrery/core/StartPace"
 import { machineOf } from "./machineRig.js"
 
+const half = { most: 50, taken: 0 }
+const workersOf = (slots: number | undefined, backfills = half) => (
+  { slotsFor: () => slots, backfillsOf: () => backfills }
+)
 const reasonsOf = (machine: ReturnType<typeof machineOf>["machine"], id: RunId, now: number, hasWorker = true) =>
-  explain(machine, id, now, () => hasWorker)!.reasons
+  explain(machine, id, now, workersOf(hasWorker ? 1 : undefined))!.reasons
 
 describe("explain", () => {
   it("tells of time, and of a failure that is tried again", () => {
@@ -86,7 +90,7 @@ describe("explain", () => {
     fail(start(1)[0]!, 2)
 
     const [reason] = reasonsOf(machine, third.id, 3)
-    const explained = explain(machine, head.id, 3, () => true)!
+    const explained = explain(machine, head.id, 3, workersOf(1))!
 
     assert.deepInclude(reason, { _tag: "WaitsForOrder", key: "o", behind: head.id, state: "retrying" })
     assert.strictEqual(explained.reasons[0]._tag, "Backoff")
@@ -117,9 +121,9 @@ describe("explain", () => {
     const { admit, machine } = machineOf(undefined, [], 1, 2)
     for (let n = 0; n < 12; n++) admit()
     const last = admit()
-    assert.isUndefined(explain(machine, last.id, 0, () => true))
+    assert.isUndefined(explain(machine, last.id, 0, workersOf(1)))
 
-    const explained = explain(machine, { run: last, before: { runs: 12, isAtLeast: true } }, 0, () => true)!
+    const explained = explain(machine, { run: last, before: { runs: 12, isAtLeast: true } }, 0, workersOf(1))!
 
     assert.deepStrictEqual(explained.reasons, [{ _tag: "Behind", runs: 12, isAtLeast: true, eta: null }])
   })

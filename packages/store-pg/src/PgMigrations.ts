@@ -19,6 +19,7 @@ import runIdentities from "./migrations/0005_run_identities.js"
 import queueSettings from "./migrations/0006_queue_settings.js"
 import runProgress from "./migrations/0007_run_progress.js"
 import inbox from "./migrations/0008_inbox.js"
+import promisedBackfills from "./migrations/0011_promised_backfills.js"
 
 /** In order. Released ones are never edited. */
 const migrations = {
@@ -29,7 +30,8 @@ const migrations = {
   "0005_run_identities": runIdentities,
   "0006_queue_settings": queueSettings,
   "0007_run_progress": runProgress,
-  "0008_inbox": inbox
+  "0008_inbox": inbox,
+  "0011_promised_backfills": promisedBackfills
 }
 
 /** In the schema `orrery`, like everything else. */

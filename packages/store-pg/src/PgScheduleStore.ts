@@ -58,9 +58,9 @@ const commitText = {
       on conflict do nothing
     ),
     promised as (
-      insert into orrery.schedule_promised (run_id, partition, schedule_id, nominal, at)
-      select p."runId", $1, p."scheduleId", p.nominal, p.at
-      from json_to_recordset($6::json) p("runId" uuid, "scheduleId" text, nominal float8, at float8)
+      insert into orrery.schedule_promised (run_id, partition, schedule_id, nominal, at, backfill)
+      select p."runId", $1, p."scheduleId", p.nominal, p.at, p."isBackfill"
+      from json_to_recordset($6::json) p("runId" uuid, "scheduleId" text, nominal float8, at float8, "isBackfill" boolean)
       where exists (select from fence)
       on conflict do nothing
     ),
@@ -77,7 +77,7 @@ const load = {
 }
 const loadPromised = {
   name: "orrery_schedules_promised",
-  text: `select run_id as "runId", schedule_id as "scheduleId", nominal, at from orrery.schedule_promised
+  text: `select run_id as "runId", schedule_id as "scheduleId", nominal, at, backfill from orrery.schedule_promised
     where partition = $1 and run_id > $2::uuid order by run_id limit ${loadLimitMax}`
 }
 const find = { name: "orrery_schedules_find", text: `select ${columns} from orrery.schedules where id = $1` }
@@ -117,6 +117,13 @@ interface Row {
   readonly definition: string
   readonly state: string
 }
+
+interface PromisedRow extends Omit<Promised, "isBackfill"> {
+  readonly backfill: boolean | null
+}
+
+const promisedOf = ({ backfill, ...rest }: PromisedRow): Promised =>
+  backfill === true ? { ...rest, isBackfill: true } : rest
 
 const decode = Schema.decodeUnknown(Schedule)
 
@@ -195,8 +202,8 @@ export const make = Effect.gen(function*() {
     load: (partition, after) => schedules("load", load, [partition, after]),
     loadPromised: (partition, after) =>
       Effect.map(
-        query<Promised>("loadPromised", loadPromised, [partition, after ?? lowestId]),
-        ({ rows }) => rows
+        query<PromisedRow>("loadPromised", loadPromised, [partition, after ?? lowestId]),
+        ({ rows }) => rows.map(promisedOf)
       ),
     commit,
     ended: (runs) =>

@@ -33,7 +33,8 @@ describe("PgMigrations", () => {
         "run_identities",
         "queue_settings",
         "run_progress",
-        "inbox"
+        "inbox",
+        "promised_backfills"
       ]
       assert.deepStrictEqual(applied, names.map((name) => ({ name })))
     }))

@@ -9,6 +9,7 @@ import type { Supervised } from "@orrery/cli/Supervisor"
 import type { RunId } from "@orrery/core/RunId"
 import type { Queues } from "@orrery/core/Queues"
 import type { Runs } from "@orrery/core/Runs"
+import type { Schedules } from "@orrery/core/schedule/Schedules"
 import { type Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import { fileURLToPath } from "node:url"
 import pg from "pg"
@@ -30,7 +31,7 @@ export interface Verdict {
 
 export interface Rig {
   readonly cluster: LocalCluster.LocalCluster
-  readonly client: Context.Context<Runs | Queues>
+  readonly client: Context.Context<Runs | Queues | Schedules>
   /** Starts the producers; they stop with the scope of the call. */
   readonly load: Effect.Effect<Load, never, Scope.Scope>
   readonly query: <Row>(text: string, values?: ReadonlyArray<unknown>) => Effect.Effect<ReadonlyArray<Row>>
@@ -77,7 +78,10 @@ export const start = (options: {
   readonly databaseUrl: Redacted.Redacted<string>
   readonly nodes?: number
   readonly workers?: number
+  /** Of the worker in each node. Default 4. */
   readonly workerSlots?: number
+  /** Of each worker process. Default 20. */
+  readonly slots?: number
   readonly env?: Readonly<Record<string, string>>
   readonly onLine?: (name: string, line: string) => void
 }): Effect.Effect<Rig, never, Scope.Scope> =>
@@ -87,7 +91,7 @@ export const start = (options: {
       nodes: options.nodes ?? 3,
       workers: options.workers ?? 1,
       workerSlots: options.workerSlots ?? 4,
-      slots: 20,
+      slots: options.slots ?? 20,
       handlers,
       ...(options.env === undefined ? {} : { env: options.env }),
       ...(options.onLine === undefined ? {} : { onLine: options.onLine })

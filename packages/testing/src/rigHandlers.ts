@@ -1,6 +1,6 @@
 /** Handlers module of the cluster tests (`--handlers`). */
 import { Effect, Layer } from "effect"
-import { inOrder, limited, nap, once, single, ticks } from "./rigTasks.js"
+import { heavy, inOrder, light, limited, nap, once, single, ticks } from "./rigTasks.js"
 
 const [first, ...rest] = ticks.map((tick) => tick.toLayer(({ n }) => Effect.succeed(n + 1)))
 
@@ -14,6 +14,8 @@ const told = (task: string) => ({ key, ms, n }: { readonly n: number; readonly k
 export default Layer.mergeAll(
   limited.toLayer(told("limited")),
   inOrder.toLayer(told("in-order")),
+  heavy.toLayer(told("heavy")),
+  light.toLayer(told("light")),
   nap.toLayer(({ ms }) => Effect.sleep(ms)),
   once.toLayer(({ client }) => Effect.succeed(client)),
   single.toLayer(({ ms }) => Effect.sleep(ms)),

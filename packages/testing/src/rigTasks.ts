@@ -35,6 +35,21 @@ export const inOrder = Task.make("in-order", {
   retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
 })
 
+/** As `limited`, without a limit; takes three slots. */
+export const heavy = Task.make("heavy", {
+  payload: Schema.Struct({ n: Schema.Number, key: Schema.String, ms: Schema.Number }),
+  queue: "rig-slots",
+  slots: 3,
+  retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
+})
+
+/** As `heavy`, of one slot. */
+export const light = Task.make("light", {
+  payload: Schema.Struct({ n: Schema.Number, key: Schema.String, ms: Schema.Number }),
+  queue: "rig-slots",
+  retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
+})
+
 /** The first of a key is all of them. */
 export const once = Task.make("once", {
   payload: Schema.Struct({ key: Schema.String, client: Schema.Number }),

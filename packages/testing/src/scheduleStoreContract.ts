@@ -116,9 +116,13 @@ export const scheduleStoreContract = (
       Effect.gen(function*() {
         const { commit, id, partition, schedules } = yield* begin
         const runId = scheduleRunId.ofTick(id, t0)
+        const backfilled = {
+          ...{ runId: scheduleRunId.ofTick(id, t0 - hour), scheduleId: id, nominal: t0 - hour, at: t0 },
+          isBackfill: true
+        } as const
         const batch = {
           ticks: [tick(id, t0, runId), tick(id, t0 + hour, null)],
-          promised: [{ runId, scheduleId: id, nominal: t0, at: t0 + 1 }]
+          promised: [{ runId, scheduleId: id, nominal: t0, at: t0 + 1 }, backfilled]
         }
 
         yield* commit(batch)
@@ -129,7 +133,8 @@ export const scheduleStoreContract = (
           [t0, "enqueued"]
         ])
         const promised = (yield* schedules.loadPromised(partition, undefined)).filter((each) => each.scheduleId === id)
-        assert.deepStrictEqual(promised, batch.promised)
+        const byId = (a: { readonly runId: string }, b: { readonly runId: string }) => a.runId < b.runId ? -1 : 1
+        assert.deepStrictEqual([...promised].sort(byId), [...batch.promised].sort(byId))
         assert.isBelow(Math.abs(now - (yield* schedules.now)), 60_000)
         yield* commit({ kept: [runId] })
         assert.isFalse((yield* schedules.loadPromised(partition, undefined)).some((each) => each.runId === runId))

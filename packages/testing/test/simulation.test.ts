@@ -7,13 +7,14 @@ import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import { explore, nothing, plus, told } from "../src/simulation/explore.js"
 import { type Mutation, mutations } from "../src/simulation/Mutation.js"
-import { options } from "../src/simulation/sampleTasks.js"
+import { costly, options } from "../src/simulation/sampleTasks.js"
 import { shrink } from "../src/simulation/shrink.js"
 import * as Simulation from "../src/simulation/Simulation.js"
 import { Effect, Fiber } from "effect"
 
 const from = Number(process.env["SEED"] ?? 1)
 const histories = 200
+const costlyHistories = 100
 /** Between two of these nothing else of this process happens. */
 const atOnce = 20
 /** So many are made once more in another process. */
@@ -38,6 +39,15 @@ describe("simulation", () => {
         yield* Effect.sleep("1 millis")
       }
       assert.isAbove(faults, histories)
+    }), patienceMs)
+
+  it.live(`keeps them in ${costlyHistories} histories with runs that take several slots`, () =>
+    Effect.gen(function*() {
+      for (let seed = from; seed < from + costlyHistories; seed += atOnce) {
+        const { failure } = explore({ from: seed, count: atOnce }, costly)
+        assert.isUndefined(failure, failure && told(failure))
+        yield* Effect.sleep("1 millis")
+      }
     }), patienceMs)
 
   it("makes the same history of the same seed, to the last step", () => {

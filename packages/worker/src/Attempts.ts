@@ -32,6 +32,8 @@ type StopReason =
 
 export interface Held {
   readonly key: string
+  /** It takes so many. */
+  readonly slots: number
   readonly assignment: Assignment
   /** Where the outcome goes. A closed one: nowhere, until a node says `owned`. */
   binding: Binding
@@ -73,6 +75,7 @@ export interface Binding {
   /** Open while `ready` may hold something. */
   readonly lingering: Effect.Latch
   isStarting: boolean
+  /** Slots of its attempts that run. */
   running: number
   /** Most that ran at once since `peakSince`; by this, and not by the moment, it is judged what the node uses. */
   peak: number
@@ -97,6 +100,10 @@ export interface Binding {
   /** What may be running of this node at most: its credit, or more where that was lowered below what it had out. */
   ceiling: number
   hungry: boolean
+  /** Most slots that one of the runs takes which wait there. */
+  need: number
+  /** Monotonic, ms: when an attempt of it began that takes more than one slot. */
+  largeAt: number
   /** Monotonic, ms: no credit calls before that. */
   quietUntil: number
 }
@@ -107,11 +114,11 @@ export interface Attempts {
   readonly cancelGraceMs: number
   readonly pace: Ahead.Pace
   readonly held: Map<string, Held>
-  /** Handlers that may run at once. */
+  /** Handlers that may run at once, each as many of them as it takes. */
   readonly slots: number
   /** Nodes with attempts that waited although their share had room, as all slots were in use. */
   readonly crowdedOut: Set<Binding>
-  /** Handlers running, including those nobody waits for any more. */
+  /** Slots of handlers that run, including those nobody waits for any more. */
   running: number
   /** Outcomes without an answer, and their characters. */
   unacked: number
@@ -151,6 +158,7 @@ const take = (attempts: Attempts, binding: Binding, assignment: Assignment): voi
   if (attempts.held.has(key)) return
   const held: Held = {
     key,
+    slots: assignment.slots ?? 1,
     assignment,
     binding,
     isHomeless: false,
@@ -178,9 +186,10 @@ export const startReady = (attempts: Attempts, binding: Binding): void => {
   if (binding.isStarting) return
   binding.isStarting = true
   for (const held of binding.ready) {
-    if (binding.running >= binding.ceiling) break
+    // One that takes more than is free holds up those behind it: they would starve it.
+    if (binding.running + held.slots > binding.ceiling) break
     // Attempts that moved here with their partition run beyond the share of this node, whose other slots are not free then.
-    if (attempts.running >= attempts.slots) {
+    if (attempts.running + held.slots > attempts.slots) {
       attempts.crowdedOut.add(binding)
       break
     }
@@ -210,7 +219,8 @@ const start = (attempts: Attempts, held: Held): void => {
     return finish(attempts, held, { _tag: "interrupted" })
   }
   held.since = now
-  binding.peak = Math.max(binding.peak, binding.running + 1)
+  if (held.slots > 1) binding.largeAt = now
+  binding.peak = Math.max(binding.peak, binding.running + held.slots)
   const { payload, timeoutMs } = assignment
   const attempt = new RunningAttempt(held)
   held.heartbeatMs = known.heartbeatMs
@@ -220,11 +230,11 @@ const start = (attempts: Attempts, held: Held): void => {
   // A handler that had nothing to wait for has ended already: no fiber.
   if (Exit.isExit(effect)) {
     paced(attempts, held, false)
-    freeSlot(binding)
+    freeSlots(binding, held.slots)
     return finish(attempts, held, outcomeOf(held, effect as Exit.Exit<Outcome>))
   }
-  attempts.running += 1
-  binding.running += 1
+  attempts.running += held.slots
+  binding.running += held.slots
   const { fiberRefs, runtimeFlags } = attempts.runtime
   const fiber = Runtime.runFork(Runtime.make({ context: services, fiberRefs, runtimeFlags }), effect)
   const exit = fiber.unsafePoll()
@@ -248,7 +258,8 @@ const watchHeartbeats = (attempts: Attempts, held: Held, heartbeatMs: number): E
   })
 
 const paced = (attempts: Attempts, held: Held, waited: boolean): void => {
-  if (Ahead.noteEnd(attempts.pace, performance.now() - held.since, waited)) attempts.rebalance()
+  const tookMs = performance.now() - held.since
+  if (Ahead.noteEnd(attempts.pace, waited ? tookMs * held.slots : tookMs, waited)) attempts.rebalance()
 }
 
 const begin = (
@@ -293,18 +304,18 @@ export const stop = (attempts: Attempts, held: Held, reason: StopReason): void =
 const goAstray = (attempts: Attempts, held: Held): void => {
   if (held.isAstray) return
   held.isAstray = true
-  leave(held.binding)
+  leave(held.binding, held.slots)
   attempts.rebalance()
 }
 
 /** One attempt fewer that the node counts as running here. */
-const leave = (binding: Binding): void => {
-  binding.running -= 1
-  freeSlot(binding)
+const leave = (binding: Binding, slots: number): void => {
+  binding.running -= slots
+  freeSlots(binding, slots)
 }
 
-const freeSlot = (binding: Binding): void => {
-  if (binding.ceiling > binding.credit) binding.ceiling -= 1
+const freeSlots = (binding: Binding, slots: number): void => {
+  if (binding.ceiling > binding.credit) binding.ceiling = Math.max(binding.credit, binding.ceiling - slots)
 }
 
 const ended = (attempts: Attempts, held: Held, exit: Exit.Exit<Outcome>): void => {
@@ -313,13 +324,13 @@ const ended = (attempts: Attempts, held: Held, exit: Exit.Exit<Outcome>): void =
     for (const timer of held.timers) timer.unsafeInterruptAsFork(FiberId.none)
     held.timers = undefined
   }
-  attempts.running -= 1
+  attempts.running -= held.slots
   if (held.isAstray) {
     attempts.rebalance()
     attempts.changed()
     return startCrowdedOut(attempts)
   }
-  leave(held.binding)
+  leave(held.binding, held.slots)
   paced(attempts, held, true)
   finish(attempts, held, outcomeOf(held, exit))
   startReady(attempts, held.binding)
@@ -425,8 +436,8 @@ export const rebind = (held: Held, binding: Binding): void => {
     binding.held.add(held)
     if (before.ready.delete(held)) binding.ready.add(held)
     if (held.fiber !== undefined && !held.isAstray) {
-      leave(before)
-      binding.running += 1
+      leave(before, held.slots)
+      binding.running += held.slots
     }
     held.binding = binding
   }
@@ -455,6 +466,7 @@ export const receive = (
       return
     case "hungry":
       binding.hungry = message.hungry
+      binding.need = message.need ?? 1
       return attempts.rebalance()
   }
 }

@@ -1,7 +1,7 @@
 /** Moves idle credit to where runs wait for it, by the rules of `Credit.ts`. */
 import { Duration, Effect, Either, Runtime } from "effect"
 import { type Attempts, type Binding, startReady } from "./Attempts.js"
-import { targets } from "./Credit.js"
+import * as Turns from "./Turns.js"
 
 export interface Balancer {
   readonly attempts: Attempts
@@ -14,6 +14,7 @@ export interface Balancer {
   isWanting: boolean
   /** A round is to come when what nodes have used lately no longer counts. */
   looksAgain: boolean
+  readonly turns: Turns.Turns<Binding>
   /** Open when there may be something to do. */
   readonly wake: Effect.Latch
 }
@@ -48,20 +49,12 @@ export const round = (balancer: Balancer): Effect.Effect<void> =>
     const { attempts } = balancer
     const open = [...balancer.bindings]
     const room = capacity(balancer)
-    const wanted = targets(
-      room,
-      open.map((binding) => ({
-        credit: binding.credit,
-        running: usedOf(binding),
-        hungry: binding.hungry,
-        leaving: !binding.isListed()
-      }))
-    )
+    const { againMs, wanted } = Turns.share(balancer.turns, room, open.map(playerOf), performance.now())
     // In proportion: what waits for a node starts in the slots of its share.
     const aheadOf = (credit: number) => room === 0 ? 0 : Math.floor(attempts.pace.allowed * credit / balancer.slots)
     const isBelow = (binding: Binding, index: number) => wanted[index]! < binding.credit
     // More may be counted than is out, when an attempt ended while its node answered: ask again.
-    const isDoubtful = (binding: Binding) => binding.ceiling > binding.credit && binding.held.size < binding.ceiling
+    const isDoubtful = (binding: Binding) => binding.ceiling > binding.credit && slotsHeld(binding) < binding.ceiling
     yield* Effect.forEach(
       open,
       (binding, index) =>
@@ -94,15 +87,34 @@ export const round = (balancer: Balancer): Effect.Effect<void> =>
     if (open.some(isQuiet)) Runtime.runFork(attempts.runtime, Effect.delay(balancer.wake.open, quietTime))
     // What was used until now may be free for others soon, though no attempt ends.
     const isSettling = isUneven(balancer) && open.some(({ hungry, peak, running }) => !hungry && peak > running)
-    if (isSettling && !balancer.looksAgain) {
+    if ((isSettling || againMs !== undefined) && !balancer.looksAgain) {
       balancer.looksAgain = true
       const look = Effect.sync(() => {
         balancer.looksAgain = false
         balancer.wake.unsafeOpen()
       })
-      Runtime.runFork(attempts.runtime, Effect.delay(look, peakMs))
+      Runtime.runFork(
+        attempts.runtime,
+        Effect.delay(look, Math.min(againMs ?? Infinity, isSettling ? peakMs : Infinity))
+      )
     }
   })
+
+const playerOf = (binding: Binding): readonly [Binding, Turns.Player] => [binding, {
+  credit: binding.credit,
+  running: usedOf(binding),
+  hungry: binding.hungry,
+  leaving: !binding.isListed(),
+  need: binding.need,
+  largeAt: binding.largeAt
+}]
+
+/** That its attempts take or will take, of those that are not over. */
+const slotsHeld = ({ held }: Binding): number => {
+  let slots = 0
+  for (const each of held) slots += each.slots
+  return slots
+}
 
 /** Some nodes are hungry and others are not. Asked after each attempt: no copy of the set. */
 export const isUneven = ({ bindings }: Balancer): boolean => {
@@ -154,7 +166,7 @@ const setCredit = (
       startReady(attempts, binding)
     }
     binding.ahead = ahead
-    return binding.session.setCredit(credit, ahead).pipe(
+    return binding.session.setCredit(credit, ahead, attempts.slots).pipe(
       Effect.disconnect,
       Effect.timeout(callTimeout),
       Effect.either,

@@ -164,10 +164,10 @@ const sessionOf = (connection: NodeConnection, session: {
         const call = connection.call("Announce", (client) => client.Announce(payload))
         return ask("announce", Effect.flatMap(call, decodeAttempts))
       }),
-    setCredit: (credit, ahead) =>
+    setCredit: (credit, ahead, slots) =>
       ask(
         "setCredit",
-        connection.call("SetCredit", (client) => client.SetCredit({ sessionId, credit, ahead, trace: true }))
+        connection.call("SetCredit", (client) => client.SetCredit({ sessionId, credit, ahead, trace: true, slots }))
       ),
     heartbeat: ask("heartbeat", connection.call("Heartbeat", (client) => client.Heartbeat({ sessionId }))),
     closed: Deferred.await(closed)

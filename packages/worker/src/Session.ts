@@ -125,6 +125,8 @@ const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): E
     ahead: 0,
     ceiling: 0,
     hungry: false,
+    need: 1,
+    largeAt: -Infinity,
     quietUntil: 0
   }))
 

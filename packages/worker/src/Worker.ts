@@ -1,7 +1,7 @@
 /**
  * Executes attempts of tasks: in a node, in an app, or in a process of its own. Which, is decided by the `NodeLinks`.
  *
- * - at most `slots` handlers run at once, over all nodes
+ * - at most `slots` handlers run at once, over all nodes; one of a task that takes several counts as so many
  * - an outcome is kept until an owner has answered for it; a lost node, or a partition that moves, loses none
  * - no handler runs on after 0.8 of a lease in which no answer came: another worker may have the run soon after
  * - when the scope closes, handlers may end for `shutdownGrace`; the rest is handed back and counts as no attempt
@@ -19,9 +19,10 @@ import * as Ahead from "./Ahead.js"
 import * as Attempts from "./Attempts.js"
 import * as Balancer from "./Balancer.js"
 import * as Session from "./Session.js"
+import * as Turns from "./Turns.js"
 
 export interface WorkerOptions {
-  /** Handlers that may run at once. */
+  /** Handlers that may run at once. Runs that take more slots than that are given to other workers. */
   readonly slots: number
   /** Names the process for people and in stored runs; unique per start. Default `worker-` and a random UUID. */
   readonly workerId?: string
@@ -50,6 +51,7 @@ const make = (options: WorkerOptions) =>
     }
     const handlers = yield* Handlers
     const links = yield* NodeLinks
+    yield* warnOfLarge(handlers, options.slots)
     const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const balancer = yield* makeBalancer(options, handlers)
     const workerId = options.workerId ?? `worker-${randomUUID()}`
@@ -63,6 +65,15 @@ const make = (options: WorkerOptions) =>
     // The last finalizer, so the first to run: sessions are still open then.
     yield* Effect.addFinalizer(() => shutDown(sessions, Duration.decode(options.shutdownGrace ?? "30 seconds")))
   }).pipe(Effect.annotateLogs({ module: "Worker" }))
+
+/** Said once, at its start: a worker that will never run them is no mistake where others are larger. */
+const warnOfLarge = (handlers: Handlers["Type"], slots: number) =>
+  Effect.forEach(handlers.names(), (task) => {
+    const asked = handlers.find(task)?.slots ?? 1
+    return asked <= slots ? Effect.void : Effect.logWarning(
+      `task ${task} takes ${asked} slots and this worker has ${slots}: it is given none of its runs`
+    )
+  }, { discard: true })
 
 const makeBalancer = (options: WorkerOptions, handlers: Handlers["Type"]) =>
   Effect.gen(function*() {
@@ -91,6 +102,7 @@ const makeBalancer = (options: WorkerOptions, handlers: Handlers["Type"]) =>
       isPaused: false,
       isWanting: false,
       looksAgain: false,
+      turns: Turns.make(),
       wake: yield* Effect.makeLatch(false)
     }
     const changed = (): void => {

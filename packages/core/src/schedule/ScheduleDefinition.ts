@@ -4,6 +4,7 @@ import { InvalidRequest, type PayloadTooLarge } from "../Errors.js"
 import { Name } from "../Name.js"
 import { priorityMax } from "../Run.js"
 import { RunId } from "../RunId.js"
+import { backfillLimit, limitsPerRunMax, parseKeys, type RunKeys } from "../RunKeys.js"
 import { VersionedName } from "../TaskName.js"
 import { defaultPolicy, parsePolicy, requestProblem, type RunRequest } from "../RunRequest.js"
 import * as NextFire from "./NextFire.js"
@@ -72,7 +73,7 @@ export type Tick = typeof Tick.Type
 /** The request for the run of one tick. */
 export const requestOf = (
   definition: ScheduleDefinition,
-  start: { readonly runId: RunId; readonly at: number },
+  start: { readonly runId: RunId; readonly at: number; readonly isBackfill?: true },
   resend: boolean
 ): RunRequest => ({
   id: start.runId,
@@ -83,9 +84,27 @@ export const requestOf = (
   priority: definition.run.priority,
   when: { _tag: "at", ms: start.at },
   policy: keptPolicy(definition.run.policy),
-  keys: definition.run.keys,
+  keys: start.isBackfill === true ? backfillKeys(definition.run.keys) : definition.run.keys,
   resend
 })
+
+/** Those of a run that fills a range: by them the owner of its queue knows it, and every owner after that one. */
+const backfillKeys = (text: string | null): string => {
+  const keys = text === null ? {} : JSON.parse(text) as RunKeys
+  return JSON.stringify({ ...keys, limits: [...keys.limits ?? [], backfillLimit] } satisfies RunKeys)
+}
+
+/** Why its queue would not take the runs of a backfill, if it would not. */
+export const backfillProblem = ({ run }: ScheduleDefinition): InvalidRequest | undefined => {
+  const keys = backfillKeys(run.keys)
+  const { limits } = JSON.parse(keys) as RunKeys
+  if (limits!.length > limitsPerRunMax) {
+    const limit = `of a task with at most ${limitsPerRunMax - 1} concurrency limits: a backfill has one of its own`
+    return new InvalidRequest({ field: "backfill", limit, actual: String(limits!.length - 1) })
+  }
+  const parsed = parseKeys(keys)
+  return parsed instanceof InvalidRequest ? parsed : undefined
+}
 
 const keptPolicy = (text: string): string => {
   const policy = parsePolicy(text)

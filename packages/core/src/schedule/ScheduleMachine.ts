@@ -345,7 +345,8 @@ class Draft {
   }
 
   start(nominal: number, runId: RunId, reason: Reason): void {
-    this.starts.push({ runId, nominal, at: reason === "tick" ? nominal + this.jitter : this.now })
+    const at = reason === "tick" ? nominal + this.jitter : this.now
+    this.starts.push({ runId, nominal, at, ...reason === "backfill" ? { isBackfill: true } : undefined })
     this.records.push({ first: nominal, last: nominal, count: 1, outcome: "enqueued", reason, runId })
     // Of more the oldest are not looked after any more.
     if (this.tracksRuns && reason !== "backfill") this.state.open = [...this.state.open.slice(1 - openMax), runId]

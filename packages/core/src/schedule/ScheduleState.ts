@@ -89,6 +89,8 @@ export interface Start {
   readonly nominal: number
   /** No earlier than this. */
   readonly at: number
+  /** It fills a range: such runs together have at most half of the slots. */
+  readonly isBackfill?: true
 }
 
 /** To be made durable together with the state; runs are started and cancelled thereafter. */

@@ -13,6 +13,8 @@ export interface Promised {
   readonly nominal: number
   /** Start no earlier. */
   readonly at: number
+  /** It fills a range. */
+  readonly isBackfill?: true
 }
 
 /** What one actor wants written together. */

@@ -32,14 +32,17 @@ const unrest = ({ attempts, calls, residents, slots, tasks, workers }: Watched):
   if (residents.hub.workerCount === 0) return "the worker is attaching"
   const worker = workers.current()
   let out = 0
-  let hasReady = false
+  let slotsOut = 0
   for (const actor of residents.list()) {
     if (!actor.isWritten) return "something is being written"
-    out += actor.machine.heldBy(worker)
-    hasReady ||= actor.machine.hasReadyAmong(tasks)
+    out += actor.machine.leases.countOf(worker)
+    slotsOut += actor.machine.heldBy(worker)
   }
   if (out !== attempts.countOf(worker)) return "an attempt is on its way to or from the worker"
-  return hasReady && out < slots ? "a run could start" : undefined
+  // A run that takes many slots waits until so many are free, and others behind it.
+  if (slotsOut >= slots || residents.hub.isReserved(worker)) return undefined
+  const couldStart = residents.list().some(({ machine }) => machine.wants(tasks, slots - slotsOut) > 0)
+  return couldStart ? "a run could start" : undefined
 }
 
 const progress = ({ attempts, residents }: Watched): number =>

@@ -4,6 +4,7 @@
  */
 import { type FailpointName, isOfTransactions, names } from "@orrery/core/Failpoint"
 import type { RunId } from "@orrery/core/RunId"
+import { parsePolicy } from "@orrery/core/RunRequest"
 import { Random } from "../Random.js"
 
 export interface PlannedTask {
@@ -98,11 +99,13 @@ export const activeMs = 12_000
 export const make = (seed: number, options: PlanOptions): Plan => {
   const random = new Random(seed)
   const isCalm = random.chance(0.1)
+  // A worker must be as large as the largest run.
+  const slotsMin = Math.max(1, ...options.tasks.map(slotsOf))
   return {
     seed,
     nodes: random.integer(1, 3),
     workers: random.integer(1, 3),
-    slots: random.integer(1, 6),
+    slots: random.integer(slotsMin, slotsMin + 5),
     windowRunsMax: random.pick([2, 4, 8, 50]),
     lossPart: isCalm ? 0 : random.pick([0, 0.02, 0.1]),
     doublePart: isCalm ? 0 : random.pick([0, 0.05, 0.2]),
@@ -110,6 +113,11 @@ export const make = (seed: number, options: PlanOptions): Plan => {
     runs: plannedRuns(random.fork(), options),
     faults: isCalm ? [] : plannedFaults(random.fork(), options)
   }
+}
+
+const slotsOf = ({ policy }: PlannedTask): number => {
+  const parsed = parsePolicy(policy)
+  return "retry" in parsed ? parsed.slots ?? 1 : 1
 }
 
 const plannedRuns = (random: Random, { runsMax, tasks }: PlanOptions): ReadonlyArray<PlannedRun> => {

@@ -135,11 +135,11 @@ const sessionOf = (
       const stale = far.session === undefined ? undefined : node.announce(far.session, partitionId, held)
       answer(stale === undefined ? undefined : { value: stale })
     }),
-  setCredit: (credit, ahead) =>
-    ask(
-      "setCredit",
-      (answer) => answer(far.session === undefined ? undefined : { value: far.session.setCredit(credit, ahead) })
-    ),
+  setCredit: (credit, ahead, slots) =>
+    ask("setCredit", (answer) =>
+      answer(
+        far.session === undefined ? undefined : { value: far.session.setCredit(credit, ahead, false, slots) }
+      )),
   heartbeat: ask<void>(
     "heartbeat",
     (answer) => answer(far.session?.heartbeat() === true ? { value: undefined } : undefined)

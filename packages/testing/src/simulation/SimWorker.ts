@@ -97,17 +97,20 @@ export class SimWorker {
         const found = inner.find(task)
         return found === undefined
           ? undefined
-          : { ...found, handler: (payload, attempt) => this.observed(found.handler(payload, attempt)) }
+          : { ...found, handler: (payload, attempt) => this.observed(found.handler(payload, attempt), found.slots) }
       }
     }
   }
 
-  private observed<R>(handler: Effect.Effect<Outcome, never, R>): Effect.Effect<Outcome, never, R | Handlers.Attempt> {
+  private observed<R>(
+    handler: Effect.Effect<Outcome, never, R>,
+    slots: number
+  ): Effect.Effect<Outcome, never, R | Handlers.Attempt> {
     return Effect.flatMap(Handlers.Attempt, ({ attempt, fencingToken, runId }) => {
       const lease = Number(fencingToken.split(".")[0])
       const of = { by: this.name, run: runId, attempt, lease }
       return Effect.suspend(() => {
-        this.running += 1
+        this.running += slots
         this.recorder.tell({
           _tag: "started",
           ...of,
@@ -119,7 +122,7 @@ export class SimWorker {
       }).pipe(
         Effect.onExit((exit) =>
           Effect.sync(() => {
-            this.running -= 1
+            this.running -= slots
             const outcome = Exit.isFailure(exit) ? "interrupted" : exit.value._tag === "success" ? "success" : "failure"
             this.recorder.tell({ _tag: "ended", ...of, outcome })
           })

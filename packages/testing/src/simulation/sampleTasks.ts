@@ -51,6 +51,16 @@ const lined = Task.make("lined", {
   orderingKey: ({ key }) => key
 })
 
+const heavy = Task.make("heavy", { payload: Work, error: Schema.String, queue: "first", retry, slots: 3 })
+const middling = Task.make("middling", {
+  payload: Work,
+  error: Schema.String,
+  queue: "second",
+  retry,
+  slots: 2,
+  timeout: "1500 millis"
+})
+
 const work = ({ failures, ms, throws }: typeof Work.Type) =>
   Effect.gen(function*() {
     const { attempt } = yield* Attempt
@@ -76,4 +86,16 @@ export const options: Simulation.Options = {
     lined.toLayer(work)
   ),
   tasks: [quick, brief, bounded, once, narrow, lined].map((each) => Simulation.task(each, payload))
+}
+
+/** Runs that take several slots among those that take one. */
+export const costly: Simulation.Options = {
+  handlers: Layer.mergeAll(
+    quick.toLayer(work),
+    once.toLayer(work),
+    lined.toLayer(work),
+    heavy.toLayer(work),
+    middling.toLayer(work)
+  ),
+  tasks: [quick, once, lined, heavy, middling].map((each) => Simulation.task(each, payload))
 }
