@@ -4,7 +4,7 @@
  */
 import { Chunk, Effect, Option, Stream } from "effect"
 import { type ClusterUnavailable, InvalidRequest } from "./Errors.js"
-import { isName } from "./Name.js"
+import { namePattern } from "./Name.js"
 import type { RunId } from "./RunId.js"
 import { listLimitMax, type RunFilter, Runs } from "./Runs.js"
 
@@ -89,7 +89,7 @@ export const manyProblem = (
   }
   for (const field of ["namespace", "queue", "task"] as const) {
     const value = filter[field]
-    if (value === undefined || isName(value)) continue
+    if (value === undefined || namePattern.test(value)) continue
     return new InvalidRequest({ field, limit: "1 to 200 characters of A-Z a-z 0-9 _ . : / -", actual: value.slice(0, 250) })
   }
   return Number.isInteger(limit) && limit >= 1 && limit <= manyMax

@@ -101,8 +101,8 @@ describe("an edited run", () => {
 
     commit(machine, edit(machine, run, { payload: "2", task: "a@2" }))
 
-    assert.isFalse(machine.hasReadyAmong(new Set(["a"])))
-    assert.isTrue(machine.hasReadyAmong(new Set(["a@2"])))
+    assert.strictEqual(machine.lines.wants(new Set(["a"]), 1), 0)
+    assert.strictEqual(machine.lines.wants(new Set(["a@2"]), 1), 1)
     assert.deepStrictEqual(start(2).map(({ payload, task }) => [payload, task]), [["2", "a@2"]])
   })
 
