@@ -12,11 +12,11 @@ import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import {
   ClusterUnavailable,
   type EditError,
-  InvalidRequest,
   type RedriveError,
   type RunNotFound,
   RunNotWaiting
 } from "@orrery/core/Errors"
+import { EndCache } from "@orrery/core/EndCache"
 import { explainUnowned, type Explanation } from "@orrery/core/Explanation"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
@@ -39,7 +39,7 @@ import * as OwnedCalls from "./OwnedCalls.js"
 import type { RowFailure } from "./OwnedCalls.js"
 import { Peers } from "./Peers.js"
 import type { QueueActor } from "./QueueActor.js"
-import { QueueEntity, shardGroup } from "./QueueEntity.js"
+import { entityIdProblem, QueueEntity, shardGroup } from "./QueueEntity.js"
 import { Residents } from "./Residents.js"
 import * as Watching from "./Watching.js"
 
@@ -117,6 +117,7 @@ const make = Effect.gen(function*() {
   const reader = yield* RunReader
   const progress = yield* ProgressStore
   const signals = yield* Signals
+  const ends = yield* EndCache
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
   const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
@@ -357,9 +358,17 @@ const make = Effect.gen(function*() {
   const awaitFinal: Gateway["Type"]["awaitFinal"] = (id, wait) =>
     Effect.gen(function*() {
       const waitMs = Math.min(wait, waitMsMax)
+      const owner = residents.holding(id)
+      if (owner !== undefined) return yield* waitHere(owner, id, waitMs)
+      const kept = yield* ends.find(id)
+      if (kept !== undefined) return kept
       const run = yield* taken(id, waitMs)
       if (run === undefined) return null
-      if (isFinal(run.state)) return run
+      if (isFinal(run.state)) {
+        // Others may come back for it as this one did.
+        ends.keep(run)
+        return run
+      }
       const name = nameOf(run)
       return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
         here: (actor) => waitHere(actor, id, waitMs),
@@ -445,21 +454,13 @@ const make = Effect.gen(function*() {
       edit: (name, id, edit) => Effect.flatMap(local(name), (actor) => editHere(actor, name, id, edit)),
       explain: (name, id) => Effect.flatMap(local(name), (actor) => explainHere(actor, name, id)),
       awaitFinal: (name, id, waitMs) =>
-        Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax)))
+        Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax))).pipe(
+          // It is awaited where the owner is not.
+          Effect.tap((run) => Effect.sync(() => run !== null && ends.keep(run)))
+        )
     }
   })
 })
-
-/** @effect/cluster keeps entity ids in 255 characters. */
-const entityIdLengthMax = 255
-const entityIdProblem = (name: PartitionName): InvalidRequest | undefined => {
-  const length = partitionKey(name).length
-  return length <= entityIdLengthMax ? undefined : new InvalidRequest({
-    field: "namespace and queue",
-    limit: `at most ${entityIdLengthMax - 12} characters together`,
-    actual: `${name.namespace.length + name.queue.length} characters`
-  })
-}
 
 export const layer = Layer.scoped(Gateway, make)
 
