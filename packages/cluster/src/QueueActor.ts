@@ -449,7 +449,7 @@ export class QueueActor {
   private stop(reason: StopReason): void {
     if (this.stopReason !== undefined) return
     this.stopReason = reason
-    this.machine.close()
+    this.machine.lines.gates.abandon()
     this.alarm.stop()
     this.intake.abandon(notOwner)
     for (const entry of [...this.writes, ...this.sent, ...this.machine.out.writes]) {

@@ -14,9 +14,8 @@ import { Counted, type Gate, Held, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
 import type { QueueRules } from "./QueueSettings.js"
 import { isBefore, KindTurns, Line, noGates, Tenant, Turn } from "./Line.js"
-import { isSpan, type Lender, SpanRate } from "./SpanGates.js"
+import { isSpan, type Lender, nobody, SpanRate } from "./SpanGates.js"
 import { gatedStart, plainStart, type Started, type Taken } from "./Started.js"
-import * as StartLimits from "./StartLimits.js"
 import { Window, type WindowLimits } from "./Window.js"
 
 /** Lines with keys in one partition, above which `hasRoomFor` refuses runs with yet other keys. */
@@ -35,8 +34,6 @@ export interface LinesOptions {
   /** Of room at limits that span queues. Without one there is none. */
   readonly lender?: Lender | undefined
 }
-
-const nobody: Lender = { limits: StartLimits.none, partition: "", wake: () => undefined }
 
 export class Lines {
   private readonly byName = new Map<string, Line>()

@@ -318,11 +318,6 @@ export class QueueMachine {
     for (const entry of this.leases.of(worker)) this.takeBack(entry)
   }
 
-  /** It has ended: what it was lent of limits that span queues is its heir's. */
-  close(): void {
-    this.lines.gates.abandon()
-  }
-
   /** Whether the attempt is running under exactly this lease. */
   holds(ref: AttemptRef): boolean {
     const entry = this.entries.get(ref.runId)

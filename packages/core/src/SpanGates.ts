@@ -1,7 +1,7 @@
 /** Gates whose room is lent: by limits that span queues. They open when they are told, and not by time. */
 import { Counted, type Gate, Held } from "./Gates.js"
 import type { LimiterTerms } from "./LimiterTerms.js"
-import type { Borrower, Lent, StartLimits, Ticket } from "./StartLimits.js"
+import { type Borrower, type Lent, none, type StartLimits, type Ticket } from "./StartLimits.js"
 
 /** What a partition borrows with. */
 export interface Lender {
@@ -10,6 +10,8 @@ export interface Lender {
   /** Something has been lent: `tick` has something to do, soon. */
   readonly wake: () => void
 }
+
+export const nobody: Lender = { limits: none, partition: "", wake: () => undefined }
 
 /** Starts that a rate over many queues lets through. */
 export class SpanRate extends Counted {
