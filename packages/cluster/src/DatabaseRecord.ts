@@ -3,6 +3,7 @@
  *
  *   database   the server and database it was recorded on, its timeline, and an incarnation that only an operator renews
  *   halted     why nodes refuse to run on it, until an operator has accepted it
+ *   endKey     by which ends kept outside of it are known to be genuine (`Ends`); another one after an acceptance
  *
  * The rules are in `DatabaseMemory` (docs/decisions/0009).
  */
@@ -32,6 +33,8 @@ export interface Found {
   /** Whether the node that asks is still written down. */
   readonly knowsNode: boolean
 }
+
+export const endKeySetting = "endKey"
 
 /** Epochs given up when a database is accepted: more than it can have lost since the backup was made. */
 export const epochsSkipped = 2 ** 16
@@ -148,6 +151,7 @@ const acceptWith = (sql: SqlClient.SqlClient) =>
         set epoch = epoch + ${epochsSkipped}::bigint, owner = 'nobody', taken_at = now()`
     }
     yield* sql`delete from orrery.nodes`
-    yield* sql`delete from orrery.cluster_settings where key = 'halted'`
+    // With the key of the ends that were kept outside: some may be of runs that are lost.
+    yield* sql`delete from orrery.cluster_settings where key in ('halted', ${endKeySetting})`
     return recorded
   })

@@ -9,6 +9,7 @@ import { encodeRequests } from "@orrery/api/Frames"
 import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner, sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
+import { EndCache } from "@orrery/core/EndCache"
 import { ClusterUnavailable, InvalidRequest, type RedriveError, type RunNotFound } from "@orrery/core/Errors"
 import { explainUnowned, type Explanation } from "@orrery/core/Explanation"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
@@ -106,6 +107,7 @@ const make = Effect.gen(function*() {
   const reader = yield* RunReader
   const progress = yield* ProgressStore
   const signals = yield* Signals
+  const ends = yield* EndCache
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
   const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
@@ -343,9 +345,17 @@ const make = Effect.gen(function*() {
   const awaitFinal: Gateway["Type"]["awaitFinal"] = (id, wait) =>
     Effect.gen(function*() {
       const waitMs = Math.min(wait, waitMsMax)
+      const owner = residents.holding(id)
+      if (owner !== undefined) return yield* waitHere(owner, id, waitMs)
+      const kept = yield* ends.find(id)
+      if (kept !== undefined) return kept
       const run = yield* taken(id, waitMs)
       if (run === undefined) return null
-      if (isFinal(run.state)) return run
+      if (isFinal(run.state)) {
+        // Others may come back for it as this one did.
+        ends.keep(run)
+        return run
+      }
       const name = nameOf(run)
       return yield* route<Run | null, RunNotFound | ClusterUnavailable>("await", name, {
         here: (actor) => waitHere(actor, id, waitMs),
@@ -422,7 +432,10 @@ const make = Effect.gen(function*() {
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
       explain: (name, id) => Effect.flatMap(local(name), (actor) => explainHere(actor, name, id)),
       awaitFinal: (name, id, waitMs) =>
-        Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax)))
+        Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax))).pipe(
+          // It is awaited where the owner is not.
+          Effect.tap((run) => Effect.sync(() => run !== null && ends.keep(run)))
+        )
     }
   })
 })

@@ -24,6 +24,7 @@ import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import * as Admission from "./Admission.js"
 import * as DatabaseMemory from "./DatabaseMemory.js"
 import * as Drain from "./Drain.js"
+import * as Ends from "./Ends.js"
 import * as Gateway from "./Gateway.js"
 import * as HeapWatch from "./HeapWatch.js"
 import * as InboxDrain from "./InboxDrain.js"
@@ -201,7 +202,11 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Reconciler.layer),
   Layer.provideMerge(Remember.layer),
   Layer.provideMerge(Layer.provide(ScheduleEntity.layer, Gateway.layerRuns)),
-  Layer.provideMerge(Layer.merge(Gateway.layer, NodeQueues.layer).pipe(Layer.provideMerge(InboxDrain.layer))),
+  Layer.provideMerge(
+    Layer.merge(Layer.provide(Gateway.layer, Ends.layer), NodeQueues.layer).pipe(
+      Layer.provideMerge(InboxDrain.layer)
+    )
+  ),
   Layer.provideMerge(QueueEntity.layer),
   Layer.provideMerge(Residents.layer),
   Layer.provideMerge(Reach.layer),

@@ -17,7 +17,7 @@ import { isFinal } from "@orrery/core/RunState"
 import { redriveOf } from "@orrery/core/deadLetter"
 import { type CancelAnswer, listLimitMax, type Redriven, type RunFilter } from "@orrery/core/Runs"
 import { versioned } from "@orrery/core/TaskName"
-import { Effect, Schedule } from "effect"
+import { Effect, Fiber, Option, Schedule } from "effect"
 import type { NotOwner } from "./ActorHost.js"
 import type { QueueActor } from "./QueueActor.js"
 import type { WorkerHub } from "./WorkerHub.js"
@@ -139,6 +139,12 @@ export const cancel = (
     )
   )
 
+/** The run is in its memory: as far as it knows it has not ended, and its watchers will be told when it does. */
+export const holds = (actor: QueueActor, id: RunId): boolean => actor.isOpen && actor.machine.find(id) !== undefined
+
+/** An actor that holds the run, and says nothing of its end for this long, may be one of the past, ms: the row is looked at. */
+const lookAfterMs = 2_000
+
 /** The run once it is final, or `null` after `waitMs` or when the actor has ended. */
 export const awaitFinal = (
   reader: RunReader["Type"],
@@ -152,10 +158,13 @@ export const awaitFinal = (
       return Effect.sync(stop)
     }).pipe(Effect.timeoutOption(waitMs), Effect.fork)
     yield* Effect.yieldNow()
-    // Watching first, then looking: an end between the two is not missed.
-    const before = yield* find(reader, id)
-    if (isFinal(before.state)) return before
-    yield* ended
+    // Watching first, then looking: an end between the two is not missed. Most runs that are held end soon, and need no look.
+    const isSoon = holds(actor, id) && Option.isSome(yield* Effect.timeoutOption(Fiber.join(ended), lookAfterMs))
+    if (!isSoon) {
+      const before = yield* find(reader, id)
+      if (isFinal(before.state)) return before
+      yield* Fiber.join(ended)
+    }
     const after = yield* find(reader, id)
     return isFinal(after.state) ? after : null
   }).pipe(Effect.scoped)

@@ -13,6 +13,7 @@ import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import { ProgressStore } from "@orrery/core/ProgressStore"
+import type { RunId } from "@orrery/core/RunId"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
 import { makeAlarm } from "./Alarm.js"
@@ -23,6 +24,7 @@ import { HeapWatch } from "./HeapWatch.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import type { ActorHost } from "./ActorHost.js"
+import { holds } from "./OwnedCalls.js"
 import { QueueActor } from "./QueueActor.js"
 import * as SettingsCheck from "./SettingsCheck.js"
 import { SelfWatch } from "./SelfWatch.js"
@@ -38,7 +40,12 @@ export class Residents extends Context.Tag("@orrery/cluster/Residents")<Resident
   /** Calls back when an actor ended with work left. Answers how to stop. */
   readonly onOrphaned: (callback: () => void) => () => void
   readonly list: () => ReadonlyArray<QueueActor>
+  /** The actor that has the run in memory, where there are few enough to ask each. */
+  readonly holding: (id: RunId) => QueueActor | undefined
 }>() {}
+
+/** More actors than this are not asked for a run one by one: the row tells where it is. */
+const askedMax = 64
 
 /** After a take-over that failed: 50 ms doubling to 1 s, for as long as the shard is ours. */
 const takeOverRetry = Schedule.exponential("50 millis").pipe(Schedule.union(Schedule.spaced("1 second")))
@@ -210,7 +217,12 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
         orphanCallbacks.delete(callback)
       }
     },
-    list: () => [...actors.values()]
+    list: () => [...actors.values()],
+    holding: (id) => {
+      if (actors.size > askedMax) return undefined
+      for (const actor of actors.values()) if (holds(actor, id)) return actor
+      return undefined
+    }
   })
 })
 

@@ -133,6 +133,11 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
 
     const awaitFinal: Runs["Type"]["awaitFinal"] = (id) =>
       Effect.gen(function*() {
+        const owner = residents.holding(id)
+        if (owner !== undefined) {
+          const final = yield* OwnedCalls.awaitFinal(reader, owner, id, awaitMs)
+          return final ?? (yield* awaitFinal(id))
+        }
         const run = yield* find(id)
         if (isFinal(run.state)) return run
         const final = yield* route("await", nameOf(run), (actor) => OwnedCalls.awaitFinal(reader, actor, id, awaitMs))

@@ -1,14 +1,15 @@
 /**
  * Answers one poll of a watch, on any node: looks at the rows, and again when a hint says so, until there is something new or
- * the time is up. Without hints it looks once a second.
+ * the time is up. Without hints it looks every 0.8 s.
  */
 import type { StoreUnavailable } from "@orrery/core/Errors"
 import { ClusterUnavailable, type RunNotFound } from "@orrery/core/Errors"
-import type { ProgressStore } from "@orrery/core/ProgressStore"
+import { type Ending, endingsMax, type ProgressStore } from "@orrery/core/ProgressStore"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { shownNotes } from "@orrery/core/RunNotes"
-import { pollInterval, type QueueName, type SignalsService, type Watched } from "@orrery/core/Signals"
+import { isFinal } from "@orrery/core/RunState"
+import { pollMs, type QueueName, type RunEvent, type SignalsService, type Watched } from "@orrery/core/Signals"
 import * as Watch from "@orrery/core/Watch"
 import { Clock, Effect, Stream } from "effect"
 
@@ -89,6 +90,8 @@ export const queueChanges = (
       return answerOf(cursor, { position: { since: horizon, isBehind: false, hints }, ends: [] }, [{ _tag: "gap" }])
     }
     const hints = items.at(-1)?.cursor ?? position.hints
+    const hinted = items.flatMap((item) => item._tag === "events" ? item.events : [])
+    const endings = yield* endingsOf(progress, name, hinted.filter(isEnd).map(({ id }) => id))
     const told: Array<Watch.QueueChange> = []
     const running = new Set<RunId>()
     let isGap = false
@@ -98,8 +101,10 @@ export const queueChanges = (
         isGap = true
         continue
       }
-      for (const { id, isProgress, state } of item.events) {
-        if (isProgress === true) running.add(id)
+      for (const event of item.events) {
+        const { id, state } = event
+        if (event.isProgress === true) running.add(id)
+        else if (isEnd(event)) told.push(...endOf(event, endings))
         else told.push(Watch.queueChangeOf(id, state))
       }
     }
@@ -112,6 +117,31 @@ export const queueChanges = (
     if (!isGap && !isOld) return answerOf(cursor, { position: { ...position, hints }, ends: [] }, told)
     return answerOf(cursor, yield* readEnds(progress, name, { since, hints }), told)
   }).pipe(Effect.scoped)
+
+const isEnd = ({ state }: RunEvent): boolean => isFinal(state)
+
+/** A hint may be forged: an end is told as the rows have it. */
+const endingsOf = (progress: ProgressStore["Type"], name: QueueName, ids: ReadonlyArray<RunId>) =>
+  Effect.gen(function*() {
+    const all = new Map<RunId, Ending>()
+    for (let at = 0; at < ids.length; at += endingsMax) {
+      const found = yield* Effect.mapError(
+        progress.endings(name, ids.slice(at, at + endingsMax)),
+        unavailable("watch")
+      )
+      for (const [id, ending] of found) all.set(id, ending)
+    }
+    return all
+  })
+
+/** Nothing of one that has not ended, and of one that has no row what the hint says. */
+const endOf = ({ id, state }: RunEvent, endings: ReadonlyMap<RunId, Ending>): ReadonlyArray<Watch.QueueChange> => {
+  const ending = endings.get(id)
+  if (ending === "open") return []
+  return ending === undefined
+    ? [{ _tag: "end", id, state, isUnkept: true }]
+    : [{ _tag: "end", id, state: ending }]
+}
 
 interface Read {
   readonly position: Watch.QueuePosition
@@ -164,19 +194,23 @@ const hintsOf = (
   Effect.gen(function*() {
     const items: Array<Watched> = []
     let count = 0
+    const began = yield* Clock.currentTimeMillis
     const some = yield* Effect.makeLatch(false)
+    const told = yield* Effect.makeLatch(false)
     const hints = yield* signals.watch(name, after === "" ? {} : { after })
     yield* Stream.runForEach(hints, (item) =>
       Effect.suspend(() => {
         items.push(item)
         count += item._tag === "gap" ? 1 : item.events.length
         some.unsafeOpen()
+        if (item._tag === "events") told.unsafeOpen()
         // What comes after is told by the next poll.
         return count >= hintsMax ? Effect.never : Effect.void
       })).pipe(Effect.forkScoped)
     yield* Effect.timeoutOption(some.await, waitMs)
     if (items.length > 0) yield* Effect.sleep(gatherPause)
-    // There are no hints, or none that go on: each poll begins with a gap, and the rows are read once a second.
-    if (isResumed && items[0]?._tag === "gap") yield* Effect.sleep(pollInterval)
+    // A poll that begins with a gap: there may be no hints, and then the rows are read every `pollMs`.
+    const left = pollMs - ((yield* Clock.currentTimeMillis) - began)
+    if (isResumed && items[0]?._tag === "gap" && left > 0) yield* Effect.timeoutOption(told.await, left)
     return items.slice()
   })

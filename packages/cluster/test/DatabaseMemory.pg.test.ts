@@ -1,9 +1,13 @@
 /** Databases that are not what they were, on a real server; what a restore does is done to the tables. */
 import { SqlClient } from "@effect/sql"
 import type { NodeHealth } from "@orrery/api/NodeRpcs"
+import { EndCache } from "@orrery/core/EndCache"
+import { EndStore } from "@orrery/core/EndStore"
+import * as MemoryEndStore from "@orrery/core/MemoryEndStore"
 import * as NodeConfig from "@orrery/core/NodeConfig"
 import type { PartitionStore } from "@orrery/core/PartitionStore"
-import { samplePartition, takePartition } from "@orrery/testing/storeSamples"
+import type { Run } from "@orrery/core/Run"
+import { runIdMadeAt, samplePartition, takePartition } from "@orrery/testing/storeSamples"
 import * as TestStore from "@orrery/testing/TestStore"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Option, type Scope } from "effect"
@@ -14,6 +18,7 @@ import * as path from "node:path"
 import * as TestNode from "../../api/test/TestNode.js"
 import * as DatabaseMemory from "../src/DatabaseMemory.js"
 import * as DatabaseRecord from "../src/DatabaseRecord.js"
+import * as Ends from "../src/Ends.js"
 import * as NodeIdentity from "../src/NodeIdentity.js"
 
 const identityOf = (nodeId: string) =>
@@ -70,6 +75,47 @@ const takeOften = Effect.gen(function*() {
 
 const test = <E>(body: Effect.Effect<void, E, Layer.Layer.Success<typeof TestStore.layer> | Scope.Scope>) =>
   body.pipe(Effect.provide(Layer.fresh(TestStore.layer)))
+
+/** Ended, and made some time ago. */
+const endedRun: Run = {
+  id: runIdMadeAt(0),
+  namespace: "default",
+  queue: "ends",
+  partition: 0,
+  task: "double",
+  state: "succeeded",
+  priority: 5,
+  createdAt: 1,
+  scheduledAt: 1,
+  startedAt: 2,
+  finishedAt: 3,
+  attempt: 1,
+  payload: "1",
+  result: "2",
+  failure: null,
+  worker: "w",
+  waitsFor: null
+}
+
+describe("ends that are kept outside", () => {
+  it.scopedLive("are believed by all who know the database, and no more once it was accepted", () =>
+    test(Effect.gen(function*() {
+      const store = Layer.succeed(EndStore, yield* MemoryEndStore.make())
+      const open = Effect.map(
+        Layer.build(Layer.provide(Ends.layer, store)),
+        (context) => Context.get(context, EndCache)
+      )
+      const [one, other] = yield* Effect.all([open, open], { concurrency: 2 })
+      one.keep(endedRun)
+
+      const before = yield* other.find(endedRun.id)
+      yield* DatabaseRecord.accept
+      const after = yield* Effect.flatMap(open, (ends) => ends.find(endedRun.id))
+
+      assert.deepStrictEqual(before, endedRun)
+      assert.isUndefined(after)
+    })))
+})
 
 describe("a node that starts", () => {
   it.scopedLive("writes the database down once, and starts again and again", () =>

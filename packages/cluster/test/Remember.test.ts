@@ -48,6 +48,7 @@ const setUp = (partitions: ReadonlyArray<WithWork>) => {
       hub: undefined as never,
       find: (name) => state.awake.get(`default|${name.queue}|0`),
       list: () => [...state.awake.values()],
+      holding: () => undefined,
       onOrphaned: () => () => undefined
     }),
     Layer.mock(LockStorage, {

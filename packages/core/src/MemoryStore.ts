@@ -94,5 +94,6 @@ export const progressStore = (tables: MemoryTables, clock: Clock.Clock = Clock.m
     ),
   find: (ids) => Effect.sync(() => tables.findNotes(ids)),
   checkpoint: (id) => Effect.sync(() => tables.checkpoint(id)),
-  endsSince: (query) => Effect.sync(() => tables.endsSince(query, clock.unsafeCurrentTimeMillis()))
+  endsSince: (query) => Effect.sync(() => tables.endsSince(query, clock.unsafeCurrentTimeMillis())),
+  endings: (name, ids) => Effect.sync(() => tables.endings(name, ids))
 })

@@ -18,13 +18,13 @@ import {
 } from "./PartitionStore.js"
 import { type QueueName, type QueueRecord, unset } from "./QueueSettings.js"
 import type { QueueFilter } from "./QueueSettingsStore.js"
-import type { Ends, EndsQuery, NotesBatch } from "./ProgressStore.js"
+import type { Ending, Ends, EndsQuery, NotesBatch } from "./ProgressStore.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
 import { isRedrivable } from "./deadLetter.js"
 import type { Run, RunFailure } from "./Run.js"
 import type { FinalRun } from "./RunReader.js"
 import type { RunId } from "./RunId.js"
-import type { FinalState } from "./RunState.js"
+import { type FinalState, isFinal } from "./RunState.js"
 import type { StoredNotes } from "./RunNotes.js"
 import { listBytesMax, listLimitMax, type RunFilter } from "./Runs.js"
 import { partsOf } from "./TaskName.js"
@@ -128,6 +128,16 @@ export class MemoryTables {
       { id, state: state as FinalState, finishedAt: finishedAt! }
     ))
     return { ends, horizon: now, more: all.length > limit }
+  }
+
+  endings({ namespace, queue }: QueueName, ids: ReadonlyArray<RunId>): ReadonlyMap<RunId, Ending> {
+    const found = new Map<RunId, Ending>()
+    for (const id of ids) {
+      const run = this.find(id, 0)
+      if (run?.namespace !== namespace || run.queue !== queue) continue
+      found.set(id, isFinal(run.state) ? run.state : "open")
+    }
+    return found
   }
 
   takeOver(name: PartitionName, now: number): Takeover {

@@ -38,6 +38,12 @@ export interface Ends {
   readonly more: boolean
 }
 
+/** How a run has ended, or that it has not. */
+export type Ending = FinalState | "open"
+
+/** Ids of one question for endings. */
+export const endingsMax = 1_000
+
 /**
  * PORT. What runs have told while they ran, and the ends of runs in the order in which they came. Adapters pass
  * `progressStoreContract` in @orrery/testing.
@@ -56,4 +62,12 @@ export class ProgressStore extends Context.Tag("@orrery/core/ProgressStore")<Pro
   readonly checkpoint: (id: RunId) => Effect.Effect<string | null, StoreUnavailable>
   /** Ends of a queue's runs that have left a history. */
   readonly endsSince: (query: EndsQuery) => Effect.Effect<Ends, StoreUnavailable>
+  /**
+   * How these runs of the queue have ended, at most `endingsMax`. Absent: a run that is nowhere; it has ended without leaving a
+   * history, or is of another queue, or was never stored.
+   */
+  readonly endings: (
+    name: QueueName,
+    ids: ReadonlyArray<RunId>
+  ) => Effect.Effect<ReadonlyMap<RunId, Ending>, StoreUnavailable>
 }>() {}

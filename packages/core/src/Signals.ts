@@ -58,7 +58,7 @@ export interface SignalsService {
   readonly queue: (name: QueueName) => QueueSignal
   /**
    * Tells of a queue until the scope closes; begins with `gap` unless it goes on after a cursor. Never fails and never
-   * ends: without its connection it tells `gap` once a second, so that reading rows takes the place of hints.
+   * ends: without its connection it tells `gap` every `pollMs`, so that reading rows takes the place of hints.
    */
   readonly watch: (name: QueueName, options?: WatchOptions) => Effect.Effect<Stream.Stream<Watched>, never, Scope.Scope>
   /** `undefined`: there is no connection that could be lost. */
@@ -67,15 +67,15 @@ export interface SignalsService {
 
 const silent: QueueSignal = { publish: () => undefined }
 
-/** Pause between two gaps where nothing else tells of changes. */
-export const pollInterval = "1 second"
+/** Pause between two gaps where nothing else tells of changes, ms: with what a look takes it stays below a second. */
+export const pollMs = 800
 
 /** Nobody is told; watchers poll. */
 export const none: SignalsService = {
   queue: () => silent,
   watch: () =>
     Effect.succeed(
-      Stream.concat(Stream.succeed(0), Stream.repeatEffect(Effect.as(Effect.sleep(pollInterval), 0))).pipe(
+      Stream.concat(Stream.succeed(0), Stream.repeatEffect(Effect.as(Effect.sleep(pollMs), 0))).pipe(
         Stream.map((): Watched => ({ _tag: "gap", cursor: "" }))
       )
     ),

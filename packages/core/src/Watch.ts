@@ -54,8 +54,15 @@ export const QueueChange = Schema.Union(
   Schema.TaggedStruct("gap", {}),
   Schema.TaggedStruct("state", { id: RunId, state: RunState }),
   Schema.TaggedStruct("progress", { id: RunId, attempt: Schema.Int, progress: Schema.NullOr(Schema.String) }),
-  /** May be told twice after a watch was resumed, never not at all. */
-  Schema.TaggedStruct("end", { id: RunId, state: RunState })
+  /**
+   * As its row says. May be told twice after a watch was resumed, never not at all. `isUnkept`: by a hint alone, of a run that has
+   * no row: it leaves no history.
+   */
+  Schema.TaggedStruct("end", {
+    id: RunId,
+    state: RunState,
+    isUnkept: Schema.optionalWith(Schema.Literal(true), { exact: true })
+  })
 )
 export type QueueChange = typeof QueueChange.Type
 
@@ -185,8 +192,8 @@ export const run = (
 
 /**
  * What happens to the runs of a queue from now on, or from a cursor on. Begins with `gap`. Every end of a run that leaves a
- * history is told; other changes are told as far as there are hints (`Signals`), and `gap` says when some may be missing: once a
- * second without any.
+ * history is told; other changes are told as far as there are hints (`Signals`), and `gap` says when some may be missing: every
+ * 0.8 s without any.
  */
 export const queue = (
   name: QueueName,
@@ -196,7 +203,8 @@ export const queue = (
     const told = new ToldEnds()
     const once = (cursor: string) => Effect.flatMap(Runs, (runs) => runs.queueChanges(name, cursor, waitMsMax))
     return polls(options.after ?? "", once).pipe(
-      Stream.filter(({ change }) => change._tag !== "end" || told.isNew(change.id))
+      // What a hint alone tells is not remembered: a forged one must not hide the end that the rows tell.
+      Stream.filter(({ change }) => change._tag !== "end" || change.isUnkept === true || told.isNew(change.id))
     )
   })
 

@@ -5,6 +5,7 @@
  *   layerEmbedded   this machine: PostgreSQL as a child process, its data in a folder
  *   layerNode       a member of a cluster on a given PostgreSQL
  *   layerClient     no member: calls a cluster, executes nothing
+ *   layerReader     no member, and calls nobody: reads, follows and awaits runs, by the database and Redis alone
  *
  * All provide `Runs`, which `task.enqueue`, `task.execute` and the others need, and those that execute also `Schedules`.
  *
@@ -16,12 +17,15 @@
  */
 import * as RunsClient from "@orrery/api/RunsClient"
 import * as OrreryNode from "@orrery/cluster/OrreryNode"
+import * as Ends from "@orrery/cluster/Ends"
 import * as SoloNode from "@orrery/cluster/SoloNode"
 import * as SoloSchedules from "@orrery/cluster/SoloSchedules"
+import * as StoreRuns from "@orrery/cluster/StoreRuns"
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
 import * as codedPorts from "@orrery/core/codedPorts"
 import * as Handlers from "@orrery/core/Handlers"
 import * as Limits from "@orrery/core/Limits"
+import * as MemoryEndStore from "@orrery/core/MemoryEndStore"
 import * as MemorySignals from "@orrery/core/MemorySignals"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import * as NodeConfig from "@orrery/core/NodeConfig"
@@ -31,7 +35,10 @@ import * as MemoryScheduleStore from "@orrery/core/schedule/MemoryScheduleStore"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import * as Redis from "@orrery/signals-redis/Redis"
 import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
-import { Context, Effect, Layer, Option } from "effect"
+import * as PgPools from "@orrery/store-pg/PgPools"
+import * as PgProgressStore from "@orrery/store-pg/PgProgressStore"
+import * as PgRunReader from "@orrery/store-pg/PgRunReader"
+import { Context, Effect, Layer, Option, type Redacted } from "effect"
 
 /** Made with `task.toLayer`; several with `Layer.mergeAll`. */
 export type HandlersLayer<E, R> = Layer.Layer<never, E, R | Handlers.Handlers>
@@ -124,8 +131,27 @@ export const layerRedis = Redis.layer
 export const layerRedisConfig = Redis.layerConfig
 
 /** Limits and hints within this process, for `layerMemory` and `layerEmbedded`. */
-export const layerOneProcess = Layer.merge(Limits.layerMemory, MemorySignals.layer)
+export const layerOneProcess = Layer.mergeAll(Limits.layerMemory, MemorySignals.layer, MemoryEndStore.layer)
 
 /** Calls a cluster through any of its nodes. */
 export const layerClient = ({ codec, ...options }: Parameters<typeof RunsClient.layer>[0] & CodecOption) =>
   RunsClient.layer(options).pipe(coded(codec))
+
+interface ReaderOptions extends CodecOption {
+  /** That of the cluster; a user that may read is enough. */
+  readonly databaseUrl: Redacted.Redacted
+  /** Default 2. */
+  readonly readConnections?: number
+}
+
+/**
+ * Reads, follows and awaits runs without a node, by the database, and by Redis where one is provided; without, it looks once a
+ * second. Calls that need an owner fail with `ClusterUnavailable`; to enqueue there is `enqueueInTransaction`.
+ */
+export const layerReader = ({ codec, databaseUrl, readConnections = 2 }: ReaderOptions) =>
+  StoreRuns.layer.pipe(
+    Layer.provide(Ends.layer),
+    Layer.provide(Layer.merge(PgRunReader.layer, PgProgressStore.layer)),
+    Layer.provide(PgPools.layer({ url: databaseUrl, readConnections })),
+    coded(codec)
+  )

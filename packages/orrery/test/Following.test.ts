@@ -1,6 +1,8 @@
 /** Watches of runs and queues in one process: with hints, without any, with hints that get lost, and resumed. */
 import { assert, describe, it } from "@effect/vitest"
 import * as MemorySignals from "@orrery/core/MemorySignals"
+import type { RunId } from "@orrery/core/RunId"
+import type { RunState } from "@orrery/core/RunState"
 import * as Signals from "@orrery/core/Signals"
 import { Orrery, RetryPolicy, Runs, Task, Watch } from "@orrery/orrery"
 import { Chunk, Effect, Either, Fiber, Layer, Schema, Stream } from "effect"
@@ -104,6 +106,48 @@ for (const [kind, layer] of [["with hints", withHints], ["without hints", withou
       }).pipe(Effect.provide(layer)))
   })
 }
+
+describe("a watch of a queue that is told forged ends", { timeout: 30_000 }, () => {
+  const queue = { namespace: "default", queue: "forged" }
+  const held = Task.make("held", { payload: Schema.String, queue: queue.queue, retry: RetryPolicy.none })
+  const layer = Layer.provideMerge(
+    Orrery.layerMemory({ handlers: held.toLayer((key) => Effect.asVoid(gate(key).await)), slots: 50 }),
+    MemorySignals.layer
+  )
+
+  it.scopedLive("does not tell them, and does not miss the real ones", () =>
+    Effect.gen(function*() {
+      const signals = yield* Signals.Signals
+      const forge = (id: RunId, state: RunState) => signals.queue(queue).publish(() => [{ id, state }])
+      const told: Array<Watch.QueueChange> = []
+      const [begun, looked, ended] = yield* Effect.all([
+        Effect.makeLatch(false),
+        Effect.makeLatch(false),
+        Effect.makeLatch(false)
+      ])
+      const last = yield* held.request("none")
+      const id = yield* held.enqueue("forged")
+      yield* Effect.forkScoped(Stream.runForEach(Watch.queue(queue), ({ change }) =>
+        Effect.sync(() => {
+          told.push(change)
+          begun.unsafeOpen()
+          if (change._tag === "end" && change.id === last.id) looked.unsafeOpen()
+          if (change._tag === "end" && change.id === id) ended.unsafeOpen()
+        })))
+      yield* begun.await
+      // The first by another that is believed, so that the others have been looked at.
+      forge(id, "failed")
+      forge(last.id, "cancelled")
+      yield* within(looked.await)
+      const before = told.filter((each) => each._tag === "end")
+      yield* gate("forged").open
+      yield* within(ended.await)
+      const after = told.filter((each) => each._tag === "end" && each.id === id)
+
+      assert.deepStrictEqual(before, [{ _tag: "end", id: last.id, state: "cancelled", isUnkept: true }])
+      assert.deepStrictEqual(after, [{ _tag: "end", id, state: "succeeded" }])
+    }).pipe(Effect.provide(layer)))
+})
 
 describe("a watch whose hints get lost", { timeout: 30_000 }, () => {
   /** Tells the first item of each watch, and a gap after some time for all that was lost. */

@@ -15,7 +15,7 @@ import {
 } from "@orrery/orrery"
 import type { RunId } from "@orrery/core/RunId"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
-import { Effect, Layer, Schema } from "effect"
+import { Effect, Layer, Option, Schema } from "effect"
 
 const payload = Schema.Struct({ n: Schema.Number })
 const retry = RetryPolicy.fixed({ maxAttempts: 3, delay: 1, jitter: 0 })
@@ -25,7 +25,18 @@ const spread = Task.make("spread", { payload, success: Schema.Number, queue: "sp
 const once = Task.make("once", { payload, success: Schema.Number, queue: "once", maxDepth: 2 })
 const book = Task.make("book", { payload, success: Schema.Number, queue: "book", retry })
 
+const traced = Task.make("traced", { payload: Schema.Void, success: Schema.String, queue: "traced" })
+
 const handlers = Layer.mergeAll(
+  traced.toLayer(() =>
+    Effect.map(
+      Effect.option(Effect.currentSpan),
+      Option.match({
+        onNone: () => "no span",
+        onSome: ({ traceId }) => traceId
+      })
+    )
+  ),
   echo.toLayer(({ n }) => Effect.succeed(n)),
   once.toLayer(({ n }) => Effect.as(Effect.sleep("10 millis"), n)),
   spread.toLayer(({ n }) => Effect.succeed(n)),
@@ -59,6 +70,17 @@ const node = Layer.unwrapScoped(
 
 layer(node, { excludeTestServices: true, timeout: 60_000 })("transactions", (it) => {
   const numbers = Array.from({ length: 300 }, (_, n) => n)
+
+  it.effect("enqueue runs that go on in the span of their transaction, and have none outside of one", () =>
+    Effect.gen(function*() {
+      const [id, traceId] = yield* withTransaction(
+        Effect.all([enqueueInTransaction(traced, undefined), Effect.map(Effect.currentSpan, (span) => span.traceId)])
+      ).pipe(Effect.withSpan("order"))
+      const outside = yield* enqueueInTransaction(traced, undefined)
+
+      assert.strictEqual(yield* traced.result(id), traceId)
+      assert.notStrictEqual(yield* traced.result(outside), traceId)
+    }))
 
   it.effect("enqueue runs that are executed once committed, and can be awaited at once", () =>
     Effect.gen(function*() {

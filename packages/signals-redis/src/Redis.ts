@@ -1,32 +1,37 @@
 /**
- * Signals and limits on Redis, put together. Each layer owns its connections and closes them with its scope.
+ * Signals, limits and ends of runs on Redis, put together. Each layer owns its connections and closes them with its scope.
  *
  *   layer         on given settings
  *   layerConfig   on those of the environment (`ORRERY_REDIS_...`); without a URL: none, and limits of this process alone
  */
+import * as EndStore from "@orrery/core/EndStore"
 import * as Limits from "@orrery/core/Limits"
 import type { ConfigInvalid } from "@orrery/core/Setting"
 import * as Signals from "@orrery/core/Signals"
 import { Effect, Layer } from "effect"
 import * as RedisClients from "./RedisClients.js"
 import * as RedisConfig from "./RedisConfig.js"
+import * as RedisEndStore from "./RedisEndStore.js"
 import * as RedisLimitStore from "./RedisLimitStore.js"
 import * as RedisSignals from "./RedisSignals.js"
 
-export type Services = Signals.Signals | Limits.Limits
+export type Services = Signals.Signals | Limits.Limits | EndStore.EndStore
 
-const onClients = Layer.merge(RedisSignals.layer, Layer.provide(Limits.layer, RedisLimitStore.layer)).pipe(
-  Layer.provide(RedisClients.layer)
-)
+const onClients = Layer.mergeAll(
+  RedisSignals.layer,
+  RedisEndStore.layer,
+  Layer.provide(Limits.layer, RedisLimitStore.layer)
+).pipe(Layer.provide(RedisClients.layer))
 
 /** Never waits for Redis: it connects in the background. */
 export const layer = (options: RedisConfig.Options): Layer.Layer<Services, ConfigInvalid> =>
   Layer.provide(onClients, RedisConfig.layer(options))
 
 /** What there is without Redis: no hints from other processes, and limits within this one. */
-export const layerNone: Layer.Layer<Services> = Layer.merge(
+export const layerNone: Layer.Layer<Services> = Layer.mergeAll(
   Limits.layerMemory,
-  Layer.succeed(Signals.Signals, Signals.none)
+  Layer.succeed(Signals.Signals, Signals.none),
+  Layer.succeed(EndStore.EndStore, EndStore.none)
 )
 
 export const layerConfig: Layer.Layer<Services, ConfigInvalid> = Layer.unwrapEffect(

@@ -2,8 +2,8 @@
 
 /** Sent by the clients. `info` tells when another server process answers; without it strict limits do not notice. */
 const sent = ["ping", "info", "select", "client|setname", "evalsha", "eval", "publish", "subscribe", "unsubscribe"]
-/** Streams are read outside of scripts. */
-const read = ["xrevrange"]
+/** Streams and ends are read outside of scripts; ends are also written so (`set`). */
+const read = ["xrevrange", "getrange"]
 /** Called by the scripts. */
 const called = [
   ...["time", "get", "set", "pexpire", "del", "hget", "hsetnx", "hset", "hgetall", "hdel", "hincrby", "xadd"],

@@ -80,6 +80,8 @@ interface State {
   isClosing: boolean
   serverId: string
   readonly listeners: Set<(isUp: boolean) => void>
+  /** To connect. */
+  tries: number
   connects: number
   commands: number
   failures: number
@@ -109,6 +111,7 @@ export const make = (options: ConnectionOptions): Effect.Effect<RedisConnection,
       isClosing: false,
       serverId: "",
       listeners: new Set(),
+      tries: 0,
       connects: 0,
       commands: 0,
       failures: 0,
@@ -160,7 +163,7 @@ const session = (
     const end = (reason: string): void =>
       Deferred.unsafeDone(ended, Effect.fail(new RedisUnavailable({ operation: "connection", reason })))
     const client = yield* Effect.acquireRelease(
-      Effect.sync(() => makeClient(state.config, state.role)),
+      Effect.sync(() => makeClient(state.config, state.role, state.tries++)),
       (made) => Effect.sync(() => made.disconnect())
     )
     let said: string | undefined
@@ -325,7 +328,8 @@ const textOf = (cause: unknown): string => {
   return text.slice(0, 300)
 }
 
-const makeClient = (config: Values, role: Role): Redis => {
+/** `tries`: of several addresses each try begins with the next one, for the first may answer nothing. */
+const makeClient = (config: Values, role: Role, tries: number): Redis => {
   const url = new URL(Redacted.value(config.url))
   const options: RedisOptions = {
     ...(url.username === "" ? {} : { username: decodeURIComponent(url.username) }),
@@ -347,8 +351,11 @@ const makeClient = (config: Values, role: Role): Redis => {
     noDelay: true,
     enableAutoPipelining: role === "commands"
   }
-  const clusterNodes = addressesOf(config.clusterNodes).map(hostAndPort)
-  if (clusterNodes.length > 0) {
+  const clusterNodes = rotated(addressesOf(config.clusterNodes), tries).map(hostAndPort)
+  const [clusterNode] = clusterNodes
+  // Each node tells what is published on any. A plain connection to one of them is probed, and its end is noticed.
+  if (clusterNode !== undefined && role === "subscriber") return new Redis({ ...options, ...clusterNode, db: 0 })
+  if (clusterNode !== undefined) {
     const { db: _, retryStrategy: __, enableOfflineQueue: ___, ...redisOptions } = options
     // Answers the same commands.
     return new Cluster(clusterNodes, {
@@ -360,17 +367,23 @@ const makeClient = (config: Values, role: Role): Redis => {
       redisOptions
     }) as unknown as Redis
   }
-  const sentinels = addressesOf(config.sentinels).map(hostAndPort)
+  const sentinels = rotated(addressesOf(config.sentinels), tries).map(hostAndPort)
   if (sentinels.length > 0) {
     return new Redis({
       ...options,
       sentinels,
       name: config.sentinelName,
       sentinelRetryStrategy: () => null,
+      sentinelCommandTimeout: config.commandTimeoutMs,
       failoverDetector: true
     })
   }
   return new Redis({ ...options, host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port || 6379) })
+}
+
+const rotated = <A>(all: ReadonlyArray<A>, by: number): ReadonlyArray<A> => {
+  const first = all.length === 0 ? 0 : by % all.length
+  return [...all.slice(first), ...all.slice(0, first)]
 }
 
 const hostAndPort = (address: string) => {

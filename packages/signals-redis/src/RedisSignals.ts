@@ -3,11 +3,11 @@
  * published, in one call.
  *
  *   nobody watches       nothing is sent
- *   Redis is away        watchers poll: a gap at once and every second
+ *   Redis is away        watchers poll: a gap at once and every 0.8 s
  *   a publication fails  its watchers are owed a gap, and get it when Redis takes it
  *   what nobody sees     (a publisher that Redis does not hear while watchers are heard) a gap every 5 s
  */
-import { queueKey, Signals, type SignalsHealth, type SignalsService } from "@orrery/core/Signals"
+import { pollMs, queueKey, Signals, type SignalsHealth, type SignalsService } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer } from "effect"
 import { announcements, decode as decodeInterest, Interest, question, renewMs } from "./Interest.js"
 import { RedisClients } from "./RedisClients.js"
@@ -23,9 +23,8 @@ const ttlMs = 3_600_000
 const publishingMax = 256
 /** Queues whose watchers are owed a gap. Beyond, those of the rest find out by the next safety gap. */
 const owedMax = 10_000
-const owedRetry = { first: 100, most: 1_000 }
+const owedRetry = { first: 100, most: 500 }
 const owedAtOnce = 16
-const pollMs = 1_000
 /** At most one answer to the question who watches in this time, ms. */
 const answerPauseMs = 100
 

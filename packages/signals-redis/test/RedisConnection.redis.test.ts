@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { EndStore } from "@orrery/core/EndStore"
 import { LimitStore } from "@orrery/core/LimitStore"
 import { Signals } from "@orrery/core/Signals"
 import { limitName } from "@orrery/testing/limitSamples"
@@ -49,6 +50,9 @@ describe("RedisConnection", () => {
         yield* limits.acquire(permit, "b")
         yield* limits.renew(permit, "a")
         yield* limits.release(permit, "a")
+        const ends = yield* EndStore
+        ends.put(told.id, "end", 1_000)
+        yield* until(Effect.map(ends.get(told.id), (text) => text === "end"))
       }).pipe(Effect.scoped, Effect.provide(process))
       yield* admin("ACL", "LOG", "RESET")
       yield* exercise

@@ -1,4 +1,5 @@
 /** A Redis as Orrery is meant to find it: a user that may do what it needs and nothing else. */
+import type { EndStore } from "@orrery/core/EndStore"
 import * as Limits from "@orrery/core/Limits"
 import type { LimitStore } from "@orrery/core/LimitStore"
 import type { Signals } from "@orrery/core/Signals"
@@ -8,6 +9,7 @@ import { randomBytes } from "node:crypto"
 import * as RedisAcl from "../src/RedisAcl.js"
 import * as RedisClients from "../src/RedisClients.js"
 import * as RedisConfig from "../src/RedisConfig.js"
+import * as RedisEndStore from "../src/RedisEndStore.js"
 import * as RedisLimitStore from "../src/RedisLimitStore.js"
 import * as RedisSignals from "../src/RedisSignals.js"
 
@@ -47,13 +49,14 @@ export const start = (options: RedisServer.RedisServerOptions = {}): Effect.Effe
 
 export type Services =
   | Signals
+  | EndStore
   | RedisSignals.RedisSignalsCounters
   | RedisClients.RedisClients
   | LimitStore
   | Limits.Limits
 
 export const services = (options: RedisConfig.Options): Layer.Layer<Services> =>
-  Layer.mergeAll(RedisSignals.layer, Layer.provideMerge(Limits.layer, RedisLimitStore.layer)).pipe(
+  Layer.mergeAll(RedisSignals.layer, RedisEndStore.layer, Layer.provideMerge(Limits.layer, RedisLimitStore.layer)).pipe(
     Layer.provideMerge(RedisClients.layer),
     Layer.provide(RedisConfig.layer({ prefix, ...options })),
     Layer.orDie

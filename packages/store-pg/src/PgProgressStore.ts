@@ -1,7 +1,9 @@
 /** What runs have told, on PostgreSQL. Written beside the journal, under the same fence. */
 import { Fenced, type StoreUnavailable } from "@orrery/core/Errors"
 import { type Ends, ProgressStore, type RunEnd } from "@orrery/core/ProgressStore"
+import type { RunId } from "@orrery/core/RunId"
 import { LogLine, type StoredNotes } from "@orrery/core/RunNotes"
+import type { FinalState } from "@orrery/core/RunState"
 import { Effect, Either, Layer, Schedule, Schema } from "effect"
 import { unavailable } from "./internal/pgErrors.js"
 import { names } from "./internal/states.js"
@@ -45,6 +47,15 @@ const horizonText = `select
 
 const endsText =
   `select id, state, finished_at as "finishedAt" from orrery.ends_since($1::integer[], $2::bigint, $3::integer)`
+
+/** A run moves to the history in one statement, so one that looks at both sees it once; `-1`: it is not final. */
+const endingsText = `select r.id, -1 as state from orrery.runs r join orrery.partitions p on p.id = r.partition_id
+    where r.id = any($1::uuid[]) and p.namespace = $2 and p.queue = $3
+  union all
+  select r.id, r.state from orrery.run_history r join orrery.partitions p on p.id = r.partition_id
+    where r.id = any($1::uuid[]) and p.namespace = $2 and p.queue = $3
+  union all
+  select b.id, -1 from orrery.inbox b where b.id = any($1::uuid[]) and b.namespace = $2 and b.queue = $3`
 
 type Row = Omit<StoredNotes, "lines"> & { readonly lines: string }
 
@@ -118,7 +129,12 @@ export const make = Effect.gen(function*() {
         query<{ checkpoint: string | null }>("checkpoint", "find_checkpoint", checkpointText, [id]),
         ([row]) => row?.checkpoint ?? null
       ),
-    endsSince
+    endsSince,
+    endings: ({ namespace, queue }, ids) =>
+      Effect.map(
+        query<{ id: RunId; state: number }>("endings", "endings", endingsText, [ids, namespace, queue]),
+        (rows) => new Map(rows.map(({ id, state }) => [id, state < 0 ? "open" : names[state] as FinalState]))
+      )
   })
 })
 

@@ -10,7 +10,7 @@
 import { Deferred, Effect, Redacted, Schedule, type Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { closeSync, openSync } from "node:fs"
+import { closeSync, openSync, writeFileSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { connect, createServer } from "node:net"
 import * as path from "node:path"
@@ -30,11 +30,26 @@ export interface RedisServerOptions {
   readonly port?: number
   /** Instead of a new one, for servers that know each other. */
   readonly password?: Redacted.Redacted<string>
+  /** A node of a Redis Cluster, which knows no other yet. */
+  readonly isClusterNode?: boolean
+  /** No server but a sentinel, alone enough for a fail-over. It asks for no password. */
+  readonly sentinelOf?: SentinelOf
+}
+
+export interface SentinelOf {
+  /** What it calls the primary. */
+  readonly name: string
+  readonly port: number
+  readonly password: Redacted.Redacted<string>
+  /** Silence after which the primary counts as gone, ms. */
+  readonly downAfterMs: number
 }
 
 export interface RedisServer {
   readonly url: Redacted.Redacted<string>
   readonly port: number
+  /** By which the nodes of a Redis Cluster talk to each other. */
+  readonly busPort: number | undefined
   readonly version: string
   readonly pid: number
   /** Before the scope closes. `SIGKILL` acts like a crash; 5 s after `SIGTERM` it follows by itself. Idempotent. */
@@ -59,13 +74,16 @@ export const start: (
     }),
     (made) => Effect.promise(() => fs.rm(made, { recursive: true, force: true }))
   )
-  const password = options.password === undefined
+  const password = options.sentinelOf !== undefined
+    ? ""
+    : options.password === undefined
     ? randomBytes(24).toString("base64url")
     : Redacted.value(options.password)
   const launched = yield* launch(program, folder, password, options).pipe(Effect.retry({ times: portTries - 1 }))
   return {
     url: urlOf(password, launched.port),
     port: launched.port,
+    busPort: launched.busPort,
     version: program.version,
     pid: launched.child.pid ?? 0,
     stop: (signal) => stop(launched, signal)
@@ -87,10 +105,11 @@ export const execute = (
     socket.on("data", (text: string) => {
       answer += text
     })
-    // It hangs up after QUIT, so that the end of the reply needs no parsing.
+    // It hangs up after QUIT, so that the end of the reply needs no parsing. A sentinel does not know QUIT, and hangs up as we do.
     socket.once("end", () => {
-      const reply = answer.slice(login.length * "+OK\r\n".length, -"+OK\r\n".length).replace(/\r\n$/, "")
-      const error = /^-(.*)$/m.exec(answer)
+      const told = answer.replace(/(?:\+OK|-ERR unknown command 'QUIT'.*)\r\n$/, "")
+      const reply = told.slice(login.length * "+OK\r\n".length).replace(/\r\n$/, "")
+      const error = /^-(.*)$/m.exec(told)
       resume(error === null ? Effect.succeed(reply) : Effect.fail(new Error(error[1])))
     })
     for (const command of [...login, words, ["QUIT"]]) {
@@ -98,6 +117,7 @@ export const execute = (
         `*${command.length}\r\n${command.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join("")}`
       )
     }
+    if (password === "") socket.end()
     return Effect.sync(() => socket.destroy())
   })
 
@@ -113,15 +133,23 @@ interface Launched {
   readonly child: ChildProcess
   readonly guard: ChildProcess
   readonly port: number
+  readonly busPort: number | undefined
   readonly exited: Deferred.Deferred<void>
 }
 
 const launch = Effect.fnUntraced(
   function*(program: RedisProgram, folder: string, password: string, options: RedisServerOptions) {
     const port = options.port ?? (yield* freePort)
+    const busPort = options.isClusterNode === true ? yield* freePort : undefined
+    const config = [
+      ...commonConfig(folder, port),
+      ...(options.sentinelOf === undefined ? serverConfig(password, options) : sentinelConfig(options.sentinelOf)),
+      ...(busPort === undefined ? [] : clusterConfig(busPort)),
+      ...options.settings ?? []
+    ]
     const logFile = path.join(folder, "redis.log")
     const launched = yield* Effect.acquireRelease(
-      spawnServer(program, folder, logFile, port, configOf(folder, port, password, options)),
+      spawnServer(program, { folder, logFile, port, busPort, config, isSentinel: options.sentinelOf !== undefined }),
       (running) => stop(running, "SIGTERM")
     )
     const ended = Deferred.await(launched.exited).pipe(
@@ -147,18 +175,33 @@ const launch = Effect.fnUntraced(
   }
 )
 
-const configOf = (folder: string, port: number, password: string, { appendfsync, settings = [] }: RedisServerOptions) =>
-  [
-    `bind ${host}`,
-    `port ${port}`,
-    `requirepass ${password}`,
-    `dir "${folder}"`,
-    `pidfile "${path.join(folder, "redis.pid")}"`,
-    "daemonize no",
-    "save \"\"",
-    appendfsync === undefined ? "appendonly no" : `appendonly yes\nappendfsync ${appendfsync}`,
-    ...settings
-  ].join("\n")
+const commonConfig = (folder: string, port: number) => [
+  `bind ${host}`,
+  `port ${port}`,
+  `dir "${folder}"`,
+  `pidfile "${path.join(folder, "redis.pid")}"`,
+  "daemonize no"
+]
+
+const serverConfig = (password: string, { appendfsync }: RedisServerOptions) => [
+  `requirepass ${password}`,
+  "save \"\"",
+  appendfsync === undefined ? "appendonly no" : `appendonly yes\nappendfsync ${appendfsync}`
+]
+
+const clusterConfig = (busPort: number) => [
+  "cluster-enabled yes",
+  `cluster-port ${busPort}`,
+  "cluster-config-file nodes.conf",
+  "cluster-node-timeout 2000"
+]
+
+const sentinelConfig = ({ downAfterMs, name, password, port }: SentinelOf) => [
+  `sentinel monitor ${name} ${host} ${port} 1`,
+  `sentinel auth-pass ${name} ${Redacted.value(password)}`,
+  `sentinel down-after-milliseconds ${name} ${downAfterMs}`,
+  `sentinel failover-timeout ${name} 5000`
+]
 
 /**
  * Outlives us on purpose: waits until our end of its standard input closes, however we end. The pid file is asked
@@ -180,13 +223,27 @@ const plainSpawn = (libraries: string) => ({
   detached: true
 })
 
+interface Spawned {
+  readonly folder: string
+  readonly logFile: string
+  readonly port: number
+  readonly busPort: number | undefined
+  readonly config: ReadonlyArray<string>
+  readonly isSentinel: boolean
+}
+
 const spawnServer = Effect.fnUntraced(
-  function*(program: RedisProgram, folder: string, logFile: string, port: number, config: string) {
+  function*(program: RedisProgram, { busPort, config, folder, isSentinel, logFile, port }: Spawned) {
     const exited = yield* Deferred.make<void>()
+    const text = config.join("\n")
     const child = yield* attempt("starting it", () => {
       const log = openSync(logFile, "a", 0o600)
+      // A sentinel writes down what it learns, so its configuration must be a file.
+      const file = path.join(folder, "sentinel.conf")
+      if (isSentinel) writeFileSync(file, text, { mode: 0o600 })
+      const words = isSentinel ? [file, "--sentinel"] : ["-"]
       try {
-        return spawn(program.file, ["-"], { ...plainSpawn(program.libraries), stdio: ["pipe", log, log] })
+        return spawn(program.file, words, { ...plainSpawn(program.libraries), stdio: ["pipe", log, log] })
       } finally {
         closeSync(log)
       }
@@ -194,7 +251,7 @@ const spawnServer = Effect.fnUntraced(
     child.once("error", () => Deferred.unsafeDone(exited, Effect.void))
     child.once("exit", () => Deferred.unsafeDone(exited, Effect.void))
     child.stdin?.once("error", () => undefined)
-    child.stdin?.end(config)
+    child.stdin?.end(isSentinel ? "" : text)
     const guard = spawn("/bin/sh", ["-c", guardScript, "orrery-redis-guard", String(child.pid ?? 0), folder], {
       ...plainSpawn(""),
       stdio: ["pipe", "ignore", "ignore"]
@@ -202,7 +259,7 @@ const spawnServer = Effect.fnUntraced(
     guard.once("error", () => undefined)
     guard.stdin.once("error", () => undefined)
     guard.unref()
-    return { child, guard, port, exited } satisfies Launched
+    return { child, guard, port, busPort, exited } satisfies Launched
   }
 )
 

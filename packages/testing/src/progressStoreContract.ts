@@ -146,4 +146,30 @@ export const progressStoreContract = (
         )
         assert.deepStrictEqual(after.ends, [])
       }))
+
+    it.effect("tells how runs of a queue have ended, and which have not", () =>
+      Effect.gen(function*() {
+        const progress = yield* ProgressStore
+        const journal = yield* Journal
+        const partition = samplePartition()
+        const owner = yield* takePartition(partition)
+        const other = yield* takePartition({ ...partition, queue: "other" })
+        const [waiting, done, failed, unkept] = yield* Effect.forEach([1, 2, 3, 4], (seq) => sampleRun({ seq }))
+        const elsewhere = yield* sampleRun()
+        yield* journal.commit(batchOf(owner, { inserts: [waiting!, done!, failed!, unkept!] }))
+        yield* journal.commit(batchOf(other, { inserts: [elsewhere] }))
+        yield* journal.commit(batchOf(owner, {
+          finishes: [finishOf(done!), finishOf(failed!, { state: "failed" }), finishOf(unkept!, { keep: false })]
+        }))
+        const ids = [waiting!, done!, failed!, unkept!, elsewhere].map(({ id }) => id)
+
+        const endings = yield* progress.endings(partition, [...ids, yield* newRunId])
+        const none = yield* progress.endings(partition, [])
+
+        assert.deepStrictEqual(
+          [...endings].sort(),
+          [[waiting!.id, "open"], [done!.id, "succeeded"], [failed!.id, "failed"]].sort()
+        )
+        assert.strictEqual(none.size, 0)
+      }))
   })

@@ -8,6 +8,12 @@ import { randomUUID } from "node:crypto"
 
 export const newRunId: Effect.Effect<RunId> = Effect.map(Clock.currentTimeMillis, unsafeMakeRunId)
 
+/** An id that says it was made at that time, ms since 1970: the generator never goes back. */
+export const runIdMadeAt = (ms: number): RunId => {
+  const time = Math.floor(ms).toString(16).padStart(12, "0")
+  return `${time.slice(0, 8)}-${time.slice(8)}${unsafeMakeRunId(0).slice(13)}` as RunId
+}
+
 /** A ready run of its own id. Give a `seq` where several share a partition. */
 export const sampleRun = (fields: Partial<StoredRun> = {}): Effect.Effect<StoredRun> =>
   Effect.map(newRunId, (id) => ({
