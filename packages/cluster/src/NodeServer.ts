@@ -16,6 +16,7 @@ import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { Queues } from "@orrery/core/Queues"
+import { RunHistory } from "@orrery/core/RunHistory"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer } from "effect"
@@ -24,6 +25,7 @@ import { InboxDrain } from "./InboxDrain.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
+import * as OwnedCalls from "./OwnedCalls.js"
 import { Reach } from "./Reach.js"
 import { Readiness } from "./Readiness.js"
 import { Residents } from "./Residents.js"
@@ -148,6 +150,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const inbox = yield* InboxDrain
       const queues = yield* Queues
       const residents = yield* Residents
+      const history = yield* RunHistory
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
@@ -155,6 +158,8 @@ const rpcHandlers = (sessions: Sessions) =>
         Cancel: ({ id }) => gateway.cancel(id),
         Explain: ({ id }) => gateway.explain(id),
         Redrive: ({ id, payload }) => gateway.redrive(id, payload),
+        Edit: ({ edit, id }) => gateway.edit(id, edit),
+        DeleteFinal: ({ ids }) => OwnedCalls.deleteFinal(history, ids),
         Progress: ({ id }) => gateway.progress(id),
         RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
         QueueChanges: ({ after, namespace, queue, waitMs }) =>
@@ -213,6 +218,7 @@ const rpcHandlers = (sessions: Sessions) =>
 
         ForwardRedrive: ({ id, partition, payload }) => gateway.owned.redrive(partition, id, payload),
         ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
+        ForwardEdit: ({ edit, id, partition }) => gateway.owned.edit(partition, id, edit),
         ForwardExplain: ({ id, partition }) => gateway.owned.explain(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }
