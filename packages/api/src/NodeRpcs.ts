@@ -40,6 +40,8 @@ const nodeIdLengthMax = 64
 /** Most partitions in one `Nudge`. */
 export const nudgesMax = 1_000
 const featuresMax = 100
+/** Longest wait for the answer to `Leaving`, ms. */
+export const leavingMsMax = 20_000
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
 export class NotOwner extends Schema.TaggedError<NotOwner>("@orrery/api/NotOwner")("NotOwner", {
@@ -167,6 +169,11 @@ const client = [
   Rpc.make("Nodes", { success: Schema.Array(NodeAddress).pipe(Schema.maxItems(nodesMax)), error: ClusterUnavailable }),
   /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */
   Rpc.make("Ping", { success: Schema.String }),
+  /**
+   * Answers when the node stops, with true, while it still answers everything else: callers go to another one. False after
+   * `leavingMsMax`: ask again. A node of an earlier release does not know it.
+   */
+  Rpc.make("Leaving", { success: Schema.Boolean }),
   /** From memory, as `Ping`. A node of an earlier release does not know it. */
   Rpc.make("Health", { success: NodeHealth })
 ] as const

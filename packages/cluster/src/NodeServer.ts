@@ -10,7 +10,7 @@ import {
 } from "@orrery/api/Frames"
 import type { Caller, FrameHandlers } from "@orrery/api/NodeListener"
 import * as NodeListener from "@orrery/api/NodeListener"
-import { NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
+import { leavingMsMax, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
 import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
@@ -19,7 +19,7 @@ import { Queues } from "@orrery/core/Queues"
 import { RunHistory } from "@orrery/core/RunHistory"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Option } from "effect"
 import { Gateway } from "./Gateway.js"
 import { InboxDrain } from "./InboxDrain.js"
 import { LockStorage } from "./LockStorage.js"
@@ -171,6 +171,7 @@ const rpcHandlers = (sessions: Sessions) =>
             locks.lookIfAlone()
             return self.nodeId
           }),
+        Leaving: () => Effect.map(Effect.timeoutOption(locks.leaving, leavingMsMax), Option.isSome),
         Health: () => Effect.sync(readiness.health),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),
         MembersChanged: () => Effect.sync(locks.look),

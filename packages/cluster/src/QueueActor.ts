@@ -69,6 +69,10 @@ export class QueueActor {
   readonly desk: RunDesk
   private stopReason: StopReason | undefined
   private readonly stoppedSignal = Deferred.unsafeMake<StopReason>(FiberId.none)
+  /** Why it ended, once it has. */
+  readonly stopped: Effect.Effect<StopReason> = Deferred.await(this.stoppedSignal)
+  /** Another node is about to take the partition over: nothing is started any more (`HandOver`). */
+  isRetiring = false
   /** Database time of the last command, for passivation. */
   lastActive: number
   /** Of the settings of its queue that it goes by. */
@@ -105,11 +109,6 @@ export class QueueActor {
   /** The partition has an owner of a later epoch: what this one remembers is of the past. */
   replaced(): void {
     this.stop("fenced")
-  }
-
-  /** Why it ended, once it has. */
-  get stopped(): Effect.Effect<StopReason> {
-    return Deferred.await(this.stoppedSignal)
   }
 
   get isStopped(): boolean {
@@ -212,7 +211,8 @@ export class QueueActor {
   }
 
   cancel(id: RunId): ReturnType<RunDesk["cancel"]> {
-    return this.desk.cancel(id)
+    // The heir of a retiring one would not know that it was asked for.
+    return this.isRetiring ? Effect.fail(notOwner) : this.desk.cancel(id)
   }
 
   /** A request for this run is on its way to the store, and not answered. */
@@ -277,7 +277,7 @@ export class QueueActor {
     const now = this.host.clock.now()
     this.machine.tick(now)
     const mayAct = this.host.mayAct()
-    const mayStart = mayAct && !this.closing && this.writes.length < pendingWritesMax
+    const mayStart = mayAct && !this.closing && !this.isRetiring && this.writes.length < pendingWritesMax
     if (mayStart) this.machine.dispatch(now, this.pool)
     this.collect()
     this.flush()

@@ -55,7 +55,11 @@ export const layer = QueueEntity.toLayer(
     const sharding: Sharding.Sharding["Type"] = yield* ShardingService.Sharding
     const name = parse(entityId)
     const shard = sharding.getShardId(entityId, shardGroup)
-    yield* residents.host(name, () => sharding.hasShardId(shard) && locks.holds(shard))
+    const client = (yield* QueueEntity.client)(entityId)
+    yield* residents.host(name, () => sharding.hasShardId(shard) && locks.holds(shard), {
+      isOpen: () => !sharding.hasShardId(shard) && locks.hasOthers(),
+      callHeir: client.Locate()
+    })
 
     let idleSince = performance.now()
     const isNeeded = () => {
@@ -65,7 +69,6 @@ export const layer = QueueEntity.toLayer(
       if (!sharding.hasShardId(shard)) return false
       return performance.now() - idleSince < passivateAfterMs
     }
-    const client = (yield* QueueEntity.client)(entityId)
     yield* Effect.suspend(() => (isNeeded() ? client.Stay() : Effect.void)).pipe(
       Effect.catchAllCause(() => Effect.void),
       Effect.zipRight(Effect.sleep(idleCheck)),

@@ -1,4 +1,5 @@
 /** What happens to node processes: death, freezes, a blocked event loop, a drain. */
+import type { Supervised } from "@orrery/cli/Supervisor"
 import { Runs } from "@orrery/core/Runs"
 import { Context, Effect } from "effect"
 import { block, nap } from "../chaosTasks.js"
@@ -6,12 +7,20 @@ import { eventually } from "../patience.js"
 import type { Scenario, Scene } from "../Scenario.js"
 import { inTurn, nodeIdOf, nodeIdsOf, reborn } from "./processes.js"
 
+/** One that is asked to end takes its time: what its queues suffer on the way counts, up to its last moment. */
+const end = (victim: Supervised, signal: NodeJS.Signals) =>
+  Effect.gen(function*() {
+    const before = yield* victim.pid
+    yield* victim.kill(signal)
+    if (signal === "SIGTERM") yield* eventually(`${victim.name} has ended`, victim.pid, (pid) => pid !== before)
+  })
+
 const kills = (scene: Scene, signal: NodeJS.Signals) =>
   Effect.gen(function*() {
     for (let n = 0; n < scene.times; n++) {
       const victim = inTurn(scene.cluster.nodes, n)
       const before = yield* nodeIdOf(victim)
-      yield* scene.event(`${signal} of ${victim.name}`, { inject: victim.kill(signal) })
+      yield* scene.event(`${signal} of ${victim.name}`, { inject: end(victim, signal) })
       yield* reborn(victim, before)
     }
   })
@@ -47,6 +56,10 @@ export const killAllNodes: Scenario = {
 const napsWhileFrozen = 60
 const napMs = 500
 
+/** Partitions of an owner with something to do: one at rest keeps its owner until there is. */
+const workOf = `select 1 from orrery.partitions p
+  where owner = $1 and exists (select from orrery.runs r where r.partition_id = p.id)`
+
 export const pauseNode: Scenario = {
   name: "pause-node",
   catalogue: "T03",
@@ -61,13 +74,12 @@ export const pauseNode: Scenario = {
         yield* nap.enqueueMany(Array.from({ length: napsWhileFrozen }, () => ({ ms: napMs }))).pipe(
           Effect.provide(scene.client)
         )
-        yield* scene.event(`SIGSTOP of ${victim.name}`, { inject: victim.kill("SIGSTOP") })
-        yield* eventually(
-          `nothing is owned by the frozen ${victim.name}`,
-          scene.query("select 1 from orrery.partitions where owner = $1", [before]),
-          (rows) => rows.length === 0
-        )
-        yield* victim.kill("SIGCONT")
+        // Thawed whatever happens: a frozen process does not end when it is asked to.
+        yield* Effect.zipRight(
+          scene.event(`SIGSTOP of ${victim.name}`, { inject: victim.kill("SIGSTOP") }),
+          eventually(`no work is owned by the frozen ${victim.name}`, scene.query(workOf, [before]), (rows) =>
+            rows.length === 0)
+        ).pipe(Effect.ensuring(victim.kill("SIGCONT")))
         yield* reborn(victim, before)
       }
     })
