@@ -2,12 +2,13 @@
  * A connection to one live node of the cluster, replaced when it is lost.
  *
  * Dials the known nodes in a staggered race and keeps the first that answers. Knows the seeds for good and, once
- * connected, all live nodes. A node that has closed the connection is tried last; one that does not answer a ping
+ * connected, all live nodes. From one that says that it stops it goes to another before the connection is lost. A node that has closed the connection is tried last; one that does not answer a ping
  * within `pingTimeout` is given up, so that a frozen node costs its callers seconds, not their whole time limit.
  */
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { Duration, Effect, ExecutionStrategy, Exit, Schedule, Scope } from "effect"
 import { connect, type NodeConnection } from "./NodeConnection.js"
+import { leavingMsMax } from "./NodeRpcs.js"
 
 export interface LiveNode {
   /** The open connection; waits for one as long as it takes, so give it a time limit. */
@@ -36,11 +37,15 @@ const pingTimeout = Duration.millis(1_500)
 const readTime = Duration.millis(250)
 const nodesInterval = Duration.seconds(5)
 const strikesMax = 3
+/** What is under way at a node that stops has its answer by then. */
+const leftWithin = Duration.seconds(1)
 /** Youngest connection that strikes can end: a cluster that is down as a whole is not dialled in a tight loop. */
 const strikeAgeMsMin = 1_000
 
 interface Current {
   readonly connection: NodeConnection
+  /** Closes the connection. */
+  readonly scope: Scope.CloseableScope
   /** Monotonic, ms. */
   readonly since: number
   /** Monotonic, ms: when a call was answered last. */
@@ -68,7 +73,7 @@ export const make = (seeds: ReadonlyArray<string>): Effect.Effect<LiveNode, neve
     if (seeds.length === 0) return yield* Effect.dieMessage("nodes must name at least one node as host:port")
     const ready = yield* Effect.makeLatch(false)
     const state: State = { seeds, learned: [], lost: undefined, offset: 0, current: undefined, ready }
-    yield* Effect.forkScoped(Effect.forever(keepOne(state)))
+    yield* Effect.forkScoped(keepOne(state, yield* Effect.scope))
 
     const connection: Effect.Effect<NodeConnection> = Effect.flatMap(
       ready.await,
@@ -91,22 +96,63 @@ export const make = (seeds: ReadonlyArray<string>): Effect.Effect<LiveNode, neve
     }
   })
 
-/** Finds a node, and ends when that node is lost. */
-const keepOne = (state: State) =>
+/** Finds a node, then the next one. */
+const keepOne = (state: State, parent: Scope.Scope): Effect.Effect<never> =>
   Effect.gen(function*() {
-    const connection = yield* firstToAnswer(state).pipe(Effect.retry(reconnectSchedule), Effect.orDie)
-    const givenUp = yield* Effect.makeLatch(false)
-    state.current = { connection, since: performance.now(), answeredAt: 0, givenUp, strikes: 0 }
-    yield* state.ready.open
-    yield* Effect.raceAll([connection.closed, givenUp.await, untilSilent(state.current), learnNodes(state, connection)])
-    state.lost = connection.address
-  }).pipe(
-    Effect.ensuring(Effect.suspend(() => {
+    for (;;) {
+      const { connection, scope } = yield* dialled(state, parent)
+      const before = state.current
+      const givenUp = yield* Effect.makeLatch(false)
+      const current = { connection, scope, since: performance.now(), answeredAt: 0, givenUp, strikes: 0 }
+      state.current = current
+      yield* state.ready.open
+      if (before !== undefined) {
+        yield* Effect.forkIn(Effect.delay(Scope.close(before.scope, Exit.void), leftWithin), parent)
+      }
+      const isLeaving = yield* Effect.raceAll([
+        Effect.as(connection.closed, false),
+        Effect.as(givenUp.await, false),
+        Effect.as(untilSilent(current), false),
+        learnNodes(state, connection),
+        // Where there is no other, the one that stops is asked again, and not at once.
+        Effect.delay(untilLeaving(connection), connection.address === state.lost ? pingInterval : 0)
+      ])
+      state.lost = connection.address
+      if (isLeaving) yield* Effect.forkIn(Effect.zipRight(connection.closed, drop(state, current)), parent)
+      else yield* drop(state, current)
+    }
+  }).pipe(Effect.ensuring(Effect.sync(() => void (state.current = undefined))))
+
+const dialled = (state: State, parent: Scope.Scope) =>
+  Effect.gen(function*() {
+    const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
+    const connection = yield* firstToAnswer(state).pipe(
+      Effect.retry(reconnectSchedule),
+      Effect.orDie,
+      Scope.extend(scope)
+    )
+    return { connection, scope }
+  })
+
+const drop = (state: State, current: Current): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (state.current === current) {
       state.current = undefined
-      return state.ready.close
-    })),
+      state.ready.unsafeClose()
+    }
     // Only now the connection's scope ends: whoever sees its calls fail finds another one, or waits.
-    Effect.scoped
+    return Scope.close(current.scope, Exit.void)
+  })
+
+/** Never, at a node of an earlier release. */
+const untilLeaving = (connection: NodeConnection): Effect.Effect<true> =>
+  connection.call(
+    "Leaving",
+    (client) => client.Leaving(),
+    Duration.millis(leavingMsMax + Duration.toMillis(pingTimeout))
+  ).pipe(
+    Effect.flatMap((isLeaving) => isLeaving ? Effect.succeed(true as const) : untilLeaving(connection)),
+    Effect.catchAll(() => Effect.never)
   )
 
 /** A node that answers other calls meanwhile is only slow. */

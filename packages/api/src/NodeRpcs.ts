@@ -6,13 +6,21 @@
  * belongs to the connection on which it was attached and ends with it.
  */
 import { Rpc, RpcGroup } from "@effect/rpc"
-import { ClusterUnavailable, EnqueueError, RedriveError, RunNotFound } from "@orrery/core/Errors"
+import {
+  ClusterUnavailable,
+  EditError,
+  EnqueueError,
+  InvalidRequest,
+  RedriveError,
+  RunNotFound
+} from "@orrery/core/Errors"
 import { Explanation } from "@orrery/core/Explanation"
 import { Name } from "@orrery/core/Name"
 import { QueueCall, QueueRecord } from "@orrery/core/QueueSettings"
 import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
 import { QueueError } from "@orrery/core/Queues"
 import { Run } from "@orrery/core/Run"
+import { Edited, RunEdit } from "@orrery/core/RunEdit"
 import { RunId } from "@orrery/core/RunId"
 import { NoteReport, RunProgress } from "@orrery/core/RunNotes"
 import { RunState } from "@orrery/core/RunState"
@@ -32,6 +40,8 @@ const nodeIdLengthMax = 64
 /** Most partitions in one `Nudge`. */
 export const nudgesMax = 1_000
 const featuresMax = 100
+/** Longest wait for the answer to `Leaving`, ms. */
+export const leavingMsMax = 20_000
 
 /** The partition lives elsewhere: find its owner again. Nothing was done. */
 export class NotOwner extends Schema.TaggedError<NotOwner>("@orrery/api/NotOwner")("NotOwner", {
@@ -134,6 +144,14 @@ const client = [
     success: Redriven,
     error: RedriveError
   }),
+  /** Changes a run that waits; answered once that is committed. A node of an earlier release does not know it, nor the next one. */
+  Rpc.make("Edit", { payload: { id: RunId, edit: RunEdit }, success: Edited, error: EditError }),
+  /** Answers how many of them were final, and are gone. */
+  Rpc.make("DeleteFinal", {
+    payload: { ids: Schema.Array(RunId).pipe(Schema.maxItems(listLimitMax)) },
+    success: Count,
+    error: Schema.Union(InvalidRequest, ClusterUnavailable)
+  }),
   /** What it has told while it ran; `null`: nothing. A node of an earlier release does not know it. */
   Rpc.make("Progress", { payload: { id: RunId }, success: Schema.NullOr(RunProgress), error: ClusterUnavailable }),
   /** Polls of watches. A node of an earlier release knows neither. */
@@ -151,6 +169,11 @@ const client = [
   Rpc.make("Nodes", { success: Schema.Array(NodeAddress).pipe(Schema.maxItems(nodesMax)), error: ClusterUnavailable }),
   /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */
   Rpc.make("Ping", { success: Schema.String }),
+  /**
+   * Answers when the node stops, with true, while it still answers everything else: callers go to another one. False after
+   * `leavingMsMax`: ask again. A node of an earlier release does not know it.
+   */
+  Rpc.make("Leaving", { success: Schema.Boolean }),
   /** From memory, as `Ping`. A node of an earlier release does not know it. */
   Rpc.make("Health", { success: NodeHealth })
 ] as const
@@ -266,6 +289,11 @@ const node = [
     payload: { partition: PartitionName, id: RunId },
     success: CancelAnswer,
     error: Schema.Union(NotOwner, RunNotFound, ClusterUnavailable)
+  }),
+  Rpc.make("ForwardEdit", {
+    payload: { partition: PartitionName, id: RunId, edit: RunEdit },
+    success: Edited,
+    error: Schema.Union(NotOwner, ...EditError.members)
   }),
   Rpc.make("ForwardExplain", {
     payload: { partition: PartitionName, id: RunId },

@@ -9,6 +9,8 @@ import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { payloadBytesMaxDefault } from "@orrery/core/RunRequest"
 import { Queues } from "@orrery/core/Queues"
+import { editProblem } from "@orrery/core/RunEdit"
+import { idsProblem } from "@orrery/core/RunHistory"
 import { Runs } from "@orrery/core/Runs"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
@@ -71,13 +73,14 @@ const make = (options: RunsClientOptions) =>
         Effect.catchIf((error): error is UnknownFrameVersion => error instanceof UnknownFrameVersion, (error) =>
           new ClusterUnavailable({ operation: "enqueue", reason: error.message }))
       )
+    const payloadBytesMax = options.payloadBytesMax ?? payloadBytesMaxDefault
     const enqueueMany = yield* EnqueueBatcher.make({
       batchRowsMax: options.batchRowsMax ?? 1_000,
       batchCharsMax: options.batchCharsMax ?? 1024 * 1024,
       batchesInFlightMax: options.batchesInFlightMax ?? 4,
       pendingRowsMax: options.pendingRowsMax ?? 50_000,
       pendingCharsMax: options.pendingCharsMax ?? 64 * 1024 * 1024,
-      payloadBytesMax: options.payloadBytesMax ?? payloadBytesMaxDefault,
+      payloadBytesMax,
       budgetMs: Duration.toMillis(budget)
     }, send)
 
@@ -101,12 +104,23 @@ const make = (options: RunsClientOptions) =>
       },
       progress: (id) => ask("progress", (client) => client.Progress({ id })),
       explain: (id) => ask("explain", (client) => client.Explain({ id })),
+      edit: (id, edit) =>
+        refusedFor(() => editProblem(edit, payloadBytesMax), ask("edit", (client) => client.Edit({ id, edit }))),
+      deleteFinal: (ids) =>
+        refusedFor(() => idsProblem(ids), ask("delete", (client) => client.DeleteFinal({ ids }))),
       redrive: (id, payload) =>
         ask("redrive", (client) => client.Redrive({ id, ...payload === undefined ? {} : { payload } })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id })),
       nudge: yield* Nudges.make((use) => once("nudge", use))
     })
     return Context.make(Runs, runs).pipe(Context.add(Schedules, schedulesOf(ask)), Context.add(Queues, queuesOf(ask)))
+  })
+
+/** What is out of bounds does not fit the wire either: there it would be a defect. */
+const refusedFor = <P, A, E>(problem: () => P | undefined, call: Effect.Effect<A, E>): Effect.Effect<A, E | P> =>
+  Effect.suspend((): Effect.Effect<A, E | P> => {
+    const found = problem()
+    return found === undefined ? call : Effect.fail(found)
   })
 
 const waitWithin = (waitMs: number): number => Math.floor(Math.max(0, Math.min(waitMs, awaitMsMax)))

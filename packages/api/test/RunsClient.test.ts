@@ -101,6 +101,35 @@ describe("RunsClient", { timeout: 30_000 }, () => {
       assert.isAtMost(inFlightMax, 2)
     }))
 
+  it.scopedLive("goes to another node when its own says that it stops, and sends nothing again", () =>
+    Effect.gen(function*() {
+      const stops = yield* Effect.makeLatch(false)
+      const gate = yield* Effect.makeLatch(false)
+      let calls = 0
+      const old = recorder(Effect.suspend(() => ++calls === 1 ? gate.await : Effect.void))
+      const next = recorder()
+      // Of an earlier release, which does not know the call.
+      const other = yield* TestNode.make({ enqueue: next.enqueue })
+      const stopping = yield* TestNode.make({
+        enqueue: old.enqueue,
+        Leaving: () => Effect.as(stops.await, true),
+        Nodes: () => Effect.succeed([{ nodeId: "other", address: other.address }])
+      })
+      const runs = yield* client([stopping])
+      const first = yield* Effect.fork(runs.enqueueMany([request()]))
+      yield* TestNode.eventually("the first batch", () => old.batches.length === 1)
+
+      yield* stops.open
+      yield* runs.enqueueMany([{ ...request(), queue: "other" }]).pipe(
+        Effect.repeat({ until: () => next.batches.length > 0 })
+      )
+      yield* gate.open
+      yield* Fiber.join(first)
+
+      assert.isTrue(old.batches.every((batch) => batch.every(({ resend }) => !resend)))
+      assert.isTrue(next.batches.every((batch) => batch.every(({ resend }) => !resend)))
+    }))
+
   it.scopedLive("fails only the caller of a refused row", () =>
     Effect.gen(function*() {
       const gate = yield* Effect.makeLatch(false)

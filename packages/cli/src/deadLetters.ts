@@ -6,6 +6,7 @@ import { RunId } from "@orrery/core/RunId"
 import { Runs } from "@orrery/core/Runs"
 import { Console, Data, Effect, Option, Schema, Stream } from "effect"
 import * as Client from "./client.js"
+import { deleteAndTell } from "./manyRuns.js"
 import * as options from "./options.js"
 
 /** A redrive that stopped by itself, for what it saw. */
@@ -19,6 +20,8 @@ class Stopped extends Data.TaggedError("Stopped")<{ readonly report: DeadLetters
 const common = { nodes: options.nodes, json: options.json }
 const text = (name: string, description: string) =>
   Options.text(name).pipe(Options.withDescription(description), Options.optional)
+const name = (field: string, description: string) =>
+  options.named(field).pipe(Options.withDescription(description), Options.optional)
 const instant = (name: string, description: string) =>
   Options.text(name).pipe(
     Options.withSchema(Schema.DateFromString.pipe(Schema.validDate())),
@@ -27,9 +30,9 @@ const instant = (name: string, description: string) =>
     Options.optional
   )
 const filters = {
-  namespace: text("namespace", "Of this namespace only."),
-  queue: text("queue", "Of this queue only."),
-  task: text("task", "Of this task only."),
+  namespace: name("namespace", "Of this namespace only."),
+  queue: name("queue", "Of this queue only."),
+  task: name("task", "Of this task only, in any version."),
   tag: text("tag", "Whose failure has this tag."),
   fingerprint: text("fingerprint", "Whose failure has this fingerprint (see `groups`)."),
   state: Options.choice("state", ["failed", "expired"] as const).pipe(Options.withDefault("failed" as const)),
@@ -150,7 +153,21 @@ const redrive = Command.make(
   )
 )
 
+const remove = Command.make(
+  "delete",
+  {
+    ...common,
+    ...filters,
+    dryRun: Options.boolean("dry-run").pipe(Options.withDescription("Only count, and show some ids.")),
+    limit: whole("limit", 1_000_000, 10_000, "At most so many.")
+  },
+  ({ dryRun, json, limit, nodes, ...flags }) =>
+    Effect.provide(deleteAndTell({ filter: filterOf(flags), dryRun, limit }, json), Client.layer(nodes))
+).pipe(
+  Command.withDescription("Delete them for good. At least one of --namespace, --queue and --task must be given.")
+)
+
 export const command = Command.make("dead-letters").pipe(
-  Command.withDescription("Runs that failed or expired: list them, group them by cause, make them anew."),
-  Command.withSubcommands([list, groups, redrive])
+  Command.withDescription("Runs that failed or expired: list them, group them by cause, make them anew, delete them."),
+  Command.withSubcommands([list, groups, redrive, remove])
 )

@@ -67,7 +67,7 @@ const define = (name: string, inQueue: string) =>
     catch: (problem) => problem as InvalidRequest
   })
 
-const parse = (text: string): Effect.Effect<unknown, PayloadNotJson> =>
+export const parsePayload = (text: string): Effect.Effect<unknown, PayloadNotJson> =>
   Effect.try({
     try: (): unknown => JSON.parse(text),
     catch: (cause) => new PayloadNotJson({ reason: cause instanceof Error ? cause.message : String(cause) })
@@ -80,7 +80,7 @@ export const command = Command.make(
     Effect.gen(function*() {
       const key = Option.getOrUndefined(flags.idempotencyKey)
       if (key !== undefined && flags.count !== 1) return yield* new KeyOfMany({ count: flags.count })
-      const value = yield* parse(flags.payload)
+      const value = yield* parsePayload(flags.payload)
       const defined = yield* define(flags.task, flags.queue)
       const enqueue = {
         ...(flags.delay === 0 ? {} : { delay: Duration.millis(flags.delay) }),

@@ -1,5 +1,6 @@
 /** Flags that several commands share, and how flags meet the environment. */
 import { Options } from "@effect/cli"
+import { isName } from "@orrery/core/Name"
 import * as WorkerConfig from "@orrery/core/WorkerConfig"
 import { ConfigProvider, Layer, Option } from "effect"
 
@@ -29,6 +30,19 @@ export const nodes = Options.text("nodes").pipe(
   ),
   Options.optional
 )
+
+/** A namespace, queue or task. */
+export const named = (name: string) =>
+  Options.text(name).pipe(
+    Options.filterMap(
+      (text) => isName(text) ? Option.some(text) : Option.none(),
+      "must be 1 to 200 characters of A-Z a-z 0-9 _ . : / -"
+    )
+  )
+
+/** A field for an option that was given, else none. */
+export const given = <K extends string, A>(key: K, value: Option.Option<A>): { readonly [P in K]?: A } =>
+  Option.isSome(value) ? { [key]: value.value } as { readonly [P in K]?: A } : {}
 
 /** Values given as flags go before the environment; under the same names, so that problems name the variable. */
 export const flagsBeforeEnv = (flags: { readonly [variable: string]: Option.Option<string> }): Layer.Layer<never> => {

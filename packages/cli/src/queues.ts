@@ -1,6 +1,7 @@
 /** `orrery queues`: settings of queues while they run, and what happens in them. */
 import { Args, Command, Options } from "@effect/cli"
 import { InvalidRequest } from "@orrery/core/Errors"
+import { Name } from "@orrery/core/Name"
 import type { KeyOf, QueueCall, QueueLimits, QueueRecord } from "@orrery/core/QueueSettings"
 import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
 import { Queues } from "@orrery/core/Queues"
@@ -14,8 +15,8 @@ const limitDefault = 100
 const common = { nodes: options.nodes, json: options.json }
 const named = {
   ...common,
-  queue: Args.text({ name: "QUEUE" }),
-  namespace: Options.text("namespace").pipe(Options.withDefault("default"))
+  queue: Args.text({ name: "QUEUE" }).pipe(Args.withSchema(Name)),
+  namespace: options.named("namespace").pipe(Options.withDefault("default"))
 }
 const changing = {
   ...named,
@@ -67,7 +68,7 @@ const list = Command.make(
   "list",
   {
     ...common,
-    namespace: Options.text("namespace").pipe(Options.optional),
+    namespace: options.named("namespace").pipe(Options.optional),
     after: Options.text("after").pipe(
       Options.withPseudoName("NAMESPACE|QUEUE"),
       Options.withDescription("Queues after this: the last of the page before."),

@@ -1,6 +1,5 @@
-/** `orrery runs`: looks at runs, cancels them, waits for them. */
+/** `orrery runs`: looks at runs, changes and ends them, waits for them. */
 import { Args, Command, Options } from "@effect/cli"
-import { cancelMany, openStates } from "@orrery/core/cancelMany"
 import type { Run } from "@orrery/core/Run"
 import { RunId } from "@orrery/core/RunId"
 import type { RunProgress } from "@orrery/core/RunNotes"
@@ -10,7 +9,9 @@ import { versioned } from "@orrery/core/TaskName"
 import { Console, Data, Duration, Effect, Option, Schema } from "effect"
 import * as Client from "./client.js"
 import { exitCode } from "./ExitCode.js"
+import * as editRun from "./editRun.js"
 import { explanationText } from "./explanationText.js"
+import * as manyRuns from "./manyRuns.js"
 import * as options from "./options.js"
 import * as watch from "./watch.js"
 
@@ -115,8 +116,8 @@ const list = Command.make(
   "list",
   {
     ...common,
-    queue: Options.text("queue").pipe(Options.optional),
-    task: Options.text("task").pipe(Options.optional),
+    queue: options.named("queue").pipe(Options.optional),
+    task: options.named("task").pipe(Options.optional),
     state: Options.choice("state", RunState.literals).pipe(Options.optional),
     before: Options.text("before").pipe(
       Options.withPseudoName("ID"),
@@ -135,17 +136,14 @@ const list = Command.make(
       const runs = yield* Runs
       const found = yield* runs.list({
         limit,
-        ...optional("queue", queue),
-        ...optional("task", task),
-        ...optional("state", state),
-        ...optional("before", before)
+        ...options.given("queue", queue),
+        ...options.given("task", task),
+        ...options.given("state", state),
+        ...options.given("before", before)
       })
       yield* Effect.forEach(found, (run) => Console.log(json ? asJson(run) : lineOf(run)), { discard: true })
     }).pipe(Effect.provide(Client.layer(nodes)))
 ).pipe(Command.withDescription("Newest first: id, state, attempts, time of creation, queue, task."))
-
-const optional = <K extends string, A>(key: K, value: Option.Option<A>): { readonly [P in K]?: A } =>
-  Option.isSome(value) ? { [key]: value.value } as { readonly [P in K]?: A } : {}
 
 const get = Command.make("get", { ...common, id }, ({ id, json, nodes }) =>
   Effect.gen(function*() {
@@ -180,43 +178,6 @@ const cancel = Command.make("cancel", { ...common, id }, ({ id, json, nodes }) =
     )
   )
 
-const cancelManyCommand = Command.make(
-  "cancel-many",
-  {
-    ...common,
-    namespace: Options.text("namespace").pipe(Options.optional),
-    queue: Options.text("queue").pipe(Options.optional),
-    task: Options.text("task").pipe(Options.optional),
-    state: Options.choice("state", openStates).pipe(
-      Options.withDescription("Left out: whatever is not final."),
-      Options.optional
-    ),
-    dryRun: Options.boolean("dry-run").pipe(Options.withDescription("Only count, and show some ids.")),
-    limit: Options.integer("limit").pipe(
-      Options.withDescription("At most so many. Default: 10000."),
-      Options.withDefault(10_000)
-    )
-  },
-  ({ dryRun, json, limit, namespace, nodes, queue, state, task }) =>
-    Effect.gen(function*() {
-      const filter = {
-        ...optional("namespace", namespace),
-        ...optional("queue", queue),
-        ...optional("task", task),
-        ...optional("state", state)
-      }
-      const report = yield* cancelMany({ filter, dryRun, limit })
-      const { alreadyFinal, cancelled, isComplete, matched, requested, sample } = report
-      const done = dryRun
-        ? ["none cancelled, this is a dry run", ...sample]
-        : [`${cancelled} cancelled, ${requested} being interrupted, ${alreadyFinal} had ended`]
-      const text = [`${matched} runs${isComplete ? "" : " (and perhaps more)"}`, ...done].join("\n")
-      yield* Console.log(json ? JSON.stringify(report) : text)
-    }).pipe(Effect.provide(Client.layer(nodes)))
-).pipe(
-  Command.withDescription("Cancels all runs of a queue, task or namespace that are not final, each through its owner.")
-)
-
 const awaitCommand = Command.make(
   "await",
   {
@@ -246,6 +207,17 @@ const awaitCommand = Command.make(
 ).pipe(Command.withDescription("Wait until the run is final and show it. Code 1 when it did not succeed."))
 
 export const command = Command.make("runs").pipe(
-  Command.withDescription("Look at runs and why they wait, follow them, cancel them, wait for them."),
-  Command.withSubcommands([list, get, explain, cancel, cancelManyCommand, awaitCommand, watch.ofRun])
+  Command.withDescription("Look at runs and why they wait, follow them, edit, cancel and delete them, wait for them."),
+  Command.withSubcommands([
+    list,
+    get,
+    explain,
+    editRun.command,
+    cancel,
+    manyRuns.cancel,
+    manyRuns.retry,
+    manyRuns.remove,
+    awaitCommand,
+    watch.ofRun
+  ])
 )

@@ -9,13 +9,21 @@ import { encodeRequests } from "@orrery/api/Frames"
 import type { Client, NodeConnection } from "@orrery/api/NodeConnection"
 import { type EnqueueAnswer, NotOwner, sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
+import {
+  ClusterUnavailable,
+  type EditError,
+  type RedriveError,
+  type RunNotFound,
+  RunNotWaiting
+} from "@orrery/core/Errors"
 import { EndCache } from "@orrery/core/EndCache"
-import { ClusterUnavailable, InvalidRequest, type RedriveError, type RunNotFound } from "@orrery/core/Errors"
 import { explainUnowned, type Explanation } from "@orrery/core/Explanation"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import type { Run } from "@orrery/core/Run"
+import type { Edited, RunEdit } from "@orrery/core/RunEdit"
+import { RunHistory } from "@orrery/core/RunHistory"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { RunReader } from "@orrery/core/RunReader"
@@ -31,7 +39,7 @@ import * as OwnedCalls from "./OwnedCalls.js"
 import type { RowFailure } from "./OwnedCalls.js"
 import { Peers } from "./Peers.js"
 import type { QueueActor } from "./QueueActor.js"
-import { QueueEntity, shardGroup } from "./QueueEntity.js"
+import { entityIdProblem, QueueEntity, shardGroup } from "./QueueEntity.js"
 import { Residents } from "./Residents.js"
 import * as Watching from "./Watching.js"
 
@@ -55,6 +63,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly get: (id: RunId) => Effect.Effect<Run, RunNotFound | ClusterUnavailable>
   readonly list: Runs["Type"]["list"]
   readonly cancel: Runs["Type"]["cancel"]
+  readonly edit: Runs["Type"]["edit"]
   readonly redrive: Runs["Type"]["redrive"]
   readonly progress: Runs["Type"]["progress"]
   readonly explain: Runs["Type"]["explain"]
@@ -72,6 +81,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
       name: PartitionName,
       id: RunId
     ) => Effect.Effect<CancelAnswer, NotOwner | RunNotFound | ClusterUnavailable>
+    readonly edit: (name: PartitionName, id: RunId, edit: RunEdit) => Effect.Effect<Edited, NotOwner | EditError>
     readonly explain: (
       name: PartitionName,
       id: RunId
@@ -329,12 +339,15 @@ const make = Effect.gen(function*() {
 
   const find = (id: RunId) => OwnedCalls.find(reader, id)
   const taken = (id: RunId, waitMs: number) => OwnedCalls.findTaken(reader, id, waitMs)
+  const arrived = (operation: string, id: RunId) => OwnedCalls.findArrived(reader, operation, id, routeBudget)
 
   const nameOf = (run: Run): PartitionName => ({ namespace: run.namespace, queue: run.queue, partition: run.partition })
 
   const cancelHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
     Effect.mapError(OwnedCalls.cancel(reader, actor, id), asNotOwner(name))
 
+  const editHere = (actor: QueueActor, name: PartitionName, id: RunId, edit: RunEdit) =>
+    Effect.mapError(OwnedCalls.edit(reader, actor, id, edit), asNotOwner(name))
   const explainHere = (actor: QueueActor, name: PartitionName, id: RunId) =>
     Effect.mapError(explainRun(reader, actor, residents.hub, id), asNotOwner(name))
   const redriveHere = (actor: QueueActor, name: PartitionName, request: RunRequest) =>
@@ -381,15 +394,23 @@ const make = Effect.gen(function*() {
       ),
     cancel: (id) =>
       Effect.gen(function*() {
-        const run = yield* taken(id, Duration.toMillis(routeBudget))
-        if (run === undefined) {
-          return yield* new ClusterUnavailable({ operation: "cancel", reason: `${id} is still in the inbox` })
-        }
+        const run = yield* arrived("cancel", id)
         if (isFinal(run.state)) return "already-final" as const
         const name = nameOf(run)
         return yield* route<CancelAnswer, RunNotFound | ClusterUnavailable>("cancel", name, {
           here: (actor) => cancelHere(actor, name, id),
           there: (address) => call("forward cancel", address, (client) => client.ForwardCancel({ partition: name, id }))
+        })
+      }),
+    edit: (id, edit) =>
+      Effect.gen(function*() {
+        const run = yield* arrived("edit", id)
+        if (isFinal(run.state)) return yield* new RunNotWaiting({ runId: id, state: run.state })
+        const name = nameOf(run)
+        return yield* route<Edited, EditError>("edit", name, {
+          here: (actor) => editHere(actor, name, id, edit),
+          there: (address) =>
+            call("forward edit", address, (client) => client.ForwardEdit({ partition: name, id, edit }))
         })
       }),
     progress: (id) => OwnedCalls.progress(progress, id),
@@ -430,6 +451,7 @@ const make = Effect.gen(function*() {
           return yield* redriveHere(yield* local(name), name, request)
         }),
       cancel: (name, id) => Effect.flatMap(local(name), (actor) => cancelHere(actor, name, id)),
+      edit: (name, id, edit) => Effect.flatMap(local(name), (actor) => editHere(actor, name, id, edit)),
       explain: (name, id) => Effect.flatMap(local(name), (actor) => explainHere(actor, name, id)),
       awaitFinal: (name, id, waitMs) =>
         Effect.flatMap(local(name), (actor) => waitHere(actor, id, Math.min(waitMs, waitMsMax))).pipe(
@@ -440,23 +462,12 @@ const make = Effect.gen(function*() {
   })
 })
 
-/** @effect/cluster keeps entity ids in 255 characters. */
-const entityIdLengthMax = 255
-const entityIdProblem = (name: PartitionName): InvalidRequest | undefined => {
-  const length = partitionKey(name).length
-  return length <= entityIdLengthMax ? undefined : new InvalidRequest({
-    field: "namespace and queue",
-    limit: `at most ${entityIdLengthMax - 12} characters together`,
-    actual: `${name.namespace.length + name.queue.length} characters`
-  })
-}
-
 export const layer = Layer.scoped(Gateway, make)
 
 /** core's port, for code inside the node. */
 export const layerRuns = Layer.effect(
   Runs,
-  Effect.zipWith(Gateway, InboxDrain, (gateway, inbox) =>
+  Effect.map(Effect.all([Gateway, InboxDrain, RunHistory]), ([gateway, inbox, history]) =>
     Runs.of({
       enqueueMany: (requests) =>
         Effect.flatMap(gateway.enqueue(requests), ({ failures, same }) =>
@@ -465,6 +476,9 @@ export const layerRuns = Layer.effect(
       list: gateway.list,
       cancel: gateway.cancel,
       explain: gateway.explain,
+      edit: gateway.edit,
+      deleteFinal: (ids) =>
+        OwnedCalls.deleteFinal(history, ids),
       redrive: gateway.redrive,
       nudge: (queues) =>
         Effect.sync(() =>

@@ -255,15 +255,15 @@ export class Intake {
   /** The waiting run gets what the request brings. False: the run must be read first. */
   private edit(lane: Lane, { request }: Asked, rule: IdentityRule, known: Row, now: number): boolean {
     const { machine } = this.owner
-    const { payload, priority } = request
+    const { payload, priority, task } = request
     const held = machine.find(known.runId)
     const stored = lane.found?.run
     const run = held ?? stored
     if (run === undefined) return this.wantRead(lane)
     const life = lifeOf(run, now)
     const edit: Edit = rule._tag === "debounce" && life !== "final" && life.state === "scheduled"
-      ? { payload, priority, scheduledAt: debouncedUntil(rule, known.firstAt, now) }
-      : { payload, priority }
+      ? { payload, task, priority, scheduledAt: debouncedUntil(rule, known.firstAt, now) }
+      : { payload, task, priority }
     const entry = machine.edit(held ?? { ...stored!, payload }, edit, now)
     if (entry === undefined) return this.wantRead(lane)
     const { place } = lane.asked[0]!

@@ -13,6 +13,7 @@
  * node that is pinged looks at once (`lookIfAlone`).
  */
 import {
+  type ClusterError,
   type Runner,
   type RunnerAddress,
   RunnerStorage,
@@ -44,6 +45,8 @@ export class LockStorage extends Context.Tag("@orrery/cluster/LockStorage")<Lock
   /** The members may have changed: this node looks now, and not at its next poll. */
   readonly look: () => void
   readonly isLeaving: () => boolean
+  /** Another node is there to take over what this one lets go of. */
+  readonly hasOthers: () => boolean
   /** Completes when it is told to leave. */
   readonly leaving: Effect.Effect<void>
   readonly setHealth: (address: RunnerAddress.RunnerAddress, healthy: boolean) => Effect.Effect<void>
@@ -76,6 +79,11 @@ const acquireIdleTriesMax = 4
 export const pollWaitMs = ({ assignmentPollMs }: ClusterConfig["Type"]): number =>
   Math.min(assignmentPollMs, pollWaitMsMax)
 
+/** A node that leaves lets go of all its shards at once; of those whose entities have ended before the others, after this. */
+const releaseWait = "200 millis"
+
+type Released = Effect.Effect<void, ClusterError.PersistenceError>
+
 const keyOf = (address: RunnerAddress.RunnerAddress) => `${address.host}:${address.port}`
 
 /** Both views of one storage: what Sharding needs, and what the node watches. */
@@ -92,11 +100,15 @@ export const layer: Layer.Layer<
     const refreshMs = Duration.toMillis((yield* ShardingConfig.ShardingConfig).shardLockRefreshInterval)
     const aloneForMs = Math.max(waitMs, Math.min(refreshMs, pollWaitMsMax))
     const leaving = yield* Effect.makeLatch(false)
+    const allReleased = yield* Effect.makeLatch(false)
     const hint = yield* Effect.makeLatch(true)
     const look = (): void => void hint.unsafeOpen()
     const held = new Set<string>()
     let isLeaving = false
     let hasJoined = false
+    let hasLeft = false
+    /** The last with a healthy runner in it. */
+    let lastTold: Effect.Effect.Success<typeof storage.getRunners> = []
     let runners: ReadonlyArray<KnownRunner> = []
     let confirmedAt = performance.now()
     const acquiredCallbacks = new Set<() => void>()
@@ -112,6 +124,21 @@ export const layer: Layer.Layer<
     const isAlone = () => runners.length === 1 && runners[0]!.healthy && runners[0]!.address === self.runnerAddress
     const poll = Effect.suspend(() => Effect.sleep(isAlone() ? aloneForMs : waitMs))
     const hinted = Effect.raceFirst(hint.await, poll).pipe(Effect.zipRight(hint.close))
+    const releaseAll = (address: RunnerAddress.RunnerAddress) =>
+      Effect.tap(storage.releaseAll(address), () => {
+        held.clear()
+        allReleased.unsafeOpen()
+      })
+    /** May go: a shard whose entities have ended. One statement for all, or two for each of those that wait too long. */
+    const mayGo = new Set<string>()
+    const releaseWithAll = (address: RunnerAddress.RunnerAddress, shard: ShardId.ShardId, one: Released) =>
+      Effect.suspend((): Released => {
+        mayGo.add(shard.toString())
+        for (const each of held) {
+          if (!mayGo.has(each)) return Effect.raceFirst(allReleased.await, Effect.delay(one, releaseWait))
+        }
+        return releaseAll(address)
+      })
     const watched = RunnerStorage.RunnerStorage.of({
       ...storage,
       register: (runner, healthy) =>
@@ -124,7 +151,11 @@ export const layer: Layer.Layer<
           look()
           return machineId
         }),
-      setRunnerHealth: (address, healthy) => Effect.tap(storage.setRunnerHealth(address, healthy), look),
+      unregister: (address) =>
+        Effect.suspend(() => {
+          hasLeft = true
+          return storage.unregister(address)
+        }),
       acquire: (address, shards) =>
         Effect.tap(confirmedBy(acquireAll(storage, address, shards)), (acquired: ReadonlyArray<ShardId.ShardId>) => {
           for (const shard of acquired) held.add(shard.toString())
@@ -135,14 +166,19 @@ export const layer: Layer.Layer<
           const kept = new Set(refreshed.map(String))
           for (const shard of shards) if (!kept.has(shard.toString())) held.delete(shard.toString())
         }),
-      release: (address, shard) =>
-        Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString())),
-      releaseAll: (address) => Effect.tap(storage.releaseAll(address), () => held.clear()),
+      release: (address, shard) => {
+        const one = Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString()))
+        return isLeaving ? releaseWithAll(address, shard, one) : one
+      },
+      releaseAll,
       getRunners: Effect.map(Effect.zipRight(hinted, storage.getRunners), (list) => {
         const next = list.map(([runner, healthy]) => ({ address: keyOf(runner.address), runner, healthy }))
         const changed = signature(next) !== signature(runners)
         runners = next
         if (changed) { for (const callback of runnersCallbacks) callback() }
+        if (list.some(([, healthy]) => healthy)) lastTold = list
+        // The row of this node goes before its actors do. Told that nobody is left, Sharding would ask again at once, for ever.
+        else if (hasLeft) return lastTold
         if (!isLeaving) return list
         return list.map(([runner, healthy]) =>
           [runner, healthy && keyOf(runner.address) !== self.runnerAddress] as const
@@ -165,6 +201,7 @@ export const layer: Layer.Layer<
           onRunners: subscribe(runnersCallbacks),
           setHealth: (address, healthy) =>
             watched.setRunnerHealth(address, healthy).pipe(
+              Effect.tap(look),
               Effect.timeout(peerTimeout),
               Effect.catchAllCause((cause) => Effect.logWarning("could not record the health of a peer", cause))
             ),
@@ -184,6 +221,7 @@ export const layer: Layer.Layer<
             ),
           look,
           isLeaving: () => isLeaving,
+          hasOthers: () => runners.some((each) => each.healthy && each.address !== self.runnerAddress),
           leaving: leaving.await,
           leave: () => {
             isLeaving = true

@@ -10,20 +10,22 @@ import {
 } from "@orrery/api/Frames"
 import type { Caller, FrameHandlers } from "@orrery/api/NodeListener"
 import * as NodeListener from "@orrery/api/NodeListener"
-import { NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
+import { leavingMsMax, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
 import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { Queues } from "@orrery/core/Queues"
+import { RunHistory } from "@orrery/core/RunHistory"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Option } from "effect"
 import { Gateway } from "./Gateway.js"
 import { InboxDrain } from "./InboxDrain.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
+import * as OwnedCalls from "./OwnedCalls.js"
 import { Reach } from "./Reach.js"
 import { Readiness } from "./Readiness.js"
 import { Residents } from "./Residents.js"
@@ -148,6 +150,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const inbox = yield* InboxDrain
       const queues = yield* Queues
       const residents = yield* Residents
+      const history = yield* RunHistory
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
@@ -155,6 +158,8 @@ const rpcHandlers = (sessions: Sessions) =>
         Cancel: ({ id }) => gateway.cancel(id),
         Explain: ({ id }) => gateway.explain(id),
         Redrive: ({ id, payload }) => gateway.redrive(id, payload),
+        Edit: ({ edit, id }) => gateway.edit(id, edit),
+        DeleteFinal: ({ ids }) => OwnedCalls.deleteFinal(history, ids),
         Progress: ({ id }) => gateway.progress(id),
         RunChanges: ({ after, id, waitMs }) => gateway.changes(id, after, waitMs),
         QueueChanges: ({ after, namespace, queue, waitMs }) =>
@@ -166,6 +171,7 @@ const rpcHandlers = (sessions: Sessions) =>
             locks.lookIfAlone()
             return self.nodeId
           }),
+        Leaving: () => Effect.map(Effect.timeoutOption(locks.leaving, leavingMsMax), Option.isSome),
         Health: () => Effect.sync(readiness.health),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),
         MembersChanged: () => Effect.sync(locks.look),
@@ -213,6 +219,7 @@ const rpcHandlers = (sessions: Sessions) =>
 
         ForwardRedrive: ({ id, partition, payload }) => gateway.owned.redrive(partition, id, payload),
         ForwardCancel: ({ id, partition }) => gateway.owned.cancel(partition, id),
+        ForwardEdit: ({ edit, id, partition }) => gateway.owned.edit(partition, id, edit),
         ForwardExplain: ({ id, partition }) => gateway.owned.explain(partition, id),
         ForwardAwait: ({ id, partition, waitMs }) => gateway.owned.awaitFinal(partition, id, waitMs)
       }

@@ -17,6 +17,7 @@ import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as PgQueueSettings from "@orrery/store-pg/PgQueueSettings"
 import * as PgProgressStore from "@orrery/store-pg/PgProgressStore"
+import * as PgRunHistory from "@orrery/store-pg/PgRunHistory"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
 import * as PgRunTally from "@orrery/store-pg/PgRunTally"
 import * as PgScheduleStore from "@orrery/store-pg/PgScheduleStore"
@@ -176,6 +177,7 @@ const Store = Layer.mergeAll(
   PgPartitionStore.layer,
   PgProgressStore.layer,
   PgRunReader.layer,
+  PgRunHistory.layer,
   PgRunTally.layer,
   PgScheduleStore.layer,
   PgQueueSettings.layer

@@ -2,13 +2,18 @@
 import type { EnqueueAnswer } from "@orrery/api/NodeRpcs"
 import {
   ClusterUnavailable,
+  type EditError,
   type EnqueueError,
+  type InvalidRequest,
   NotRedrivable,
   RunNotFound,
+  RunNotWaiting,
   type StoreUnavailable
 } from "@orrery/core/Errors"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
 import { inInbox, noCapableWorker, type Run } from "@orrery/core/Run"
+import type { Edited, RunEdit } from "@orrery/core/RunEdit"
+import { idsProblem, type RunHistory } from "@orrery/core/RunHistory"
 import type { RunId } from "@orrery/core/RunId"
 import { type RunProgress, shownNotes } from "@orrery/core/RunNotes"
 import type { RunReader } from "@orrery/core/RunReader"
@@ -17,7 +22,7 @@ import { isFinal } from "@orrery/core/RunState"
 import { redriveOf } from "@orrery/core/deadLetter"
 import { type CancelAnswer, listLimitMax, type Redriven, type RunFilter } from "@orrery/core/Runs"
 import { versioned } from "@orrery/core/TaskName"
-import { Effect, Fiber, Option, Schedule } from "effect"
+import { Duration, Effect, Fiber, Option, Schedule } from "effect"
 import type { NotOwner } from "./ActorHost.js"
 import type { QueueActor } from "./QueueActor.js"
 import type { WorkerHub } from "./WorkerHub.js"
@@ -79,6 +84,18 @@ export const findTaken = (
     Effect.catchIf((error): error is "in-inbox" => error === "in-inbox", () => Effect.succeed(undefined))
   )
 
+/** As `findTaken`; one that stays in the inbox for that long is a failure. */
+export const findArrived = (
+  reader: RunReader["Type"],
+  operation: string,
+  id: RunId,
+  within: Duration.Duration
+): Effect.Effect<Run, RunNotFound | ClusterUnavailable> =>
+  Effect.flatMap(findTaken(reader, id, Duration.toMillis(within)), (run) =>
+    run === undefined
+      ? new ClusterUnavailable({ operation, reason: `${id} is still in the inbox` })
+      : Effect.succeed(run))
+
 export const list = (
   reader: RunReader["Type"],
   filter: RunFilter
@@ -138,6 +155,29 @@ export const cancel = (
         )
     )
   )
+
+/** Changes a run that waits. */
+export const edit = (
+  reader: RunReader["Type"],
+  actor: QueueActor,
+  id: RunId,
+  change: RunEdit
+): Effect.Effect<Edited, NotOwner | EditError> =>
+  Effect.gen(function*() {
+    const edited = yield* Effect.catchTag(actor.desk.edit(id, change), "StoreUnavailable", unavailable("edit"))
+    if (edited !== undefined) return edited
+    const { state } = yield* find(reader, id)
+    return yield* isFinal(state) ? new RunNotWaiting({ runId: id, state }) : Effect.fail("not-owner" as const)
+  })
+
+/** Deletes those that are final. */
+export const deleteFinal = (
+  history: RunHistory["Type"],
+  ids: ReadonlyArray<RunId>
+): Effect.Effect<number, InvalidRequest | ClusterUnavailable> => {
+  const problem = idsProblem(ids)
+  return problem === undefined ? Effect.mapError(history.delete(ids), unavailable("delete")) : Effect.fail(problem)
+}
 
 /** The run is in its memory: as far as it knows it has not ended, and its watchers will be told when it does. */
 export const holds = (actor: QueueActor, id: RunId): boolean => actor.isOpen && actor.machine.find(id) !== undefined

@@ -9,7 +9,7 @@
  * An actor ends by being closed (its shard moves, or it is idle), or by itself when it is fenced or cannot know what
  * became of a commit. Then its memory is worthless: what waits on it is told to ask the owner anew.
  */
-import type { Overloaded, StoreUnavailable } from "@orrery/core/Errors"
+import type { Overloaded } from "@orrery/core/Errors"
 import { failpointsOf } from "@orrery/core/Failpoint"
 import type { Committed, JournalBatch, RunFinish, RunUpdate } from "@orrery/core/Journal"
 import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
@@ -20,7 +20,6 @@ import type { Writing } from "@orrery/core/Reconciliation"
 import type { RunId } from "@orrery/core/RunId"
 import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
 import type { QueueSignal } from "@orrery/core/Signals"
-import type { CancelAnswer } from "@orrery/core/Runs"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
 import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
@@ -30,6 +29,7 @@ import { readPages } from "./readPages.js"
 import { groupByWorker } from "./groupByWorker.js"
 import { Intake } from "./Intake.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
+import { RunDesk } from "./RunDesk.js"
 import { Watchers } from "./Watchers.js"
 
 /** Changes of one commit of one actor. */
@@ -65,8 +65,14 @@ export class QueueActor {
   private readonly signal: QueueSignal
   /** What its running attempts tell. */
   readonly notes: NoteDesk
+  /** What people ask of its runs. */
+  readonly desk: RunDesk
   private stopReason: StopReason | undefined
   private readonly stoppedSignal = Deferred.unsafeMake<StopReason>(FiberId.none)
+  /** Why it ended, once it has. */
+  readonly stopped: Effect.Effect<StopReason> = Deferred.await(this.stoppedSignal)
+  /** Another node is about to take the partition over: nothing is started any more (`HandOver`). */
+  isRetiring = false
   /** Database time of the last command, for passivation. */
   lastActive: number
   /** Of the settings of its queue that it goes by. */
@@ -97,16 +103,12 @@ export class QueueActor {
     this.pool = host.workers.poolFor(this)
     this.signal = host.signals.queue(name)
     this.notes = new NoteDesk(this, host, this.signal)
+    this.desk = new RunDesk(this, host)
   }
 
   /** The partition has an owner of a later epoch: what this one remembers is of the past. */
   replaced(): void {
     this.stop("fenced")
-  }
-
-  /** Why it ended, once it has. */
-  get stopped(): Effect.Effect<StopReason> {
-    return Deferred.await(this.stoppedSignal)
   }
 
   get isStopped(): boolean {
@@ -208,37 +210,14 @@ export class QueueActor {
     this.schedule()
   }
 
-  /** A waiting run is cancelled, durably, when it answers. `undefined`: no such run here that is not final. */
-  cancel(id: RunId): Effect.Effect<CancelAnswer | undefined, NotOwner | StoreUnavailable> {
-    return Effect.gen(this, function*() {
-      if (!this.isOpen) return yield* Effect.fail(notOwner)
-      this.lastActive = this.host.clock.now()
-      const known = this.machine.cancel(id, this.lastActive)
-      let entry: Entry | undefined
-      if (known === "unknown") {
-        const stored = yield* this.host.store.findRun(this.partitionId, id)
-        if (!this.isOpen) return yield* Effect.fail(notOwner)
-        if (stored === undefined) return undefined
-        entry = this.machine.cancelStored(stored)
-        // It has come to memory while the store was asked.
-        if (entry === undefined) return yield* this.cancel(id)
-      } else {
-        entry = known.entry
-        if (known.answer === "requested") {
-          this.schedule()
-          return "requested"
-        }
-      }
-      const cancelled = entry
-      return yield* Effect.async<CancelAnswer, NotOwner>((resume) => {
-        this.wait(cancelled, {
-          next: undefined,
-          told: (answer) => resume(answer === notOwner ? Effect.fail(notOwner) : Effect.succeed("cancelled"))
-        })
-        this.collect()
-        this.schedule()
-      })
-    })
+  cancel(id: RunId): ReturnType<RunDesk["cancel"]> {
+    // The heir of a retiring one would not know that it was asked for.
+    return this.isRetiring ? Effect.fail(notOwner) : this.desk.cancel(id)
+  }
+
+  /** A request for this run is on its way to the store, and not answered. */
+  isArriving(id: RunId): boolean {
+    return this.arrivals.has(id)
   }
 
   /** Calls back once the end of the run is committed, or this actor ends. Answers how to stop watching. */
@@ -270,6 +249,7 @@ export class QueueActor {
   /** Takes nothing new, writes what it has decided, ends. Bounded by 5 s. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closing = true
+    this.collect()
     this.flush()
     return Effect.iterate(undefined, {
       while: () =>
@@ -297,7 +277,7 @@ export class QueueActor {
     const now = this.host.clock.now()
     this.machine.tick(now)
     const mayAct = this.host.mayAct()
-    const mayStart = mayAct && !this.closing && this.writes.length < pendingWritesMax
+    const mayStart = mayAct && !this.closing && !this.isRetiring && this.writes.length < pendingWritesMax
     if (mayStart) this.machine.dispatch(now, this.pool)
     this.collect()
     this.flush()
@@ -308,7 +288,7 @@ export class QueueActor {
   }
 
   /** Carries out what the machine has decided. */
-  private collect(): void {
+  collect(): void {
     const out = this.machine.out
     if (out.writes.length > 0) {
       for (const entry of out.writes) this.writes.push(entry)
@@ -484,7 +464,7 @@ export class QueueActor {
     this.stopReason = reason
     this.alarm.stop()
     this.intake.abandon(notOwner)
-    for (const entry of [...this.writes, ...this.sent]) {
+    for (const entry of [...this.writes, ...this.sent, ...this.machine.out.writes]) {
       tell(entry.waiters, notOwner)
       tell(entry.sentWaiters, notOwner)
       entry.waiters = undefined

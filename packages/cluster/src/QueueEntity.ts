@@ -4,8 +4,9 @@
  */
 import { ClusterSchema, Entity, type Sharding, Sharding as ShardingService } from "@effect/cluster"
 import { Rpc } from "@effect/rpc"
+import { InvalidRequest } from "@orrery/core/Errors"
 import { NodeConfig } from "@orrery/core/NodeConfig"
-import type { PartitionName } from "@orrery/core/PartitionStore"
+import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
 import { Effect, Schema } from "effect"
 import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
@@ -20,6 +21,17 @@ export const QueueEntity = Entity.make("Queue", [
   /** Lasts as long as the actor has something to do: an entity with a request under way is not reaped. */
   Rpc.make("Stay")
 ]).annotate(ClusterSchema.ShardGroup, () => shardGroup).annotateRpcs(ClusterSchema.ClientTracingEnabled, false)
+
+/** @effect/cluster keeps entity ids in 255 characters. */
+const entityIdLengthMax = 255
+export const entityIdProblem = (name: PartitionName): InvalidRequest | undefined => {
+  const length = partitionKey(name).length
+  return length <= entityIdLengthMax ? undefined : new InvalidRequest({
+    field: "namespace and queue",
+    limit: `at most ${entityIdLengthMax - 12} characters together`,
+    actual: `${name.namespace.length + name.queue.length} characters`
+  })
+}
 
 /** An idle entity goes this long after `Stay` has ended. */
 const maxIdleTime = "5 seconds"
@@ -43,7 +55,11 @@ export const layer = QueueEntity.toLayer(
     const sharding: Sharding.Sharding["Type"] = yield* ShardingService.Sharding
     const name = parse(entityId)
     const shard = sharding.getShardId(entityId, shardGroup)
-    yield* residents.host(name, () => sharding.hasShardId(shard) && locks.holds(shard))
+    const client = (yield* QueueEntity.client)(entityId)
+    yield* residents.host(name, () => sharding.hasShardId(shard) && locks.holds(shard), {
+      isOpen: () => !sharding.hasShardId(shard) && locks.hasOthers(),
+      callHeir: client.Locate()
+    })
 
     let idleSince = performance.now()
     const isNeeded = () => {
@@ -53,7 +69,6 @@ export const layer = QueueEntity.toLayer(
       if (!sharding.hasShardId(shard)) return false
       return performance.now() - idleSince < passivateAfterMs
     }
-    const client = (yield* QueueEntity.client)(entityId)
     yield* Effect.suspend(() => (isNeeded() ? client.Stay() : Effect.void)).pipe(
       Effect.catchAllCause(() => Effect.void),
       Effect.zipRight(Effect.sleep(idleCheck)),

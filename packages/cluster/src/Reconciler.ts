@@ -73,7 +73,7 @@ const make = Effect.gen(function*() {
     })
 
   const mayAskStore = (actor: QueueActor): boolean =>
-    actor.isOpen && actor.isWritten && lookedAt(actor).storeAt !== actor.commits
+    actor.isOpen && !actor.isRetiring && actor.isWritten && lookedAt(actor).storeAt !== actor.commits
 
   const lookAtStore = (actor: QueueActor) =>
     Effect.gen(function*() {
@@ -82,7 +82,7 @@ const make = Effect.gen(function*() {
       if (tally === undefined || wanted === undefined) return
       const [took, found] = yield* Effect.timed(tally.count(actor.partitionId, wanted))
       restsUntil = (yield* Clock.currentTimeMillis) + restFactor * Duration.toMillis(took)
-      const isSame = actor.isOpen && actor.isWritten && actor.commits === commits
+      const isSame = mayAskStore(actor) && actor.commits === commits
       if (!isSame || !isDeepStrictEqual(expected(actor.machine), wanted)) return
       const looked = lookedAt(actor)
       const findings = missing(wanted, found)

@@ -42,10 +42,13 @@ const make = Effect.gen(function*() {
 
   const activate = Effect.gen(function*() {
     elsewhere = elsewhere.filter((each) => !isOurs(each))
-    const awake = residents.list().filter((actor) => actor.isOpen).map((actor) => actor.partitionId)
+    const awake = residents.list().filter((actor) => actor.isOpen && !actor.isRetiring).map((actor) =>
+      actor.partitionId
+    )
     const found = yield* store.listWithWork([...awake, ...elsewhere.map(({ partitionId }) => partitionId)])
     elsewhere = elsewhere.concat(found.filter((each) => !isOurs(each)))
-    const own = found.filter((each) => residents.find(each) === undefined && isOurs(each))
+    // One that is being handed over starts nothing: should its shard be ours after all, it is made anew.
+    const own = found.filter((each) => residents.find(each)?.isRetiring !== false && isOurs(each))
     yield* Effect.forEach(own, (name) => client(partitionKey(name)).Locate().pipe(Effect.timeout(locateTimeout)), {
       concurrency: 16,
       discard: true

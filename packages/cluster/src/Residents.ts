@@ -24,6 +24,7 @@ import { HeapWatch } from "./HeapWatch.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import type { ActorHost } from "./ActorHost.js"
+import * as HandOver from "./HandOver.js"
 import { holds } from "./OwnedCalls.js"
 import { QueueActor } from "./QueueActor.js"
 import * as SettingsCheck from "./SettingsCheck.js"
@@ -35,10 +36,19 @@ export class Residents extends Context.Tag("@orrery/cluster/Residents")<Resident
   readonly find: (name: PartitionName) => QueueActor | undefined
   /** Waits for the actor to be there, at most `ms`. */
   readonly await: (name: PartitionName, ms: number) => Effect.Effect<QueueActor | undefined>
-  /** Runs the actor of a partition until the scope closes. `mayOwn` is asked before each take-over. */
-  readonly host: (name: PartitionName, mayOwn: () => boolean) => Effect.Effect<void, never, Scope.Scope>
+  /**
+   * Runs the actor of a partition until the scope closes; `mayOwn` is asked before each take-over. With a `passage` that is
+   * open when the scope closes, the actor is handed over (`HandOver`): then the scope closes as soon as all that it has
+   * started is durable, and the actor ends when another owner has taken the partition over.
+   */
+  readonly host: (
+    name: PartitionName,
+    mayOwn: () => boolean,
+    passage?: HandOver.Passage
+  ) => Effect.Effect<void, never, Scope.Scope>
   /** Calls back when an actor ended with work left. Answers how to stop. */
   readonly onOrphaned: (callback: () => void) => () => void
+  /** Also those that are being handed over. */
   readonly list: () => ReadonlyArray<QueueActor>
   /** The actor that has the run in memory, where there are few enough to ask each. */
   readonly holding: (id: RunId) => QueueActor | undefined
@@ -134,7 +144,24 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
   yield* EpochCheck.run(store, () => actors.values())
   yield* SettingsCheck.run(store, () => actors.values())
 
-  const residency = Effect.fnUntraced(function*(name: PartitionName, mayOwn: () => boolean) {
+  const linger = HandOver.make(store, fork)
+
+  const end = Effect.fnUntraced(function*(key: string, actor: QueueActor) {
+    if (actors.get(key) === actor) actors.delete(key)
+    const hadWork = !actor.isIdle
+    yield* actor.close
+    hub.unregister(actor)
+    const ended = { partition: key, epoch: actor.epoch, reason: yield* actor.stopped }
+    const tell = ended.reason === "closed" || actor.isRetiring ? Effect.logDebug : Effect.logInfo
+    yield* Effect.annotateLogs(tell("queue actor ended"), ended)
+    if (hadWork) { for (const callback of orphanCallbacks) callback() }
+  })
+
+  const residency = Effect.fnUntraced(function*(
+    name: PartitionName,
+    mayOwn: () => boolean,
+    passage: HandOver.Passage | undefined
+  ) {
     const key = partitionKey(name)
     const isNew = options.takingOver?.(key)
     const taken = yield* Effect.sync(() => failpoint("take-over.before-commit")).pipe(
@@ -147,6 +174,8 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     const actor = new QueueActor(name, taken, host)
     yield* Effect.acquireUseRelease(
       Effect.sync(() => {
+        // One that is being handed over, to this node after all.
+        actors.get(key)?.replaced()
         actors.set(key, actor)
         hub.register(actor)
         for (const found of waiting.get(key) ?? []) found(actor)
@@ -156,14 +185,9 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
       () => actor.stopped,
       () =>
         Effect.gen(function*() {
-          if (actors.get(key) === actor) actors.delete(key)
-          const hadWork = !actor.isIdle
-          yield* actor.close
-          hub.unregister(actor)
-          const ended = { partition: key, epoch: actor.epoch, reason: yield* actor.stopped }
-          const tell = ended.reason === "closed" ? Effect.logDebug : Effect.logInfo
-          yield* Effect.annotateLogs(tell("queue actor ended"), ended)
-          if (hadWork) { for (const callback of orphanCallbacks) callback() }
+          if (passage?.isOpen() !== true || !HandOver.isWanted(actor)) return yield* end(key, actor)
+          yield* HandOver.retire(actor)
+          fork(Effect.acquireUseRelease(Effect.void, () => linger(actor, passage), () => end(key, actor)))
         })
     )
   })
@@ -191,12 +215,12 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
           if (set.size === 0 && waiting.get(key) === set) waiting.delete(key)
         })
       }).pipe(Effect.timeoutOption(ms), Effect.map((found) => found._tag === "Some" ? found.value : undefined)),
-    host: (name, mayOwn) =>
+    host: (name, mayOwn, passage) =>
       Effect.suspend(() => {
         const key = partitionKey(name)
         const isLatest = () => hosts.get(key) === mayOwn
         const may = () => isLatest() && mayOwn() && options.mayTakeOver()
-        return may() ? residency(name, may) : Effect.void
+        return may() ? residency(name, may, passage) : Effect.void
       }).pipe(
         // Told when it happened; a node that may no longer try has nothing to add.
         Effect.catchTag("StoreUnavailable", () => Effect.void),

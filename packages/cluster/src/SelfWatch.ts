@@ -69,7 +69,8 @@ const make = Effect.gen(function*() {
   const stop = locks.onRunners(() => {
     const own = locks.runners().find((each) => each.address === self.runnerAddress)
     if (own?.healthy === true) wasListed = true
-    else if (wasListed && own !== undefined) {
+    // One that leaves says so itself (`Drain`).
+    else if (wasListed && own !== undefined && !locks.isLeaving()) {
       leave("peers have declared this node dead")
     }
   })

@@ -5,7 +5,7 @@
  */
 import { sameRuns } from "@orrery/api/NodeRpcs"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
-import { ClusterUnavailable } from "@orrery/core/Errors"
+import { ClusterUnavailable, type EditError, RunNotWaiting } from "@orrery/core/Errors"
 import { explainUnowned } from "@orrery/core/Explanation"
 import type { Handlers } from "@orrery/core/Handlers"
 import type { Journal } from "@orrery/core/Journal"
@@ -16,6 +16,8 @@ import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import type { QueueSettingsStore } from "@orrery/core/QueueSettingsStore"
 import { Queues } from "@orrery/core/Queues"
 import type { Run } from "@orrery/core/Run"
+import type { Edited } from "@orrery/core/RunEdit"
+import { RunHistory } from "@orrery/core/RunHistory"
 import { RunReader } from "@orrery/core/RunReader"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
@@ -66,6 +68,7 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
     const store = yield* PartitionStore
     const reader = yield* RunReader
     const progress = yield* ProgressStore
+    const history = yield* RunHistory
     const parent = yield* Effect.scope
     const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
     const homes = new Map<string, Home>()
@@ -187,6 +190,17 @@ export const make = (residents: Residents.Residents["Type"], passivateAfterMs: n
           if (unowned !== undefined) return unowned
           return yield* route("explain", nameOf(run), (actor) => explainRun(reader, actor, residents.hub, id))
         }),
+      edit: (id, edit) =>
+        Effect.gen(function*() {
+          const run = yield* find(id)
+          if (isFinal(run.state)) return yield* new RunNotWaiting({ runId: id, state: run.state })
+          return yield* route<Edited, EditError>(
+            "edit",
+            nameOf(run),
+            (actor) => OwnedCalls.edit(reader, actor, id, edit)
+          )
+        }),
+      deleteFinal: (ids) => OwnedCalls.deleteFinal(history, ids),
       redrive: (id, payload) =>
         Effect.gen(function*() {
           const request = yield* OwnedCalls.redriveRequest(reader, id, payload)
@@ -217,7 +231,14 @@ export const layer = (
 ): Layer.Layer<
   Runs | Queues,
   never,
-  Journal | PartitionStore | ProgressStore | QueueSettingsStore | RunReader | Handlers | ClusterConfig
+  | Journal
+  | PartitionStore
+  | ProgressStore
+  | QueueSettingsStore
+  | RunHistory
+  | RunReader
+  | Handlers
+  | ClusterConfig
 > => {
   const nodeId = randomUUID()
   const residents = Layer.scoped(

@@ -1,6 +1,6 @@
 /**
  * `Runs` for a process that talks to no node: it knows the database, and Redis where there is one. It reads, follows and
- * awaits; what needs an owner (enqueue, cancel, redrive, explain) it refuses. To enqueue it has `enqueueInTransaction`.
+ * awaits; the rest (enqueue, cancel, edit, redrive, explain, delete) it refuses. To enqueue it has `enqueueInTransaction`.
  *
  * Who awaits is told by hints of the queue that its run has ended, and by one look a second at all runs that are awaited in
  * the queue where there are no hints; the end is then taken from the cache of ends, or its row.
@@ -148,6 +148,8 @@ const make = Effect.gen(function*() {
     queueChanges: (name, after, waitMs) => Watching.queueChanges(sources, name, after, Math.min(waitMs, waitMsMax)),
     enqueueMany: refused("enqueue"),
     cancel: refused("cancel"),
+    edit: refused("edit"),
+    deleteFinal: refused("delete"),
     redrive: refused("redrive"),
     explain: refused("explain")
   })

@@ -26,6 +26,7 @@ const join = (words: () => ReadonlyArray<Word>) =>
             } as KnownRunner
           ],
           isLeaving: () => false,
+          hasOthers: () => false,
           setHealth: (_: unknown, healthy: boolean) => Effect.sync(() => void (isAdmitted = healthy))
         } as unknown as LockStorage["Type"]
       ),

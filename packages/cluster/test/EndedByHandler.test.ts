@@ -6,51 +6,17 @@ import * as ClusterConfig from "@orrery/core/ClusterConfig"
 import { Journal } from "@orrery/core/Journal"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import type { Outcome } from "@orrery/core/Run"
-import { unsafeMakeRunId } from "@orrery/core/RunId"
 import { RunReader } from "@orrery/core/RunReader"
-import { defaultPolicy } from "@orrery/core/RunRequest"
-import type { Assignment } from "@orrery/core/WorkerProtocol"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
-import * as Residents from "../src/Residents.js"
-
-const name = { namespace: "default", queue: "q", partition: 0 }
-
-const until = (holds: () => boolean) =>
-  Effect.sync(holds).pipe(
-    Effect.tap((held) => held ? Effect.void : Effect.sleep("1 millis")),
-    Effect.repeat({ until: (held) => held }),
-    Effect.timeout("10 seconds")
-  )
+import { attach, failure, reportOf, request, startNode, until } from "./actorRig.js"
 
 const started = Effect.gen(function*() {
-  const residents = yield* Residents.make({
-    nodeId: "node",
-    windowRunsMax: 100,
-    windowBytesMax: 1e6,
-    mayTakeOver: () => true
-  })
-  yield* residents.host(name, () => true)
-  const actor = yield* residents.await(name, 5_000)
-  assert(actor)
-  const assigned: Array<Assignment> = []
-  const session = residents.hub.attach({ workerId: "w", tasks: ["t"], credit: 1 }, (message) => {
-    if (message._tag === "assign") assigned.push(...message.assignments)
-  }, () => undefined)
-  assert(session !== "full")
-  yield* actor.enqueue([{
-    id: unsafeMakeRunId(1_700_000_000_000),
-    namespace: "default",
-    queue: "q",
-    task: "t",
-    payload: "1",
-    priority: 5,
-    when: { _tag: "delay", ms: 0 },
-    policy: JSON.stringify(defaultPolicy),
-    // One run at a time: its start is written down before it is told, and its permit must come back.
-    keys: JSON.stringify({ limits: [{ name: "k", key: "k", limit: 1 }] }),
-    resend: false
-  }])
+  const { actor, residents } = yield* startNode()
+  const { assigned, session } = attach(residents, 1)
+  // One run at a time: its start is written down before it is told, and its permit must come back.
+  const keys = JSON.stringify({ limits: [{ name: "k", key: "k", limit: 1 }] })
+  yield* actor.enqueue([request({ keys })])
   yield* until(() => assigned.length === 1)
   const assignment = assigned[0]!
   const journal = yield* Journal
@@ -84,13 +50,12 @@ const started = Effect.gen(function*() {
 
 const report = (outcome: Outcome) =>
   Effect.gen(function*() {
-    const { assignment: { attempt, lease, partitionId, runId }, done, session } = yield* started
-    assert.deepStrictEqual(yield* session.report([{ attempt, lease, partitionId, runId, outcome }]), ["accepted"])
+    const { assignment, done, session } = yield* started
+    assert.deepStrictEqual(yield* session.report([reportOf(assignment, outcome)]), ["accepted"])
     yield* done
   })
 
 const store = Layer.mergeAll(MemoryStore.layer, ClusterConfig.layer({ lostWorkerGraceMs: 50 }))
-const failure: Outcome = { _tag: "failure", failure: { kind: "defect", tag: "E", message: "" }, retryable: true }
 
 describe("a run that its handler has ended in a transaction", () => {
   it.scopedLive("is not tried again after a failure", () => Effect.provide(report(failure), store))

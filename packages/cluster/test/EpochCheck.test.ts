@@ -7,21 +7,14 @@ import { PartitionStore } from "@orrery/core/PartitionStore"
 import { batchOf, sampleRun } from "@orrery/testing/storeSamples"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, TestClock } from "effect"
-import * as Residents from "../src/Residents.js"
-
-const name = { namespace: "default", queue: "q", partition: 0 }
+import { makeResidents, name } from "./actorRig.js"
 
 describe("an owner at rest", () => {
   it.scoped("learns that another one has stored a run meanwhile, and takes over anew", () =>
     Effect.gen(function*() {
       const store = yield* PartitionStore
       const journal = yield* Journal
-      const residents = yield* Residents.make({
-        nodeId: "node",
-        windowRunsMax: 100,
-        windowBytesMax: 1e6,
-        mayTakeOver: () => true
-      })
+      const residents = yield* makeResidents()
       yield* residents.host(name, () => true)
       yield* Effect.yieldNow()
       const before = residents.find(name)

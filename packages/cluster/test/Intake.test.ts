@@ -1,5 +1,5 @@
 /**
- * Identity and depth against their promises, over random histories: the real actor on the store in memory, with commits and reads
+ * Identity, depth and edits against their promises, over random histories: the real actor on the store in memory, with commits and reads
  * whose effect and answer come when the history says so, outcomes, owners that die between any two steps, and requests that are sent
  * again until they are answered. `SEED=n` replays one history.
  */
@@ -58,6 +58,16 @@ interface Asked {
   answeredAs: number
 }
 
+/** Places in the order in which the test has seen things happen. `Infinity`: not yet. */
+interface EditAsked {
+  readonly id: RunId
+  readonly payload: string | undefined
+  readonly hasTime: boolean
+  readonly askedAt: number
+  ackedAt: number
+  scheduledAt: number
+}
+
 /** What an actor has handed to the store and not been answered. */
 interface Call {
   /** Carries it out. */
@@ -83,6 +93,11 @@ class History {
   private sends = 0
   private free = 4
   readonly isBounded: boolean
+  private readonly editsAsked: Array<EditAsked> = []
+  /** By lease. */
+  private readonly begins = new Map<number, { readonly place: number; readonly now: number }>()
+  private places = 0
+  private readonly problems: Array<string> = []
   /** By the settings of the queue, which go before what its tasks say. */
   readonly isBoundedByQueue: boolean
   refused = 0
@@ -142,6 +157,7 @@ class History {
       )
       if (found !== undefined) Effect.runFork(Effect.ignore(this.actor.cancel(found.answer as RunId)))
     } else if (dice < 0.86) this.takeOver()
+    else if (dice < 0.93) this.editOne()
     else this.now += Math.floor(this.random() * 50)
     this.actor.schedule()
   }
@@ -359,7 +375,62 @@ class History {
     }
   }
 
+  /** Payloads of tasks whose requests are one by them are left to these. */
+  private editOne(): void {
+    const [found] = this.pick(
+      [...this.asked.values()].filter(({ answer }) => answer !== undefined && answer !== "refused")
+    )
+    if (found === undefined) return
+    const { task } = found.request
+    const payload = task === "debounce" || task === "keepLast" ? undefined : `${this.editsAsked.length}`
+    const hasTime = task !== "debounce" && this.random() < 0.5
+    const asked: EditAsked = {
+      id: found.answer as RunId,
+      payload,
+      hasTime,
+      askedAt: ++this.places,
+      ackedAt: Infinity,
+      scheduledAt: 0
+    }
+    this.editsAsked.push(asked)
+    const edit = {
+      priority: Math.floor(this.random() * 10),
+      ...payload === undefined ? {} : { payload },
+      ...hasTime ? { when: { _tag: "delay", ms: Math.floor(this.random() * 60) } as const } : {}
+    }
+    Effect.runFork(Effect.match(this.actor.desk.edit(asked.id, edit), {
+      onFailure: () => undefined,
+      onSuccess: (edited) => {
+        if (edited === undefined) return
+        asked.ackedAt = ++this.places
+        asked.scheduledAt = edited.scheduledAt
+      }
+    }))
+  }
+
+  /** The outcome of this attempt counts: it began with the run as it was told to be. */
+  private accepted({ lease, payload, runId }: Assignment): void {
+    const begun = this.begins.get(lease)!
+    const edits = this.editsAsked.filter(({ id }) => id === runId)
+    const of = edits.find((each) => each.payload === payload)
+    const known = of?.ackedAt ?? -1
+    const missed = edits.find((each) =>
+      each !== of && each.payload !== undefined && each.ackedAt < begun.place && known < each.askedAt
+    )
+    if (missed !== undefined) this.problems.push(`${runId} ran with ${payload}, not with edit ${missed.payload}`)
+    const times = edits.filter(({ hasTime }) => hasTime)
+    const last = times.at(-1)
+    if (last === undefined || last.ackedAt > begun.place) return
+    if (times.some((each) => each !== last && each.ackedAt > last.askedAt)) return
+    if (begun.now < last.scheduledAt) this.problems.push(`${runId} ran at ${begun.now}, not at ${last.scheduledAt}`)
+  }
+
+  get editsAcked(): number {
+    return this.editsAsked.filter(({ ackedAt }) => ackedAt < Infinity).length
+  }
+
   private begin(assignment: Assignment): void {
+    this.begins.set(assignment.lease, { place: ++this.places, now: this.now })
     this.out.set(assignment.runId, assignment)
     this.begun.set(assignment.runId, assignment.payload)
   }
@@ -374,10 +445,15 @@ class History {
     const outcome = how === "success"
       ? { _tag: how, result: "1" } as const
       : { _tag: how, failure, retryable: true } as const
-    Effect.runFork(this.actor.report([{ ...ref, outcome }]))
+    Effect.runFork(
+      Effect.map(this.actor.report([{ ...ref, outcome }]), ([answer]) => {
+        if (answer === "accepted") this.accepted(ref)
+      })
+    )
   }
 
   private judge(): void {
+    assert.deepStrictEqual(this.problems, [], `seed ${this.seed}`)
     for (const [id, times] of this.claims) {
       if (!id.startsWith("window")) continue
       times.sort((a, b) => a - b).forEach((at, n) => {
@@ -397,21 +473,22 @@ class History {
 
 describe("Intake", () => {
   it(
-    "keeps what identity and depth promise, over random histories and deaths of the owner",
+    "keeps what identity, depth and edits promise, over random histories and deaths of the owner",
     { timeout: 120_000 },
     async () => {
       const given = process.env["SEED"]
       const seeds = given === undefined ? Array.from({ length: histories }, (_, n) => n + 1) : [Number(given)]
-      let [same, edits, refused] = [0, 0, 0]
+      let [same, edits, refused, acked] = [0, 0, 0, 0]
       for (const seed of seeds) {
         const history = new History(seed)
         await history.run()
         same += history.same
         edits += history.edits
         refused += history.refused
+        acked += history.editsAcked
       }
       // Else it has shown nothing.
-      if (given === undefined) { for (const count of [same, edits, refused]) assert.isAbove(count, 100) }
+      if (given === undefined) { for (const count of [same, edits, refused, acked]) assert.isAbove(count, 100) }
     }
   )
 })

@@ -5,67 +5,19 @@ import { StoreUnavailable } from "@orrery/core/Errors"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import * as MemorySignals from "@orrery/core/MemorySignals"
 import { ProgressStore } from "@orrery/core/ProgressStore"
-import { unsafeMakeRunId } from "@orrery/core/RunId"
 import type { NoteReport } from "@orrery/core/RunNotes"
-import { defaultPolicy, type RunRequest } from "@orrery/core/RunRequest"
 import * as Signals from "@orrery/core/Signals"
-import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
+import type { AttemptRef } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer, Stream } from "effect"
-import * as Residents from "../src/Residents.js"
+import type { Residents } from "../src/Residents.js"
+import * as rig from "./actorRig.js"
+import { name, request, until } from "./actorRig.js"
 
-const name = { namespace: "default", queue: "q", partition: 0 }
+const startNode = (nodeId: string) => rig.startNode({ nodeId })
+const attach = ({ residents }: { readonly residents: Residents["Type"] }) => rig.attach(residents)
 
-const request = (): RunRequest => ({
-  id: unsafeMakeRunId(1_700_000_000_000),
-  namespace: "default",
-  queue: "q",
-  task: "t",
-  payload: "1",
-  priority: 5,
-  when: { _tag: "delay", ms: 0 },
-  policy: JSON.stringify(defaultPolicy),
-  keys: null,
-  resend: false
-})
-
-const until = (holds: () => boolean) =>
-  Effect.sync(holds).pipe(
-    Effect.tap((held) => held ? Effect.void : Effect.sleep("1 millis")),
-    Effect.repeat({ until: (held) => held }),
-    Effect.timeout("10 seconds")
-  )
-
-const startNode = (nodeId: string) =>
-  Effect.gen(function*() {
-    const residents = yield* Residents.make({
-      nodeId,
-      windowRunsMax: 100,
-      windowBytesMax: 1e6,
-      mayTakeOver: () => true
-    })
-    yield* residents.host(name, () => true)
-    const actor = yield* residents.await(name, 5_000)
-    assert(actor)
-    return { actor, residents }
-  })
-
-const attach = ({ residents }: { readonly residents: Residents.Residents["Type"] }) => {
-  const assigned: Array<Assignment> = []
-  const session = residents.hub.attach({ workerId: "w", tasks: ["t"], credit: 10 }, (message) => {
-    if (message._tag === "assign") assigned.push(...message.assignments)
-  }, () => undefined)
-  assert(session !== "full")
-  return { assigned, session }
-}
-
-const reportOf = (
-  { attempt, lease, partitionId, runId }: AttemptRef,
-  fields: Partial<NoteReport> = {}
-): NoteReport => ({
-  partitionId,
-  runId,
-  attempt,
-  lease,
+const reportOf = (attempt: AttemptRef, fields: Partial<NoteReport> = {}): NoteReport => ({
+  ...rig.refOf(attempt),
   progress: undefined,
   firstLine: 1,
   lines: [],
@@ -93,8 +45,7 @@ describe("notes of attempts", () => {
 
       const first = yield* session.note([note, reportOf({ ...run!, lease: run!.lease - 1 }, { progress: "99" })])
       const again = yield* session.note([note])
-      const outcome = { _tag: "success", result: "1" } as const
-      yield* session.report([{ ...reportOf(run!), outcome }])
+      yield* session.report([rig.reportOf(run!, rig.success)])
       const late = yield* session.note([reportOf(run!, { progress: "90", firstLine: 2 })])
 
       assert.deepStrictEqual([first, again, late], [["accepted", "stale"], ["accepted"], ["stale"]])

@@ -62,6 +62,7 @@ const setUp = (partitions: ReadonlyArray<WithWork>) => {
       look: () => undefined,
       lookIfAlone: () => undefined,
       isLeaving: () => false,
+      hasOthers: () => false,
       leave: () => undefined,
       heldCount: () => state.ours.size,
       holds: () => true

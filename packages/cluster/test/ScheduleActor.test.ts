@@ -54,6 +54,8 @@ class World {
     progress: () => Effect.dieMessage("not used"),
     explain: () => Effect.dieMessage("not used"),
     redrive: () => Effect.dieMessage("not used"),
+    edit: () => Effect.dieMessage("not used"),
+    deleteFinal: () => Effect.dieMessage("not used"),
     changes: () => Effect.dieMessage("not used"),
     queueChanges: () => Effect.dieMessage("not used"),
     awaitFinal: () => Effect.dieMessage("not used")

@@ -5,24 +5,17 @@
  * A redrive is a loop of its caller and ends with it; what was made stays made. Asked again it makes none twice, so it goes on where
  * it was.
  */
-import { Chunk, Clock, Duration, Effect, Fiber, Option, Stream } from "effect"
+import { Clock, Duration, Effect, Fiber, Option, Stream } from "effect"
 import type { ClusterUnavailable, RedriveError } from "./Errors.js"
 import { InvalidRequest } from "./Errors.js"
 import type { Run } from "./Run.js"
 import type { RunId } from "./RunId.js"
-import { listLimitMax, type RunFilter, Runs } from "./Runs.js"
+import { type FinalFilter, finalRuns } from "./finalRuns.js"
+import { Runs } from "./Runs.js"
 
-export interface DeadLetterFilter extends Pick<RunFilter, "namespace" | "queue" | "task"> {
+export interface DeadLetterFilter extends FinalFilter {
   /** Default "failed". */
   readonly state?: "failed" | "expired"
-  /** Tag of the failure. */
-  readonly tag?: string
-  /** Of the failure. */
-  readonly fingerprint?: string
-  /** Ended at or after it, ms since 1970. */
-  readonly since?: number
-  /** Ended before it. */
-  readonly until?: number
 }
 
 export interface RedriveOptions {
@@ -61,29 +54,9 @@ const watchedMax = 200
 const sampleMin = 10
 
 /** Newest first. Reads page by page as it is consumed; a filter that few fit makes it read many. */
-export const stream = (filter: DeadLetterFilter): Stream.Stream<Run, ClusterUnavailable, Runs> => {
-  const { namespace, queue, state = "failed", task } = filter
-  const page = {
-    state,
-    limit: listLimitMax,
-    ...namespace === undefined ? {} : { namespace },
-    ...queue === undefined ? {} : { queue },
-    ...task === undefined ? {} : { task }
-  }
-  return Stream.paginateChunkEffect(undefined as RunId | undefined, (before) =>
-    Effect.gen(function*() {
-      const runs = yield* Runs
-      const found = yield* runs.list(before === undefined ? page : { ...page, before })
-      const last = found[found.length - 1]
-      const next = last === undefined ? Option.none() : Option.some(last.id)
-      return [Chunk.fromIterable(found.filter(fits(filter))), next] as const
-    }))
-}
-
-const fits = ({ fingerprint, since = -Infinity, tag, until = Infinity }: DeadLetterFilter) => (run: Run): boolean =>
-  (tag === undefined || run.failure?.tag === tag)
-  && (fingerprint === undefined || run.failure?.fingerprint === fingerprint)
-  && run.finishedAt !== null && run.finishedAt >= since && run.finishedAt < until
+export const stream = (
+  { state = "failed", ...filter }: DeadLetterFilter
+): Stream.Stream<Run, ClusterUnavailable, Runs> => finalRuns(filter, state)
 
 export interface Group {
   readonly fingerprint: string

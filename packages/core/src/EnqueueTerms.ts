@@ -46,21 +46,28 @@ export const termsOf = (
     }
     delay = rule.quietMs
   }
-  if (delay !== undefined && at !== undefined) {
-    return new InvalidRequest({ field: "at", limit: "absent when delay is given", actual: String(at) })
-  }
-  const wait = delay === undefined ? Duration.zero : Option.getOrUndefined(Duration.decodeUnknown(delay))
-  if (wait === undefined) {
-    return new InvalidRequest({ field: "delay", limit: "a duration", actual: String(delay) })
-  }
-  const when = at === undefined
-    ? { _tag: "delay", ms: Duration.toMillis(wait) } as const
-    : { _tag: "at", ms: at.getTime() } as const
+  const when = whenOf({ at, delay: delay ?? (at === undefined ? Duration.zero : undefined) })
+  if (when instanceof InvalidRequest) return when
   return Effect.zipWith(
     Clock.currentTimeMillis,
     TraceParent.current,
     (nowMs, trace) => ({ nowMs, when, priority, trace, ...overrides })
   )
+}
+
+/** Of a caller who has said when; `delay` and `at` exclude each other. */
+export const whenOf = ({ at, delay }: {
+  readonly delay?: Duration.DurationInput | undefined
+  readonly at?: Date | undefined
+}): RunRequest["when"] | InvalidRequest => {
+  if (delay !== undefined && at !== undefined) {
+    return new InvalidRequest({ field: "at", limit: "absent when delay is given", actual: String(at) })
+  }
+  if (at !== undefined) return { _tag: "at", ms: at.getTime() }
+  const wait = Option.getOrUndefined(Duration.decodeUnknown(delay))
+  return wait === undefined
+    ? new InvalidRequest({ field: "delay", limit: "a duration", actual: String(delay) })
+    : { _tag: "delay", ms: Duration.toMillis(wait) }
 }
 
 /** A run whose time comes when it is over already. Of an instant, by the clock of the caller. */

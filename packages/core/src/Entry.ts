@@ -15,13 +15,20 @@ import type { Assignment, AttemptRef } from "./WorkerProtocol.js"
 /** Numbers given out under one epoch. More and the actor must take its partition over again. */
 export const numbersPerEpoch = 2 ** 30
 
+/**
+ * Whether a run with this lease has ever been given to a worker. An edit of one that has not leaves the number at which its epoch
+ * begins, which is no lease: higher than all of the owners before.
+ */
+export const wasStarted = (lease: number): boolean => lease % numbersPerEpoch !== 0
+
 type Place = "out" | "ready" | "timer" | "settling" | "running" | "finishing"
 
 /** A run in memory. */
 export interface Entry {
   readonly id: RunId
   readonly seq: number
-  readonly task: string
+  /** An edit can change its version. */
+  task: string
   priority: number
   readonly createdAt: number
   payload: string
@@ -29,7 +36,7 @@ export interface Entry {
   readonly keys: string | null
   readonly trace: string | undefined
   /** Of the ready runs of its partition, which it waits with. */
-  readonly line: string
+  line: string
   readonly told: RunKeys | undefined
   /** Its policy, once somebody has asked for it. */
   terms: RunPolicy | undefined
@@ -57,7 +64,7 @@ export interface Entry {
   place: Place
   /** Whether the store has it in the line it waits in; else leaving memory needs a write. */
   inStoredLine: boolean
-  /** Payload or priority are not the stored ones: since the last write, and with the one that is sent. */
+  /** Payload, its version or priority are not the stored ones: since the last write, and with the one that is sent. */
   isEdited: boolean
   isSentEdited: boolean
   cancelRequested: boolean
@@ -82,6 +89,8 @@ type Change = "update" | "finish"
 /** What may be changed of a run that waits. */
 export interface Edit {
   readonly payload?: string
+  /** With the version of that payload. */
+  readonly task?: string
   readonly priority?: number
   readonly scheduledAt?: number
 }
@@ -248,7 +257,9 @@ export const updateOf = (entry: Entry): RunUpdate => ({
   worker: entry.worker,
   failure: entry.failure,
   startedAt: entry.startedAt,
-  ...entry.isEdited ? { edit: { payload: entry.payload, priority: entry.priority } } : undefined
+  ...entry.isEdited
+    ? { edit: { payload: entry.payload, priority: entry.priority, task: entry.task, keys: entry.keys } }
+    : undefined
 })
 
 export const finishOf = (entry: Entry): RunFinish => ({

@@ -63,6 +63,16 @@ export class NotRedrivable extends Schema.TaggedError<NotRedrivable>("@orrery/co
   }
 }
 
+/** Only a run that waits can be edited. This call has changed nothing; one whose answer was lost may have, before the run began. */
+export class RunNotWaiting extends Schema.TaggedError<RunNotWaiting>("@orrery/core/RunNotWaiting")("RunNotWaiting", {
+  runId: RunId,
+  state: Schema.String
+}) {
+  override get message() {
+    return `run ${this.runId} is ${this.state}, only one that waits can be edited`
+  }
+}
+
 /** The node has as much unwritten work as it may hold. Nothing was stored; try again after `retryAfterMs`. */
 export class Overloaded extends Schema.TaggedError<Overloaded>("@orrery/core/Overloaded")("Overloaded", {
   what: Schema.String,
@@ -208,3 +218,15 @@ export type EnqueueError = typeof EnqueueError.Type
 /** What may go wrong with a redrive. Whatever it was, the same call may be made again. */
 export const RedriveError = Schema.Union(RunNotFound, NotRedrivable, ...EnqueueError.members)
 export type RedriveError = typeof RedriveError.Type
+
+/** What may go wrong with an edit. Only `ClusterUnavailable` leaves open whether it happened. */
+export const EditError = Schema.Union(
+  RunNotFound,
+  RunNotWaiting,
+  PayloadInvalid,
+  PayloadTooLarge,
+  InvalidRequest,
+  Overloaded,
+  ClusterUnavailable
+)
+export type EditError = typeof EditError.Type

@@ -51,8 +51,8 @@ export type RunUpdate =
     | "startedAt"
   >
   & {
-    /** What it was enqueued with, changed while it waits. */
-    readonly edit?: Pick<StoredRun, "payload" | "priority">
+    /** What it was enqueued with, changed while it waits. `task` in its version only; `keys` are the run's own. */
+    readonly edit?: Pick<StoredRun, "payload" | "priority" | "task" | "keys">
   }
 
 export interface RunFinish {

@@ -64,6 +64,8 @@ export class Line {
   isAsleep = false
   /** Of an ordered line: the run that must end before the next may start. */
   busy: Entry | undefined
+  /** Of an ordered line: runs that are being changed, out of line until that is durable. */
+  away: Set<Entry> | undefined
 
   constructor(readonly name: string, readonly isKeyed: boolean, readonly window: Window<Entry>) {
     this.isOrdered = isOrdered(name)

@@ -100,7 +100,8 @@ export class Lines {
 
   /** Nothing of it is left, here or in the store. */
   closeIfEmpty(line: Line): boolean {
-    if (!line.window.complete || line.window.size > 0 || line.window.loading || line.busy !== undefined) return false
+    const { away, busy, window } = line
+    if (!window.complete || window.size > 0 || window.loading || busy !== undefined || away !== undefined) return false
     this.pull(line)
     this.bind(line, undefined, noGates)
     this.byName.delete(line.name)
@@ -286,17 +287,20 @@ export class Lines {
     entry.claims = undefined
   }
 
-  /** It leaves its line to come back: in an ordered one none may start before that. */
+  /** It leaves its line to come back: in an ordered one none that comes up meanwhile may start before that. */
   awaits(entry: Entry): void {
     const line = this.byName.get(entry.line)
-    if (line?.isOrdered === true && line.busy === undefined) line.busy = entry
+    if (line?.isOrdered === true) (line.away ??= new Set()).add(entry)
   }
 
   /** The run that an ordered line has waited for is no more, or back in line. */
   freed(entry: Entry, now: number): void {
     const line = this.byName.get(entry.line)
-    if (line === undefined || line.busy !== entry) return
-    line.busy = undefined
+    if (line === undefined) return
+    const wasAway = line.away?.delete(entry) === true
+    if (line.away?.size === 0) line.away = undefined
+    if (line.busy === entry) line.busy = undefined
+    else if (!wasAway) return
     if (!this.closeIfEmpty(line)) this.place(line, now)
   }
 
@@ -339,7 +343,7 @@ export class Lines {
   }
 
   private put(line: Line, entry: Entry, now: number): void {
-    if (line.busy !== undefined) return
+    if (line.busy !== undefined || line.away !== undefined) return
     if (line.isOrdered && entry.state !== "ready" && entry.scheduledAt > now) {
       line.wakesAt = entry.scheduledAt
       line.isAsleep = true

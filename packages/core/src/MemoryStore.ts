@@ -1,5 +1,5 @@
 /**
- * Journal, partition store, settings of queues, run reader and progress store in memory, over one shared state: for
+ * Journal, partition store, settings of queues, run reader, history and progress store in memory, over one shared state: for
  * tests, and for applications that embed Orrery and can lose their runs with the process. Same fence, same answers as
  * PostgreSQL; passes the same contracts.
  *
@@ -13,6 +13,7 @@ import { MemoryTables } from "./MemoryTables.js"
 import { PartitionStore } from "./PartitionStore.js"
 import { QueueSettingsStore } from "./QueueSettingsStore.js"
 import { ProgressStore } from "./ProgressStore.js"
+import { RunHistory } from "./RunHistory.js"
 import { RunReader } from "./RunReader.js"
 
 export interface MemoryStoreOptions {
@@ -20,7 +21,7 @@ export interface MemoryStoreOptions {
   readonly historyRunsMax?: number
 }
 
-type MemoryServices = Journal | PartitionStore | RunReader | QueueSettingsStore | ProgressStore
+type MemoryServices = Journal | PartitionStore | RunHistory | RunReader | QueueSettingsStore | ProgressStore
 
 const historyRunsMaxDefault = 100_000
 
@@ -33,6 +34,7 @@ export const make = (
       Context.add(Journal, journal(tables, clock)),
       Context.add(PartitionStore, partitionStore(tables, clock)),
       Context.add(RunReader, runReader(tables, clock)),
+      Context.add(RunHistory, { delete: (ids) => Effect.sync(() => tables.deleteFinal(ids)) }),
       Context.add(QueueSettingsStore, settingsStore(tables, clock)),
       Context.add(ProgressStore, progressStore(tables, clock))
     )

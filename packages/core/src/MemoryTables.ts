@@ -101,6 +101,16 @@ export class MemoryTables {
     this.notes.delete(oldest)
   }
 
+  /** Those that are final; answers how many. */
+  deleteFinal(ids: ReadonlyArray<RunId>): number {
+    const gone = ids.filter((id) => this.history.delete(id))
+    for (const id of gone) {
+      this.told.delete(id)
+      this.notes.delete(id)
+    }
+    return gone.length
+  }
+
   /** False: fenced, nothing was written. */
   writeNotes({ epoch, partitionId, rows }: NotesBatch): boolean {
     if (this.byId.get(partitionId)?.epoch !== epoch) return false

@@ -8,7 +8,7 @@
  *
  * Not covered: names, keys of limits and order, identity keys, tags of errors, progress values and log lines.
  */
-import { Config, type ConfigError, Effect, Either, Redacted } from "effect"
+import { Config, type ConfigError, Context, Effect, Either, Layer, Option, Redacted } from "effect"
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject, randomBytes } from "node:crypto"
 import { deflateRawSync, inflateRawSync } from "node:zlib"
 import { InvalidRequest } from "./Errors.js"
@@ -57,6 +57,18 @@ export interface Codec {
   /** A text that is not sealed is given back as it is: it was written before there was a codec. */
   readonly open: (text: string, place: Place) => Either.Either<string, CodecFailed>
 }
+
+/**
+ * The codec of the program, for what goes to the database without passing by its ports: `enqueueInTransaction` and
+ * `completeInTransaction`. The layers of `Orrery` that are given a codec provide it, to handlers too.
+ */
+export class PayloadCodec extends Context.Tag("@orrery/core/PayloadCodec")<PayloadCodec, Codec>() {}
+
+/** That of the program, if it has one. */
+export const current: Effect.Effect<Codec | undefined> = Effect.map(
+  Effect.serviceOption(PayloadCodec),
+  Option.getOrUndefined
+)
 
 interface Key {
   readonly id: string
@@ -188,3 +200,12 @@ export const config: Effect.Effect<Codec, ConfigError.ConfigError | InvalidReque
     encrypt: { key: key._tag === "None" ? first : key.value, keys: Object.fromEntries(pairs) }
   })
 })
+
+/** Wrong options are a mistake in the program: a defect. */
+export const layer = (options: CodecOptions): Layer.Layer<PayloadCodec> => Layer.sync(PayloadCodec, () => make(options))
+
+/** As `config`. */
+export const layerConfig: Layer.Layer<PayloadCodec, ConfigError.ConfigError | InvalidRequest> = Layer.effect(
+  PayloadCodec,
+  config
+)

@@ -67,7 +67,8 @@ export class QueueMachine {
   private readonly budgets: RetryBudgets
   /** The latest time that came with a command. */
   private now: number
-  private numbers = 0
+  /** The first of an epoch is given to nobody (`wasStarted`). */
+  private numbers = 1
 
   constructor(
     private readonly options: MachineOptions,
@@ -84,6 +85,7 @@ export class QueueMachine {
       forget: (entry) => this.forget(entry),
       settle: (entry) => this.settle(entry),
       nextNumber: () => this.nextNumber(),
+      epochStart: options.epoch * numbersPerEpoch,
       orderKeyOf: (entry) => this.orderKeyOf(entry),
       seated: (entry) => this.armExpiry(entry),
       load: (load) => this.out.loads.push(load)
@@ -209,7 +211,6 @@ export class QueueMachine {
 
   /** It is final: what it kept others from is free. */
   private letGo(entry: Entry): void {
-    if (entry.claims !== undefined) this.lines.unclaim(entry, this.now)
     if (isOrdered(entry.line)) this.lines.freed(entry, this.now)
   }
 
@@ -569,6 +570,7 @@ export class QueueMachine {
   private forget(entry: Entry): void {
     this.deadlines.clear(entry)
     entry.place = "out"
+    if (entry.claims !== undefined) this.lines.unclaim(entry, this.now)
     this.entries.delete(entry.id)
     this.waiting.forgotten(entry.id)
   }

@@ -139,6 +139,31 @@ const nameProblem = (field: string, value: string, pattern = namePattern): Inval
   )
 }
 
+export const priorityProblem = (priority: number): InvalidRequest | undefined =>
+  Number.isInteger(priority) && priority >= 0 && priority <= priorityMax
+    ? undefined
+    : invalid("priority", `an integer from 0 to ${priorityMax}`, priority)
+
+export const whenProblem = ({ _tag, ms }: RunRequest["when"]): InvalidRequest | undefined => {
+  if (_tag === "delay" && !(ms >= 0 && ms <= delayMsMax)) return invalid("delay", `0 to ${delayMsMax} ms`, ms)
+  if (_tag === "at" && !(ms >= 0 && ms <= 8.64e15)) return invalid("at", "an instant after 1970", ms)
+  return undefined
+}
+
+export const payloadProblem = (
+  task: string,
+  payload: string,
+  payloadBytesMax: number
+): InvalidRequest | PayloadTooLarge | undefined => {
+  // Two bytes a character is the common upper case; count exactly only when it might matter.
+  if (payload.length * 3 > payloadBytesMax) {
+    const sizeBytes = Buffer.byteLength(payload)
+    if (sizeBytes > payloadBytesMax) return new PayloadTooLarge({ task, sizeBytes, limitBytes: payloadBytesMax })
+  }
+  // PostgreSQL text cannot hold a NUL. JSON escapes it, so a raw one is not JSON.
+  return payload.includes("\u0000") ? invalid("payload", "JSON text", "a NUL character") : undefined
+}
+
 /** The first thing wrong with a request, or `undefined`. Plain code: it runs once per enqueued run. */
 export const requestProblem = (
   request: RunRequest,
@@ -149,26 +174,16 @@ export const requestProblem = (
     ?? nameProblem("queue", request.queue)
     ?? nameProblem("task", request.task, versionedPattern)
   if (name !== undefined) return name
-  if (!Number.isInteger(request.priority) || request.priority < 0 || request.priority > priorityMax) {
-    return invalid("priority", `an integer from 0 to ${priorityMax}`, request.priority)
-  }
-  const { _tag, ms } = request.when
-  if (_tag === "delay" && !(ms >= 0 && ms <= delayMsMax)) return invalid("delay", `0 to ${delayMsMax} ms`, ms)
-  if (_tag === "at" && !(ms >= 0 && ms <= 8.64e15)) return invalid("at", "an instant after 1970", ms)
-  // Two bytes a character is the common upper case; count exactly only when it might matter.
-  if (request.payload.length * 3 > payloadBytesMax) {
-    const sizeBytes = Buffer.byteLength(request.payload)
-    if (sizeBytes > payloadBytesMax) {
-      return new PayloadTooLarge({ task: request.task, sizeBytes, limitBytes: payloadBytesMax })
-    }
-  }
-  // PostgreSQL text cannot hold a NUL. JSON escapes it, so a raw one is not JSON.
-  if (request.payload.includes("\u0000")) return invalid("payload", "JSON text", "a NUL character")
+  const problem = priorityProblem(request.priority)
+    ?? whenProblem(request.when)
+    ?? payloadProblem(request.task, request.payload, payloadBytesMax)
+  if (problem !== undefined) return problem
   if (request.trace !== undefined && !isTraceParent(request.trace)) {
     return invalid("trace", "a traceparent of version 00", request.trace)
   }
   const policy = parsePolicy(request.policy)
   if (policy instanceof InvalidRequest) return policy
+  const { _tag, ms } = request.when
   if (policy.deadlineMs !== undefined && _tag === "delay" && ms >= policy.deadlineMs) {
     return invalid("delay", `shorter than the deadline of the task, ${policy.deadlineMs} ms`, ms)
   }

@@ -6,7 +6,7 @@
  *   timeout    from the start of an attempt to its end
  *   deadline   from `createdAt` to the end of the run, over all attempts and pauses
  */
-import { type Entry, failureText, policyOf } from "./Entry.js"
+import { type Entry, failureText, policyOf, wasStarted } from "./Entry.js"
 import type { RunFailure } from "./Run.js"
 
 /** Shortest and longest snooze: 0.1 s to 30 days, ms. */
@@ -31,7 +31,7 @@ export const endsBy = (entry: Entry): number => {
 
 const startsBy = (entry: Entry): number => {
   const { queueTtlMs } = policyOf(entry)
-  return queueTtlMs === undefined || entry.lease > 0 ? Infinity : entry.scheduledAt + queueTtlMs
+  return queueTtlMs === undefined || wasStarted(entry.lease) ? Infinity : entry.scheduledAt + queueTtlMs
 }
 
 /** Until when it may wait in line; `Infinity`: for ever. */

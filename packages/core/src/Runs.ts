@@ -1,7 +1,15 @@
 import { Context, type Effect } from "effect"
-import type { ClusterUnavailable, EnqueueError, RedriveError, RunNotFound } from "./Errors.js"
+import type {
+  ClusterUnavailable,
+  EditError,
+  EnqueueError,
+  InvalidRequest,
+  RedriveError,
+  RunNotFound
+} from "./Errors.js"
 import type { Explanation } from "./Explanation.js"
 import type { Run } from "./Run.js"
+import type { Edited, RunEdit } from "./RunEdit.js"
 import type { RunId } from "./RunId.js"
 import type { RunProgress } from "./RunNotes.js"
 import type { RunRequest } from "./RunRequest.js"
@@ -87,6 +95,24 @@ export class Runs extends Context.Tag("@orrery/core/Runs")<Runs, {
 
   /** A waiting run is cancelled when this answers; a running one is being interrupted. */
   readonly cancel: (id: RunId) => Effect.Effect<CancelAnswer, RunNotFound | ClusterUnavailable>
+
+  /**
+   * Changes payload, priority and time of a run that waits, wherever it does. Durable when this answers: no attempt that begins
+   * from then on, and whose outcome counts, knows the run as it was, also after a crash.
+   *
+   * - one that runs, or is final, is refused: `RunNotWaiting` names its state
+   * - its keys (order, fairness, limits, identity) and its policy stay those of the enqueue, whatever the payload says
+   * - with an ordering key it keeps its place: by the order of arrival. The time holds for it, and so for those behind it
+   * - asked again after its answer was lost, it is made again; `RunNotWaiting` then does not tell whether the first was made
+   */
+  readonly edit: (id: RunId, edit: RunEdit) => Effect.Effect<Edited, EditError>
+
+  /**
+   * Deletes those of the runs that are final, for good, with what they have told; answers how many. At most `listLimitMax` ids.
+   *
+   * Their identity keys stay taken for their windows. A request that is sent again after its run was deleted makes it anew.
+   */
+  readonly deleteFinal: (ids: ReadonlyArray<RunId>) => Effect.Effect<number, InvalidRequest | ClusterUnavailable>
 
   /**
    * Makes a run that failed or expired anew: one with the same payload, keys, priority and policy, `origin` set to its id, and

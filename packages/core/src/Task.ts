@@ -5,7 +5,7 @@
 import { type Cause, Effect, Exit, Layer, Schema } from "effect"
 import * as Backpressure from "./Backpressure.js"
 import { deadlineProblem, type EnqueueOptions, type EnqueueResult, type Terms, termsOf } from "./EnqueueTerms.js"
-import { type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
+import { type EditError, type EnqueueError, InvalidRequest, PayloadInvalid } from "./Errors.js"
 import type { Explanation } from "./Explanation.js"
 import { type Attempt, Handlers } from "./Handlers.js"
 import { nameLengthMax, namePattern } from "./Name.js"
@@ -13,18 +13,21 @@ import * as PayloadVersions from "./PayloadVersions.js"
 import type { Failing } from "./Retry.js"
 import type { RetryPolicy } from "./RetryPolicy.js"
 import type { Outcome, Run } from "./Run.js"
+import type { Edited } from "./RunEdit.js"
 import { type RunId, unsafeMakeRunId } from "./RunId.js"
 import type { Retention, RunRequest } from "./RunRequest.js"
 import { Runs } from "./Runs.js"
 import * as TaskAttempt from "./TaskAttempt.js"
 import * as TaskCodec from "./TaskCodec.js"
 import { ended, type RunFailed } from "./TaskCodec.js"
+import { editOf, type EditOptions } from "./TaskEdit.js"
 import * as TaskIdentity from "./TaskIdentity.js"
 import * as TaskKeys from "./TaskKeys.js"
 import { versioned } from "./TaskName.js"
 import * as TaskPolicy from "./TaskPolicy.js"
 
 export type { EnqueueOptions, EnqueueResult } from "./EnqueueTerms.js"
+export type { EditOptions } from "./TaskEdit.js"
 
 export { failureTextMax, resultBytesMax, RunFailed } from "./TaskCodec.js"
 export { PayloadVersions, versions } from "./PayloadVersions.js"
@@ -62,6 +65,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
     E | RunFailed | Effect.Effect.Error<ReturnType<Runs["Type"]["awaitFinal"]>>,
     Runs
   >
+  /** Changes a run of this task that waits; what holds is said at `Runs.edit`. */
+  readonly edit: (id: RunId, changes: EditOptions<P>) => Effect.Effect<Edited, EditError, Runs>
   /** Why a run is where it is. */
   readonly explain: (
     id: RunId
@@ -257,6 +262,11 @@ export const make = <
     enqueueDetailed,
     enqueueMany,
     result,
+    edit: (id, changes) =>
+      Effect.flatMap(
+        editOf({ name, version: versions.version, encodePayload: codec.encodePayload }, changes),
+        (edit) => Effect.flatMap(Runs, (runs) => runs.edit(id, edit))
+      ),
     explain: (id) => Effect.flatMap(Runs, (runs) => runs.explain(id)),
     payloadOf: ({ payload, version = 1 }) => {
       const decode = codec.payloads.get(version)

@@ -5,7 +5,7 @@
  * A run whose time has come moves to its line at once, while the store still has it among the timers. That is enough as long
  * as it stays in memory (`inStoredLine`); before it may leave, it is written.
  */
-import { type Edit, type Entry, entryOf, type Load } from "./Entry.js"
+import { type Edit, type Entry, entryOf, type Load, wasStarted } from "./Entry.js"
 import type { StoredRun } from "./Journal.js"
 import type { Line } from "./Line.js"
 import type { Lines } from "./Lines.js"
@@ -21,7 +21,7 @@ const holdBackMs = 200
 export interface WaitingHost {
   readonly has: (id: RunId) => boolean
   readonly add: (entry: Entry) => void
-  /** It leaves memory: the store has it where it waits. */
+  /** It leaves memory: the store has it where it waits. At its keys it counts again when it is read again. */
   readonly forget: (entry: Entry) => void
   /** It has lost its place, and must be written before it gets another one. */
   readonly settle: (entry: Entry) => void
@@ -29,6 +29,8 @@ export interface WaitingHost {
   readonly seated: (entry: Entry) => void
   readonly load: (load: Load) => void
   readonly nextNumber: () => number
+  /** Where the numbers of this epoch begin. */
+  readonly epochStart: number
   readonly orderKeyOf: (entry: Entry) => number
 }
 
@@ -76,7 +78,7 @@ export class Waiting {
     entry.inStoredLine = true
     return entry.state === "ready" || isOrdered(entry.line)
       ? this.enterLine(entry, now)
-      : this.seat(this.timers, entry, "timer", entry.scheduledAt, now)
+      : this.seat(this.timers, entry, "timer", entry.scheduledAt)
   }
 
   /** Those whose time has come. */
@@ -129,7 +131,7 @@ export class Waiting {
     this.shrunk(line, now)
   }
 
-  edit(run: Entry | StoredRun, { payload, priority, scheduledAt }: Edit, now: number): Entry | undefined {
+  edit(run: Entry | StoredRun, { payload, priority, scheduledAt, task }: Edit, now: number): Entry | undefined {
     const entry = "place" in run ? run : entryOf(run)
     if (entry !== run && this.host.has(run.id)) return undefined
     if (entry.place === "running" || entry.place === "finishing") return undefined
@@ -140,13 +142,18 @@ export class Waiting {
       if (entry.told?.limits !== undefined) this.lines.claim(entry, false)
     }
     entry.payload = payload ?? entry.payload
+    if (task !== undefined && task !== entry.task) {
+      entry.task = task
+      entry.line = lineOf(task, entry.keys)
+      entry.need = null
+    }
     entry.priority = priority ?? entry.priority
     entry.scheduledAt = scheduledAt ?? entry.scheduledAt
     if (scheduledAt !== undefined && entry.state !== "retrying") entry.state = scheduledAt > now ? "scheduled" : "ready"
     entry.orderKey = this.host.orderKeyOf(entry)
     entry.isEdited = true
     // Whatever an owner before has started of it is stale: its worker knows the run as it was.
-    entry.lease = this.host.nextNumber()
+    entry.lease = wasStarted(entry.lease) ? this.host.nextNumber() : this.host.epochStart
     this.host.settle(entry)
     return entry
   }
@@ -196,7 +203,7 @@ export class Waiting {
       last === undefined ? undefined : { key: keyOf(last), seq: last.seq },
       complete
     )
-    for (const seat of beyond) this.evicted(seat.item, now)
+    for (const seat of beyond) this.evicted(seat.item)
     if (line !== undefined) this.filled(line, now)
   }
 
@@ -204,7 +211,7 @@ export class Waiting {
     const line = name === undefined ? undefined : this.lines.get(name)!
     const window = line?.window ?? this.timers
     this.departed.delete(window)
-    for (const seat of window.failLoad()) this.evicted(seat.item, now)
+    for (const seat of window.failLoad()) this.evicted(seat.item)
     if (line !== undefined) this.filled(line, now)
   }
 
@@ -239,31 +246,26 @@ export class Waiting {
 
   private enterLine(entry: Entry, now: number): boolean {
     const line = this.lines.open(entry.line, true)
-    if (!this.seat(line.window, entry, "ready", entry.orderKey, now)) return false
+    if (!this.seat(line.window, entry, "ready", entry.orderKey)) return false
     this.lines.place(line, now)
     return true
   }
 
-  private seat(window: Window<Entry>, entry: Entry, place: "ready" | "timer", key: number, now: number): boolean {
+  private seat(window: Window<Entry>, entry: Entry, place: "ready" | "timer", key: number): boolean {
     const seat = window.offer(entry, key, entry.seq, entry.payload.length)
     if (seat === undefined) return false
     entry.seat = seat
     entry.place = place
     if (place === "ready") this.host.seated(entry)
     if (!entry.inStoredLine) this.dueCount += 1
-    for (const gone of window.evict()) this.evicted(gone.item, now)
+    for (const gone of window.evict()) this.evicted(gone.item)
     return true
   }
 
   /** Out of memory; but a run the store has in another line is written to its own first. */
-  private evicted(entry: Entry, now: number): void {
+  private evicted(entry: Entry): void {
     entry.seat = undefined
-    if (entry.inStoredLine) {
-      this.host.forget(entry)
-      // It counts again when it is read again.
-      if (entry.claims !== undefined) this.lines.unclaim(entry, now)
-      return
-    }
+    if (entry.inStoredLine) return this.host.forget(entry)
     this.dueCount -= 1
     this.host.settle(entry)
   }

@@ -4,16 +4,17 @@
  */
 import { Chunk, Effect, Option, Stream } from "effect"
 import { type ClusterUnavailable, InvalidRequest } from "./Errors.js"
+import { namePattern } from "./Name.js"
 import type { RunId } from "./RunId.js"
 import { listLimitMax, type RunFilter, Runs } from "./Runs.js"
 
 /** Most runs of one call. */
 export const manyMax = 1_000_000
-const manyDefault = 10_000
+export const manyDefault = 10_000
 /** Ids shown of a dry run. */
-const sampleMax = 10
-/** Cancelled at the same time. */
-const atOnce = 32
+export const sampleMax = 10
+/** Asked of their owners at the same time. */
+export const atOnce = 32
 
 /** In any of these a run is not final. */
 export const openStates = ["scheduled", "ready", "running", "retrying"] as const
@@ -53,16 +54,8 @@ export const cancelMany = (
   { dryRun = false, filter, limit = manyDefault }: CancelManyOptions
 ): Effect.Effect<CancelManyReport, InvalidRequest | ClusterUnavailable, Runs> =>
   Effect.gen(function*() {
-    if (filter.namespace === undefined && filter.queue === undefined && filter.task === undefined) {
-      return yield* new InvalidRequest({
-        field: "filter",
-        limit: "with a namespace, a queue or a task",
-        actual: "none"
-      })
-    }
-    if (!(Number.isInteger(limit) && limit >= 1 && limit <= manyMax)) {
-      return yield* new InvalidRequest({ field: "limit", limit: `1 to ${manyMax}`, actual: String(limit) })
-    }
+    const problem = manyProblem(filter, limit)
+    if (problem !== undefined) return yield* problem
     const runs = yield* Runs
     const counts = { matched: 0, cancelled: 0, requested: 0, "already-final": 0 }
     const sample: Array<RunId> = []
@@ -79,15 +72,33 @@ export const cancelMany = (
       return Effect.void
     }
     yield* Stream.runForEachChunk(
-      Stream.take(idsOf(runs, filter), limit),
+      Stream.take(openIds(runs, filter), limit),
       (chunk) => Effect.forEach(chunk, one, { concurrency: atOnce, discard: true })
     )
     const { "already-final": alreadyFinal, ...others } = counts
     return { ...others, alreadyFinal, isComplete: counts.matched < limit, sample }
   })
 
+/** Of a call about many runs: all of a cluster are not meant by an oversight. */
+export const manyProblem = (
+  filter: Pick<RunFilter, "namespace" | "queue" | "task">,
+  limit: number
+): InvalidRequest | undefined => {
+  if (filter.namespace === undefined && filter.queue === undefined && filter.task === undefined) {
+    return new InvalidRequest({ field: "filter", limit: "with a namespace, a queue or a task", actual: "none" })
+  }
+  for (const field of ["namespace", "queue", "task"] as const) {
+    const value = filter[field]
+    if (value === undefined || namePattern.test(value)) continue
+    return new InvalidRequest({ field, limit: "1 to 200 characters of A-Z a-z 0-9 _ . : / -", actual: value.slice(0, 250) })
+  }
+  return Number.isInteger(limit) && limit >= 1 && limit <= manyMax
+    ? undefined
+    : new InvalidRequest({ field: "limit", limit: `1 to ${manyMax}`, actual: String(limit) })
+}
+
 /** Newest first, one state after the other; a run that moves on meanwhile may come twice, and is then final. */
-const idsOf = (
+export const openIds = (
   runs: Runs["Type"],
   { state, ...filter }: CancelManyOptions["filter"]
 ): Stream.Stream<RunId, ClusterUnavailable> => {

@@ -59,6 +59,15 @@ export const runs = (codec: Codec, inner: Runs["Type"]): Runs["Type"] => ({
   ...inner,
   enqueueMany: (requests) => Effect.suspend(() => inner.enqueueMany(requests.map((each) => sealRequest(codec, each)))),
   get: (id) => Effect.map(inner.get(id), (run) => openRun(codec, run)),
+  edit: (id, edit) => {
+    const { payload } = edit
+    if (payload === undefined) return inner.edit(id, edit)
+    return Effect.flatMap(
+      inner.get(id),
+      ({ namespace, task }) =>
+        inner.edit(id, { ...edit, payload: codec.seal(payload, { namespace, run: id, task, field: "payload" }) })
+    )
+  },
   redrive: (id) =>
     Effect.flatMap(inner.get(id), (run) => {
       if (!isBoundToRun(run.payload) || !isRedrivable(run.state)) return inner.redrive(id)

@@ -1,6 +1,7 @@
 /** What failures of one cause have in common, so that the dead letters of one mistake are seen as one. */
 import { createHash } from "node:crypto"
 import type { RunFailure } from "./Run.js"
+import { nameOf } from "./TaskName.js"
 
 /** Kinds whose tag says little: one `TypeError` is not another. */
 const byMessage: ReadonlySet<string> = new Set(["defect", "undecodable", "unencodable"])
@@ -12,12 +13,15 @@ const plain = (message: string): string =>
     .replace(/\b(?:0x)?[0-9a-f]*[0-9][0-9a-f]*(?:-[0-9a-f]+)*\b/gi, "#")
 
 /**
- * The same for failures of one task with one kind and tag; of defects, and of values that do not fit their schema, also with
+ * The same for failures of one task, in any version, with one kind and tag; of defects, and of values that do not fit their schema, also with
  * one message but for numbers, ids and quotes. Twelve hexadecimal digits.
  */
 export const fingerprint = (task: string, failure: Pick<RunFailure, "kind" | "tag" | "message">): string => {
   const what = byMessage.has(failure.kind) ? plain(failure.message) : ""
-  return createHash("sha256").update([task, failure.kind, failure.tag, what].join("\n")).digest("hex").slice(0, 12)
+  return createHash("sha256").update([nameOf(task), failure.kind, failure.tag, what].join("\n")).digest("hex").slice(
+    0,
+    12
+  )
 }
 
 /** The text of a failure with its fingerprint. */

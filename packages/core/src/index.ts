@@ -1,6 +1,8 @@
 export * as Task from "./Task.js"
 export * as DeadLetters from "./DeadLetters.js"
 export { cancelMany } from "./cancelMany.js"
+export { deleteMany } from "./deleteMany.js"
+export { retryMany } from "./retryMany.js"
 export * as Handlers from "./Handlers.js"
 export * as Retry from "./Retry.js"
 export * as RetryPolicy from "./RetryPolicy.js"

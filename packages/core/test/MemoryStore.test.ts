@@ -7,6 +7,7 @@ import { journalContract } from "@orrery/testing/journalContract"
 import { partitionStoreContract } from "@orrery/testing/partitionStoreContract"
 import { queueSettingsContract } from "@orrery/testing/queueSettingsContract"
 import { progressStoreContract } from "@orrery/testing/progressStoreContract"
+import { runHistoryContract } from "@orrery/testing/runHistoryContract"
 import { runReaderContract } from "@orrery/testing/runReaderContract"
 import { batchOf, finishOf, sampleRun, takePartition } from "@orrery/testing/storeSamples"
 import { Effect, TestClock } from "effect"
@@ -16,6 +17,7 @@ identityContract("memory", MemoryStore.layer)
 partitionStoreContract("memory", MemoryStore.layer)
 queueSettingsContract("memory", MemoryStore.layer)
 runReaderContract("memory", MemoryStore.layer)
+runHistoryContract("memory", MemoryStore.layer)
 progressStoreContract("memory", MemoryStore.layer)
 
 it.effect("tells time by the clock of the program", () =>

@@ -29,7 +29,7 @@ import * as MemoryEndStore from "@orrery/core/MemoryEndStore"
 import * as MemorySignals from "@orrery/core/MemorySignals"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import * as NodeConfig from "@orrery/core/NodeConfig"
-import type * as PayloadCodec from "@orrery/core/PayloadCodec"
+import * as PayloadCodec from "@orrery/core/PayloadCodec"
 import { Runs } from "@orrery/core/Runs"
 import * as MemoryScheduleStore from "@orrery/core/schedule/MemoryScheduleStore"
 import { Schedules } from "@orrery/core/schedule/Schedules"
@@ -52,7 +52,10 @@ const filled = <E, R>(
   handlers: HandlersLayer<E, R> | undefined,
   codec: PayloadCodec.Codec | undefined
 ): Layer.Layer<Handlers.Handlers, E, Exclude<R, Handlers.Handlers>> => {
-  const all = handlers === undefined ? Handlers.layer : Layer.provideMerge(handlers, Handlers.layer)
+  const given = codec === undefined
+    ? Handlers.layer
+    : Layer.merge(Handlers.layer, Layer.succeed(PayloadCodec.PayloadCodec, codec))
+  const all = handlers === undefined ? given : Layer.provideMerge(handlers, given)
   if (codec === undefined) return all
   return Layer.map(
     all,
@@ -61,10 +64,10 @@ const filled = <E, R>(
   )
 }
 
-/** The ports a program sees, with the codec behind them. */
+/** The ports a program sees, with the codec behind them, and the codec for what it does beside them. */
 const coded = (codec: PayloadCodec.Codec | undefined) => <ROut, E, R>(layer: Layer.Layer<ROut, E, R>) =>
   codec === undefined ? layer : Layer.map(layer, (context) => {
-    const all = context as Context.Context<unknown>
+    const all = Context.add(context as Context.Context<unknown>, PayloadCodec.PayloadCodec, codec)
     const runs = Context.getOption(all, Runs)
     const schedules = Context.getOption(all, Schedules)
     const withRuns = Option.isNone(runs) ? all : Context.add(all, Runs, codedPorts.runs(codec, runs.value))

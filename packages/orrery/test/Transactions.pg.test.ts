@@ -15,7 +15,9 @@ import {
 } from "@orrery/orrery"
 import type { RunId } from "@orrery/core/RunId"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
-import { Effect, Layer, Option, Schema } from "effect"
+import * as PayloadCodec from "@orrery/core/PayloadCodec"
+import { Effect, Layer, Option, Redacted, Schema } from "effect"
+import { randomBytes } from "node:crypto"
 
 const payload = Schema.Struct({ n: Schema.Number })
 const retry = RetryPolicy.fixed({ maxAttempts: 3, delay: 1, jitter: 0 })
@@ -67,6 +69,46 @@ const node = Layer.unwrapScoped(
       )
   )
 )
+
+const canary = "canary-4111"
+const pay = Task.make("pay", { payload: Schema.String, success: Schema.String, queue: "pay" })
+const receipt = Task.make("receipt", { payload: Schema.String, success: Schema.String, queue: "receipt" })
+const coded = Layer.unwrapScoped(
+  Effect.map(TestPostgres.freshDatabase, (databaseUrl) =>
+    Orrery.layerNode({
+      databaseUrl,
+      codec: PayloadCodec.make({
+        encrypt: { key: "k", keys: { k: Redacted.make(randomBytes(32).toString("base64")) } }
+      }),
+      handlers: Layer.merge(
+        pay.toLayer((card) =>
+          completeInTransaction(pay, Effect.as(enqueueInTransaction(receipt, `for ${card}`), `paid ${card}`)).pipe(
+            Effect.orDie
+          )
+        ),
+        receipt.toLayer((text) => Effect.succeed(text))
+      )
+    }).pipe(Layer.provideMerge(PgClient.layer({ url: databaseUrl }))))
+)
+
+layer(coded, { excludeTestServices: true, timeout: 60_000 })("transactions of a program with a codec", (it) => {
+  it.effect("need not be told of it", () =>
+    Effect.gen(function*() {
+      const runs = yield* Runs
+      const sql = yield* SqlClient.SqlClient
+      const id = yield* withTransaction(enqueueInTransaction(pay, canary))
+
+      assert.strictEqual(yield* pay.result(id), `paid ${canary}`)
+      const [child] = yield* Effect.repeat(runs.list({ task: "receipt", limit: 1 }), {
+        until: (found) => found.length === 1
+      })
+      assert.strictEqual(yield* receipt.result(child!.id), `for ${canary}`)
+      const rows = yield* sql`select payload, result from orrery.run_history`
+      assert.strictEqual(rows.length, 2)
+      assert.notInclude(JSON.stringify(rows), canary)
+      assert.match(String(rows[0]!["payload"]), /^~e1:k:r:/)
+    }))
+})
 
 layer(node, { excludeTestServices: true, timeout: 60_000 })("transactions", (it) => {
   const numbers = Array.from({ length: 300 }, (_, n) => n)

@@ -13,7 +13,7 @@ import { sealOutcome } from "@orrery/core/codedPorts"
 import { AttemptFenced } from "@orrery/core/Errors"
 import { failpoint } from "@orrery/core/Failpoint"
 import { Attempt } from "@orrery/core/Handlers"
-import type { Codec } from "@orrery/core/PayloadCodec"
+import * as PayloadCodec from "@orrery/core/PayloadCodec"
 import type { Outcome } from "@orrery/core/Run"
 import { parsePolicy } from "@orrery/core/RunRequest"
 import { Data, Effect, Option, Schedule } from "effect"
@@ -30,8 +30,8 @@ interface Ends<S> {
 }
 
 export interface CompleteOptions {
-  /** That of the program: what is written here passes by its layers. Default: the result is stored as it is. */
-  readonly codec?: Codec
+  /** Default: that of the environment (`PayloadCodec`); without one the result is stored as it is. */
+  readonly codec?: PayloadCodec.Codec
 }
 
 /**
@@ -51,7 +51,7 @@ export interface CompleteOptions {
 export const completeInTransaction = <S, E, R>(
   task: Ends<S>,
   effect: Effect.Effect<S, E, R>,
-  { codec }: CompleteOptions = {}
+  { codec: given }: CompleteOptions = {}
 ): Effect.Effect<S, E | AttemptFenced | SqlError.SqlError, R | SqlClient.SqlClient | Attempt> =>
   Effect.gen(function*() {
     const attempt = yield* Attempt
@@ -59,6 +59,7 @@ export const completeInTransaction = <S, E, R>(
       return yield* Effect.dieMessage("completeInTransaction inside of a transaction: its own must be the outermost")
     }
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+    const codec = given ?? (yield* PayloadCodec.current)
     const lease = Number(attempt.fencingToken.split(".")[0])
     const keep = yield* recorded(sql, attempt, lease)
     let end: Outcome | undefined

@@ -10,7 +10,7 @@
 import { SqlClient, SqlError } from "@effect/sql"
 import { sealRequest } from "@orrery/core/codedPorts"
 import { InvalidRequest, type PayloadInvalid, type PayloadTooLarge } from "@orrery/core/Errors"
-import type { Codec } from "@orrery/core/PayloadCodec"
+import * as PayloadCodec from "@orrery/core/PayloadCodec"
 import type { RunId } from "@orrery/core/RunId"
 import { payloadBytesMaxDefault, requestProblem, type RunRequest } from "@orrery/core/RunRequest"
 import { Runs } from "@orrery/core/Runs"
@@ -21,8 +21,8 @@ import { policyCode } from "./internal/policyCodes.js"
 export interface InTransactionOptions extends EnqueueOptions {
   /** Largest payload, bytes; must be what the cluster accepts. Default 256 KiB. */
   readonly payloadBytesMax?: number
-  /** That of the program: what is inserted here passes by its layers. Default: the payload is stored as it is. */
-  readonly codec?: Codec
+  /** Default: that of the environment (`PayloadCodec`); without one the payload is stored as it is. */
+  readonly codec?: PayloadCodec.Codec
 }
 
 /** What of a task is needed here. */
@@ -52,10 +52,11 @@ export const enqueueInTransaction = <P>(
 export const enqueueManyInTransaction = <P>(
   task: Requests<P>,
   payloads: Iterable<P>,
-  { codec, payloadBytesMax = payloadBytesMaxDefault, ...options }: InTransactionOptions = {}
+  { codec: given, payloadBytesMax = payloadBytesMaxDefault, ...options }: InTransactionOptions = {}
 ): Effect.Effect<ReadonlyArray<RunId>, Failure, SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const plain = yield* Effect.forEach(payloads, (payload) => task.request(payload, options))
+    const codec = given ?? (yield* PayloadCodec.current)
     const requests = codec === undefined ? plain : plain.map((request) => sealRequest(codec, request))
     for (const request of requests) {
       const problem = requestProblem(request, payloadBytesMax) ?? lengthProblem(request)

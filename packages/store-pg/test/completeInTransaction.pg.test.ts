@@ -5,6 +5,7 @@ import { Inbox } from "@orrery/core/Inbox"
 import { Attempt } from "@orrery/core/Handlers"
 import { Journal, type StoredRun } from "@orrery/core/Journal"
 import { defaultPolicy } from "@orrery/core/RunRequest"
+import * as PayloadCodec from "@orrery/core/PayloadCodec"
 import { RunReader } from "@orrery/core/RunReader"
 import * as Task from "@orrery/core/Task"
 import { completeInTransaction } from "@orrery/store-pg/completeInTransaction"
@@ -12,7 +13,8 @@ import { enqueueInTransaction } from "@orrery/store-pg/enqueueInTransaction"
 import * as PgInbox from "@orrery/store-pg/PgInbox"
 import { batchOf, samplePartition, sampleRun, takePartition, updateOf } from "@orrery/testing/storeSamples"
 import * as TestStore from "@orrery/testing/TestStore"
-import { Cause, Effect, Exit, Fiber, Layer, Option, Schema } from "effect"
+import { Cause, Effect, Either, Exit, Fiber, Layer, Option, Redacted, Schema } from "effect"
+import { randomBytes } from "node:crypto"
 
 const appClient = Layer.unwrapEffect(
   Effect.map(TestStore.TestDatabase, ({ url }) => PgClient.layer({ url, maxConnections: 4 }))
@@ -97,6 +99,48 @@ layer(store, { excludeTestServices: true, timeout: 60_000 })("completeInTransact
         ),
         [child]
       )
+    }))
+
+  it.effect("seals by the codec of the environment, or by the one it is given", () =>
+    Effect.gen(function*() {
+      yield* made
+      const codecOf = (key: string) =>
+        PayloadCodec.make({ encrypt: { key, keys: { [key]: Redacted.make(randomBytes(32).toString("base64")) } } })
+      const [own, given] = [codecOf("own"), codecOf("given")]
+      const sealed = (options?: { readonly codec: PayloadCodec.Codec }) =>
+        Effect.gen(function*() {
+          const { attempt, run } = yield* running()
+          let child = ""
+          yield* completeInTransaction(
+            charge,
+            Effect.gen(function*() {
+              child = yield* enqueueInTransaction(mail, "thanks", options)
+              return charged
+            }),
+            options
+          ).pipe(Effect.provideService(Attempt, attempt))
+          const { rows } = yield* Effect.flatMap(
+            Inbox,
+            (inbox) => inbox.read({ namespace: "default", queue: "mail", partition: 0 }, 100, 1e6)
+          )
+          const payload = rows.find(({ request }) => request.id === child)!.request.payload
+          const final = yield* find(run)
+          const open = (codec: PayloadCodec.Codec) =>
+            [
+              codec.open(payload, { namespace: "default", run: child, task: "mail", field: "payload" }),
+              codec.open(final!.result!, { namespace: "default", run: run.id, task: "charge", field: "result" })
+            ].map(Either.getOrElse(() => "unreadable"))
+          return { open, payload }
+        })
+
+      const plain = yield* sealed()
+      const byEnvironment = yield* sealed().pipe(Effect.provideService(PayloadCodec.PayloadCodec, own))
+      const byOption = yield* sealed({ codec: given }).pipe(Effect.provideService(PayloadCodec.PayloadCodec, own))
+
+      const texts = [`"thanks"`, `{"receipt":12}`]
+      assert.strictEqual(plain.payload, `"thanks"`)
+      assert.deepStrictEqual(byEnvironment.open(own), texts)
+      assert.deepStrictEqual([byOption.open(given), byOption.open(own)], [texts, ["unreadable", "unreadable"]])
     }))
 
   it.effect("leaves nothing of a transaction that fails, and the run as it was", () =>

@@ -13,7 +13,7 @@ import * as codedPorts from "@orrery/core/codedPorts"
 import * as Handlers from "@orrery/core/Handlers"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import * as NodeConfig from "@orrery/core/NodeConfig"
-import type * as PayloadCodec from "@orrery/core/PayloadCodec"
+import * as PayloadCodec from "@orrery/core/PayloadCodec"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { parsePolicy, type RunRequest } from "@orrery/core/RunRequest"
@@ -174,6 +174,8 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
       changes: (id, after, waitMs) => attempts.waiting(onNode(solo.changes(id, after, waitMs))),
       queueChanges: (name, after, waitMs) => attempts.waiting(onNode(solo.queueChanges(name, after, waitMs))),
       cancel: (id) => onNode(solo.cancel(id)),
+      edit: (id, edit) => onNode(solo.edit(id, edit)),
+      deleteFinal: (ids) => onNode(solo.deleteFinal(ids)),
       redrive: (id, payload) => onNode(solo.redrive(id, payload)),
       awaitFinal: (id) => attempts.waiting(onNode(solo.awaitFinal(id)))
     })
@@ -187,10 +189,11 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
     const registry = yield* Layer.build(Handlers.layer)
     const kit = makeKit({ attempts, clock, runs: seen, cluster: runs, unkept, drain, crash })
     const { codec } = options
-    const own = Context.make(OrreryTest, kit).pipe(
+    const ports = Context.make(OrreryTest, kit).pipe(
       Context.add(Runs, seen),
       Context.add(Schedules, codec === undefined ? schedules : codedPorts.schedules(codec, schedules))
     )
+    const own = codec === undefined ? ports : Context.add(ports, PayloadCodec.PayloadCodec, codec)
     yield* Layer.build(handlers).pipe(Effect.provide(Context.merge(own, registry)), Scope.extend(scope))
     const registered = Context.get(registry, Handlers.Handlers)
     const known = codec === undefined ? registered : codedPorts.handlers(codec, registered)

@@ -5,6 +5,7 @@ import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as PgProgressStore from "@orrery/store-pg/PgProgressStore"
 import * as PgQueueSettings from "@orrery/store-pg/PgQueueSettings"
+import * as PgRunHistory from "@orrery/store-pg/PgRunHistory"
 import * as PgRunReader from "@orrery/store-pg/PgRunReader"
 import { Context, Effect, Layer, type Redacted, type Scope } from "effect"
 import type pg from "pg"
@@ -21,6 +22,7 @@ export const stores = (options?: PgJournal.JournalOptions) =>
     PgPartitionStore.layer,
     PgProgressStore.layer,
     PgQueueSettings.layer,
+    PgRunHistory.layer,
     PgRunReader.layer
   )
 

@@ -163,7 +163,8 @@ export const identityContract = (
         const [edited, moved] = yield* Effect.all([sampleRun({ seq: 1 }), sampleRun({ seq: 2 })])
         yield* commit(owner, { inserts: [edited, moved] })
         const fields = { state: "scheduled", scheduledAt: 1_900_000_000_000, orderKey: 1_900_000_000_000 } as const
-        const edit = { payload: `{"to":"b, \"c\""}`, priority: 0 }
+        const { keys, task } = edited
+        const edit = { payload: `{"to":"b, \"c\""}`, priority: 0, task, keys }
 
         yield* commit(owner, { updates: [{ ...updateOf(edited, fields), edit }, updateOf(moved, fields)] })
 
@@ -172,6 +173,42 @@ export const identityContract = (
         yield* commit(owner, { finishes: [finishOf(edited)] })
         const final = yield* Effect.flatMap(RunReader, (reader) => reader.find(edited.id))
         assert.deepStrictEqual([final?.payload, final?.priority], [edit.payload, 0])
+      }))
+
+    it.effect("moves a run to the line of the version of its new payload", () =>
+      Effect.gen(function*() {
+        const owner = yield* takePartition()
+        const keys = `{"tenant":"acme"}`
+        const [plain, keyed] = yield* Effect.all([sampleRun({ seq: 1 }), sampleRun({ seq: 2, keys })])
+        yield* commit(owner, { inserts: [plain, keyed] })
+        const task = `${plain.task}@2`
+        const edit = { payload: "2", priority: 5, task }
+
+        yield* commit(owner, {
+          updates: [
+            { ...updateOf(plain), edit: { ...edit, keys: null } },
+            { ...updateOf(keyed), edit: { ...edit, keys } }
+          ]
+        })
+
+        const lines = [plain.task, `${plain.task}|${keys}`, task, `${task}|${keys}`]
+        const page = {
+          partitionId: owner.partitionId,
+          afterKey: -Infinity,
+          afterSeq: -Infinity,
+          limit: 10,
+          bytesMax: 1e6
+        }
+        const pages = yield* Effect.flatMap(
+          PartitionStore,
+          (store) => store.readLines(lines.map((line) => ({ ...page, line })))
+        )
+        assert.deepStrictEqual(pages.map(({ runs }) => runs.map(({ payload, seq }) => [payload, seq])), [
+          [],
+          [],
+          [["2", 1]],
+          [["2", 2]]
+        ])
       }))
 
     it.effect("counts the runs of a partition that are not final, by their keys, up to a bound", () =>

@@ -88,6 +88,23 @@ describe("a program with a codec", () => {
       assert.deepStrictEqual(yield* Effect.flip(pay.result(again.id)), new Declined({ card: canary }))
     }).pipe(Effect.provide(test)))
 
+  it.scoped("edits what waits: the cluster does not see the new payload either", () =>
+    Effect.gen(function*() {
+      const orrery = yield* OrreryTest
+      const id = yield* pay.enqueue({ card: "other", times: 1 }, { delay: "1 hour" })
+      const debounced = yield* once.enqueue("first")
+
+      yield* pay.edit(id, { payload: { card: canary, times: 1 }, delay: 0 })
+      yield* once.edit(debounced, { payload: canary })
+      const stored = yield* orrery.cluster.list({ limit: 10 })
+      yield* orrery.advance("2 minutes")
+
+      assert.notInclude(JSON.stringify(stored), canary)
+      assert.isTrue(stored.every(({ payload }) => payload.startsWith("~e1:k1:r:")))
+      assert.deepStrictEqual(yield* pay.result(id), { receipt: canary })
+      assert.strictEqual(yield* once.result(debounced), canary)
+    }).pipe(Effect.provide(test)))
+
   it.scoped("goes on from its checkpoint", () =>
     Effect.gen(function*() {
       const orrery = yield* OrreryTest

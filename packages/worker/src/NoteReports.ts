@@ -56,7 +56,12 @@ const send = (attempts: Attempts.Attempts, binding: Binding, isRound: boolean, a
   if (binding.noted.size === 0) binding.noteWake.unsafeClose()
   if (isMore) binding.noteDue.unsafeOpen()
   if (batch.length === 0) return Effect.void
-  return Effect.flatMap(Effect.either(binding.session.note(batch.map(({ report }) => report))), (answer) => {
+  // The session may end before the call does: what was under way goes to the next one.
+  const told = Effect.onInterrupt(
+    Effect.either(binding.session.note(batch.map(({ report }) => report))),
+    () => Effect.sync(() => batch.forEach(({ held }) => again(held)))
+  )
+  return Effect.flatMap(told, (answer) => {
     if (Either.isRight(answer)) {
       let isAway = false
       batch.forEach(({ held }, index) => {

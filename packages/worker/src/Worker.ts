@@ -168,8 +168,8 @@ const shutDown = ({ attempts, balancer }: Session.Sessions, grace: Duration.Dura
     const isEnded = () => attempts.unacked === attempts.held.size
     for (const held of attempts.held.values()) Attempts.giveBack(attempts, held)
     // Finalizers are not interruptible, and a call that is not cannot be given up: one to a node that is cut off would hold
-    // up the end for ever.
-    yield* Effect.interruptible(Balancer.round(balancer))
+    // up the end for ever. In a fiber of its own, as `timeout` makes one: this one may end by an interruption, as at SIGTERM.
+    yield* Balancer.round(balancer).pipe(Effect.interruptible, Effect.timeoutOption(reportGrace))
     yield* until(isEnded, grace)
     for (const held of [...attempts.held.values()]) Attempts.stop(attempts, held, "interrupt")
     yield* until(isEnded, Duration.sum(Duration.millis(attempts.cancelGraceMs), Duration.seconds(1)))

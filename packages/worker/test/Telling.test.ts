@@ -39,6 +39,31 @@ describe("a worker", { timeout: 30_000 }, () => {
       assert.isAtMost(order.length, 4)
     }))
 
+  it.scopedLive("tells the next owner what was under way when the session with the one before ended", () =>
+    Effect.gen(function*() {
+      const [a, b] = [FakeNode.make("a"), FakeNode.make("b")]
+      let isSaved = false
+      a.waiting.push(assignment())
+      yield* start({
+        work: (_, attempt) =>
+          Effect.sync(() => void (a.state.isSilent = true)).pipe(
+            Effect.zipRight(attempt.notes.saveCheckpoint("\"half\"")),
+            Effect.zipRight(Effect.sync(() => void (isSaved = true))),
+            Effect.as(done)
+          )
+      }, [a, b])
+      yield* eventually("silence", () => a.state.isSilent && b.state.attached === 1)
+      yield* Effect.sleep("50 millis")
+
+      a.state.isDown = true
+      a.cut()
+      b.say({ _tag: "owned", partitionId: 1, expects: 1, epoch: 2 })
+
+      yield* eventually("the checkpoint", () => isSaved)
+      yield* eventually("the outcome", () => b.reports.length === 1)
+      assert.deepStrictEqual(b.notes.map(({ checkpoint }) => checkpoint), ["\"half\""])
+    }))
+
   it.scopedLive("answers for a checkpoint when it is durable, and gives it to the next attempt", () =>
     Effect.gen(function*() {
       const node = FakeNode.make("a")

@@ -1,7 +1,7 @@
 /** A worker with the handlers and nodes of a test. */
 import { type Handler, Handlers, layer as handlersLayer } from "@orrery/core/Handlers"
 import type { NodeLinks } from "@orrery/core/WorkerProtocol"
-import { Effect, Exit, Layer, Scope } from "effect"
+import { Effect, Exit, Fiber, Layer, Scope } from "effect"
 import * as LocalLinks from "../src/LocalLinks.js"
 import * as Worker from "../src/Worker.js"
 import type * as FakeNode from "./FakeNode.js"
@@ -29,6 +29,12 @@ export const start = (
       Layer.provide(nodeLinks),
       Layer.buildWithScope(scope)
     )
-    const started: Started = { stop: Scope.close(scope, Exit.void) }
+    const isHeld = yield* Effect.makeLatch(false)
+    // A signal interrupts the program, and its finalizers run in the interrupted fiber.
+    const program = yield* Effect.fork(
+      Effect.ensuring(Effect.zipRight(isHeld.open, Effect.never), Scope.close(scope, Exit.void))
+    )
+    yield* isHeld.await
+    const started: Started = { stop: Effect.asVoid(Fiber.interrupt(program)) }
     return started
   })

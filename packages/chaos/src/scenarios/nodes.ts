@@ -1,4 +1,5 @@
 /** What happens to node processes: death, freezes, a blocked event loop, a drain. */
+import type { Supervised } from "@orrery/cli/Supervisor"
 import { Runs } from "@orrery/core/Runs"
 import { Context, Effect } from "effect"
 import { block, nap } from "../chaosTasks.js"
@@ -6,12 +7,20 @@ import { eventually } from "../patience.js"
 import type { Scenario, Scene } from "../Scenario.js"
 import { inTurn, nodeIdOf, nodeIdsOf, reborn } from "./processes.js"
 
+/** One that is asked to end takes its time: what its queues suffer on the way counts, up to its last moment. */
+const end = (victim: Supervised, signal: NodeJS.Signals) =>
+  Effect.gen(function*() {
+    const before = yield* victim.pid
+    yield* victim.kill(signal)
+    if (signal === "SIGTERM") yield* eventually(`${victim.name} has ended`, victim.pid, (pid) => pid !== before)
+  })
+
 const kills = (scene: Scene, signal: NodeJS.Signals) =>
   Effect.gen(function*() {
     for (let n = 0; n < scene.times; n++) {
       const victim = inTurn(scene.cluster.nodes, n)
       const before = yield* nodeIdOf(victim)
-      yield* scene.event(`${signal} of ${victim.name}`, { inject: victim.kill(signal) })
+      yield* scene.event(`${signal} of ${victim.name}`, { inject: end(victim, signal) })
       yield* reborn(victim, before)
     }
   })

@@ -115,7 +115,9 @@ type Edited = RunUpdate & { readonly edit: NonNullable<RunUpdate["edit"]> }
 const edited: Columns<Edited> = [
   ...updated,
   ["payload", "text", ({ edit }) => edit.payload],
-  ["priority", "smallint", ({ edit }) => edit.priority]
+  ["priority", "smallint", ({ edit }) => edit.priority],
+  ["task", "text", ({ edit }) => edit.task],
+  ["line", "text", ({ edit }) => edit.keys === null ? null : lineOf(edit.task, edit.keys)]
 ]
 
 const discarded: Columns<RunFinish> = [

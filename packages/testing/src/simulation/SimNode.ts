@@ -79,7 +79,10 @@ export class SimNode {
     this.process.run(Effect.gen(this, function*() {
       const scope = yield* Scope.make()
       this.hosted.set(key, scope)
-      yield* Scope.extend(residents.host(name, () => this.hosted.get(key) === scope), scope)
+      const isOurs = () => this.hosted.get(key) === scope
+      // Where it goes it is taken over without being asked for.
+      const passage = { isOpen: () => !isOurs(), callHeir: Effect.never }
+      yield* Scope.extend(residents.host(name, isOurs, passage), scope)
     }))
   }
 

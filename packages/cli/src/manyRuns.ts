@@ -1,0 +1,122 @@
+/** `orrery runs cancel-many`, `retry-many` and `delete-many`: what is done to all runs of a filter. */
+import { Command, Options } from "@effect/cli"
+import { cancelMany, openStates } from "@orrery/core/cancelMany"
+import { deleteMany, type DeleteManyOptions, finalStates } from "@orrery/core/deleteMany"
+import { retryMany } from "@orrery/core/retryMany"
+import { Console, Effect, type Option } from "effect"
+import * as Client from "./client.js"
+import * as options from "./options.js"
+import { instant } from "./scheduleSpecOptions.js"
+
+const common = { nodes: options.nodes, json: options.json }
+const filters = {
+  namespace: options.named("namespace").pipe(Options.optional),
+  queue: options.named("queue").pipe(Options.optional),
+  task: options.named("task").pipe(Options.withDescription("Of all its versions."), Options.optional)
+}
+const dryRun = Options.boolean("dry-run").pipe(Options.withDescription("Only count, and show some ids."))
+const limit = Options.integer("limit").pipe(
+  Options.withDescription("At most so many. Default: 10000."),
+  Options.withDefault(10_000)
+)
+
+const filterOf = ({ namespace, queue, task }: {
+  readonly [K in "namespace" | "queue" | "task"]: Option.Option<string>
+}) => ({
+  ...options.given("namespace", namespace),
+  ...options.given("queue", queue),
+  ...options.given("task", task)
+})
+
+const lines = ({ isComplete, matched }: { readonly isComplete: boolean; readonly matched: number }) => [
+  `${matched} runs${isComplete ? "" : " (and perhaps more)"}`
+]
+
+export const cancel = Command.make(
+  "cancel-many",
+  {
+    ...common,
+    ...filters,
+    state: Options.choice("state", openStates).pipe(
+      Options.withDescription("Left out: whatever is not final."),
+      Options.optional
+    ),
+    dryRun,
+    limit
+  },
+  ({ dryRun, json, limit, nodes, state, ...flags }) =>
+    Effect.gen(function*() {
+      const filter = { ...filterOf(flags), ...options.given("state", state) }
+      const report = yield* cancelMany({ filter, dryRun, limit })
+      const { alreadyFinal, cancelled, requested, sample } = report
+      const done = dryRun
+        ? ["none cancelled, this is a dry run", ...sample]
+        : [`${cancelled} cancelled, ${requested} being interrupted, ${alreadyFinal} had ended`]
+      yield* Console.log(json ? JSON.stringify(report) : [...lines(report), ...done].join("\n"))
+    }).pipe(Effect.provide(Client.layer(nodes)))
+).pipe(
+  Command.withDescription("Cancels all runs of a queue, task or namespace that are not final, each through its owner.")
+)
+
+export const retry = Command.make(
+  "retry-many",
+  { ...common, ...filters, dryRun, limit },
+  ({ dryRun, json, limit, nodes, ...flags }) =>
+    Effect.gen(function*() {
+      const report = yield* retryMany({ filter: filterOf(flags), dryRun, limit })
+      const { gone, retried, sample } = report
+      const done = dryRun
+        ? ["none changed, this is a dry run", ...sample]
+        : [`${retried} due now, ${gone} did not wait any more`]
+      yield* Console.log(json ? JSON.stringify(report) : [...lines(report), ...done].join("\n"))
+    }).pipe(Effect.provide(Client.layer(nodes)))
+).pipe(
+  Command.withDescription(
+    "Lets all runs of a queue, task or namespace that wait for their next attempt begin it now. "
+      + "Those that have failed: `orrery dead-letters redrive`."
+  )
+)
+
+/** Also of `orrery dead-letters delete`. */
+export const deleteAndTell = (asked: DeleteManyOptions & { readonly dryRun: boolean }, json: boolean) =>
+  Effect.gen(function*() {
+    const report = yield* deleteMany(asked)
+    const done = asked.dryRun
+      ? ["none deleted, this is a dry run", ...report.sample]
+      : [`${report.deleted} deleted`]
+    yield* Console.log(json ? JSON.stringify(report) : [...lines(report), ...done].join("\n"))
+  })
+
+export const remove = Command.make(
+  "delete-many",
+  {
+    ...common,
+    ...filters,
+    state: Options.choice("state", finalStates).pipe(
+      Options.withDescription("Left out: whatever is final."),
+      Options.optional
+    ),
+    since: instant("since").pipe(Options.withDescription("That ended then or later."), Options.optional),
+    until: instant("until").pipe(Options.withDescription("That ended before then."), Options.optional),
+    dryRun,
+    limit
+  },
+  ({ dryRun, json, limit, nodes, since, state, until, ...flags }) =>
+    Effect.provide(
+      deleteAndTell({
+        filter: {
+          ...filterOf(flags),
+          ...options.given("state", state),
+          ...options.given("since", since),
+          ...options.given("until", until)
+        },
+        dryRun,
+        limit
+      }, json),
+      Client.layer(nodes)
+    )
+).pipe(
+  Command.withDescription(
+    "Deletes all runs of a queue, task or namespace that are final, for good, with their results, failures and logs."
+  )
+)
