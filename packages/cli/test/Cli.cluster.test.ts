@@ -42,6 +42,34 @@ describe("orrery", () => {
       assert.strictEqual(node.code, 0)
     }))
 
+  it.scopedLive("bounds what waits in a queue, says so, and takes it back", () =>
+    Effect.gen(function*() {
+      const url = yield* TestPostgres.freshDatabase
+      const env = { ORRERY_DATABASE_URL: Redacted.value(url) }
+      assert.strictEqual((yield* orrery(env, "migrate")).code, 0)
+      yield* LocalCluster.start({ databaseUrl: url, nodes: 1, handlers })
+      const queues = (...args: ReadonlyArray<string>) => orrery(env, "queues", ...args)
+      const enqueue = orrery(env, "enqueue", "nobodys", "--queue", "deep")
+
+      const set = yield* queues("set-limit", "deep", "--max-depth", "1", "--max-depth-per-tenant", "1", "--by", "ann")
+      const first = yield* enqueue
+      const full = yield* enqueue
+      const alone = yield* queues("set-limit", "deep", "--max-depth-per-tenant", "1")
+      const above = yield* queues("set-limit", "deep", "--max-depth", "1", "--max-depth-per-tenant", "2")
+      const named = yield* queues("set-limit", "deep", "--max-depth", "1", "--name", "api")
+      const reset = yield* queues("reset-limits", "deep")
+      const second = yield* enqueue
+
+      assert.deepStrictEqual([set.code, first.code, reset.code, second.code], [0, 0, 0, 0], set.err + second.err)
+      assert.include(set.out, "max depth 1, per tenant 1")
+      assert.strictEqual(full.code, 69)
+      assert.include(full.err, "is full (maxDepth 1, 1 runs)")
+      assert.deepStrictEqual([alone.code, above.code, named.code], [1, 1, 1])
+      assert.include(alone.err, "--max-depth-per-tenant must be absent without --max-depth")
+      assert.include(above.err, "backlog.maxDepthPerTenant must be at most backlog.maxDepth, 1")
+      assert.include(named.err, "--max-depth must be absent with --name")
+    }))
+
   it.scopedLive("says which cluster it lacks, which setting is wrong, and what it could not reach", () =>
     Effect.gen(function*() {
       const { nobody, none, wrong } = yield* Effect.all({

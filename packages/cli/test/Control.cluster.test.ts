@@ -47,7 +47,7 @@ describe("control of a cluster by its command", () => {
         assert.deepStrictEqual(limited.settings.override, { concurrency: 3, rate: { limit: 50, perMs: 1_000 } })
         yield* refused([
           [["queues", "pause", "work", "--revision", "7"], /are at revision 2, not 7/],
-          [["queues", "set-limit", "work"], /limit must be --concurrency or --rate, got neither/],
+          [["queues", "set-limit", "work"], /limit must be --concurrency, --rate or --max-depth, got none/],
           [["queues", "set-limit", "work", "--concurrency", "0"], /concurrency/],
           [
             ["queues", "set-limit", "work", "--concurrency", "1", "--per", "1 second"],
@@ -202,6 +202,6 @@ describe("control of a cluster by its command", () => {
         assert.match(nowhere[0].err, /which cluster\? give --nodes/)
         assert.match(nowhere[1].err, /cluster unavailable in edit/)
       }),
-    300_000
+    600_000
   )
 })

@@ -58,15 +58,28 @@ interface Serving {
   stored: ReadonlySet<RunId>
 }
 
-const make = Effect.gen(function*() {
-  const inbox = yield* Inbox
-  const residents = yield* Residents
-  const sharding = yield* Sharding.Sharding
-  const locks = yield* LockStorage
-  const self = yield* NodeIdentity
-  const peers = yield* Peers
-  const locate = yield* QueueEntity.client
-  const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
+/** What the drain needs of its node. */
+export interface DrainHost {
+  readonly nodeId: string
+  readonly inbox: Inbox["Type"]
+  readonly residents: Pick<Residents["Type"], "find" | "await">
+  /** By queue: how many partitions it has, where it has more than one. */
+  readonly partitions: ReadonlyMap<string, number>
+  /** Has the owner of a partition made, and tells where it lives. */
+  readonly locate: (
+    name: PartitionName
+  ) => Effect.Effect<{ readonly nodeId: string; readonly address: string }, unknown>
+  /** Nudges the node at that address. */
+  readonly forward: (address: string, name: PartitionName) => Effect.Effect<void, unknown>
+  /** The sweep is this node's. */
+  readonly isSweeper: () => boolean
+  /** Calls back when it may have become so. Answers how to stop. */
+  readonly onAcquired: (callback: () => void) => () => void
+}
+
+export const makeOn = Effect.fnUntraced(function*(
+  { forward, inbox, isSweeper, locate, nodeId, onAcquired, partitions, residents }: DrainHost
+) {
   const fork = yield* FiberSet.makeRuntime<never, void, never>()
   const served = new Map<string, Serving>()
 
@@ -107,22 +120,11 @@ const make = Effect.gen(function*() {
   const reach = Effect.fnUntraced(function*(name: PartitionName, serving: Serving, forwarded: boolean) {
     const resident = residents.find(name)
     if (resident !== undefined) return yield* drain(resident, serving)
-    const { address, nodeId } = yield* locate(partitionKey(name)).Locate().pipe(
-      Effect.disconnect,
-      Effect.timeout(locateTimeout)
-    )
-    if (nodeId === self.nodeId) {
+    const owner = yield* locate(name).pipe(Effect.disconnect, Effect.timeout(locateTimeout))
+    if (owner.nodeId === nodeId) {
       const actor = yield* residents.await(name, residentWaitMs)
       if (actor !== undefined) yield* drain(actor, serving)
-    } else if (!forwarded) {
-      yield* Effect.scoped(
-        Effect.flatMap(
-          peers.connection(address),
-          (connection) =>
-            connection.call("nudge", (client) => client.Nudge({ partitions: [name], forwarded: true }), forwardWithin)
-        )
-      )
-    }
+    } else if (!forwarded) yield* Effect.timeout(forward(owner.address, name), forwardWithin)
   })
 
   /** Page by page until there is none, or some must wait. */
@@ -186,12 +188,7 @@ const make = Effect.gen(function*() {
     return mayGoOn
   })
 
-  yield* sweeping({
-    inbox,
-    nudge,
-    isOurs: () => sharding.hasShardId(sharding.getShardId(sweepKey as never, shardGroup)),
-    onAcquired: locks.onAcquired
-  })
+  yield* sweeping({ inbox, nudge, isOurs: isSweeper, onAcquired })
   return InboxDrain.of({ nudge })
 })
 
@@ -238,6 +235,27 @@ const none: ReadonlySet<RunId> = new Set()
 const refusalOf = (id: RunId, problem: InvalidRequest | PayloadTooLarge): Refusal => ({
   id,
   failure: failureText("undecodable", problem._tag, problem.message.slice(0, problemLengthMax))
+})
+
+const make = Effect.gen(function*() {
+  const sharding = yield* Sharding.Sharding
+  const peers = yield* Peers
+  const client = yield* QueueEntity.client
+  return yield* makeOn({
+    nodeId: (yield* NodeIdentity).nodeId,
+    inbox: yield* Inbox,
+    residents: yield* Residents,
+    partitions: QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>(),
+    locate: (name) => client(partitionKey(name)).Locate(),
+    forward: (address, name) =>
+      Effect.scoped(
+        Effect.flatMap(peers.connection(address), (connection) =>
+          connection.call("nudge", (node) =>
+            node.Nudge({ partitions: [name], forwarded: true }), forwardWithin))
+      ),
+    isSweeper: () => sharding.hasShardId(sharding.getShardId(sweepKey as never, shardGroup)),
+    onAcquired: (yield* LockStorage).onAcquired
+  })
 })
 
 export const layer = Layer.scoped(InboxDrain, make)

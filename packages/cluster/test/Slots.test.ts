@@ -5,7 +5,9 @@ import { defaultPolicy } from "@orrery/core/RunRequest"
 import type { Assignment } from "@orrery/core/WorkerProtocol"
 import { add, attach, make, makeRandom } from "./hubRig.js"
 
-const costing = (slots: number) => ({ policy: JSON.stringify({ ...defaultPolicy, slots }) })
+const tasks = ["work", "dear"]
+/** Of a task of its own: runs of one task wait in one line, where none overtakes. */
+const costing = (slots: number) => ({ task: "dear", policy: JSON.stringify({ ...defaultPolicy, slots }) })
 const backfill = { keys: JSON.stringify({ limits: [backfillLimit] }) }
 
 const slotsOf = ({ slots = 1 }: Assignment) => slots
@@ -17,7 +19,7 @@ describe("slots at the hub", { timeout: 60_000 }, () => {
       const random = makeRandom(seed)
       const { actors, end, hub, settle } = make(3)
       const sizes = [4, 6, 1]
-      const workers = sizes.map((slots, at) => ({ ...attach(hub, `w${at}`), slots, credit: 0, ahead: 0 }))
+      const workers = sizes.map((slots, at) => ({ ...attach(hub, `w${at}`, tasks), slots, credit: 0, ahead: 0 }))
       const backfills = new Set<string>()
       let left = 0
       let atMost = 0
@@ -67,7 +69,7 @@ describe("slots at the hub", { timeout: 60_000 }, () => {
 
   it("are kept for the first in line: it waits for what had begun before, and for nothing else", () => {
     const { actors: [actor], end, hub, settle } = make(1)
-    const { out, session } = attach(hub, "a")
+    const { out, session } = attach(hub, "a", tasks)
     session.setCredit(4, 0, false, 4)
     add(actor!, 6)
     const [dear] = add(actor!, 1, costing(3))
@@ -91,7 +93,7 @@ describe("slots at the hub", { timeout: 60_000 }, () => {
 
   it("are not starved of by other queues, nor are those by it", () => {
     const { actors: [cheap, dear], end, hub, settle } = make(2)
-    const { out, session } = attach(hub, "a")
+    const { out, session } = attach(hub, "a", tasks)
     session.setCredit(4, 0, false, 4)
     add(cheap!, 400)
     add(dear!, 40, costing(3))
@@ -108,9 +110,58 @@ describe("slots at the hub", { timeout: 60_000 }, () => {
     assert.isAbove(seen.cheap, 60)
   })
 
+  it("stay kept while runs of the same queue begin elsewhere, which is at the end of the turns then", () => {
+    const { actors: [both, other], end, hub, settle } = make(2)
+    const large = attach(hub, "large", tasks)
+    const small = attach(hub, "small", ["work"])
+    large.session.setCredit(4, 0, false, 4)
+    small.session.setCredit(1, 0, false, 1)
+    add(other!, 5)
+    settle()
+    const [dear] = add(both!, 1, costing(3))
+    add(both!, 100)
+    add(other!, 100)
+    settle()
+    assert.isTrue(hub.isReserved("large"))
+
+    for (let ends = 0; ends < 3; ends++) {
+      // A slot elsewhere comes free in between: the next in turn has it.
+      for (let at = 0; at < 3; at++) {
+        end(small.out.shift()!)
+        settle()
+        assert.lengthOf(small.out, 1)
+      }
+      end(large.out.shift()!)
+      settle()
+    }
+
+    assert.deepStrictEqual(large.out.map(({ runId }) => runId === dear!.id), [false, true])
+  })
+
+  it("of a worker that is too small for it are not kept from others by the run that comes first", () => {
+    const { actors: [dear, cheap], end, hub, settle } = make(2)
+    const large = attach(hub, "large", tasks)
+    const small = attach(hub, "small", tasks)
+    large.session.setCredit(3, 0, false, 3)
+    small.session.setCredit(2, 0, false, 3)
+    add(cheap!, 5)
+    settle()
+    add(dear!, 1, costing(3))
+    settle()
+    assert.isTrue(hub.isReserved("large"))
+    add(cheap!, 10)
+    settle()
+
+    // Three slots of it, but two of them this node's: of no use to the dear one.
+    end(small.out.shift()!)
+    settle()
+    assert.lengthOf(small.out, 2)
+    assert.lengthOf(large.out, 3)
+  })
+
   it("are let go when the run does not want them any more", () => {
     const { actors: [actor], end, hub, settle } = make(1)
-    const { out, session } = attach(hub, "a")
+    const { out, session } = attach(hub, "a", tasks)
     session.setCredit(4, 0, false, 4)
     add(actor!, 2)
     settle()
@@ -131,9 +182,9 @@ describe("slots at the hub", { timeout: 60_000 }, () => {
 
   it("of workers that are too small, or know of no such runs, are not used; a small share is told of", () => {
     const { actors: [actor], clock, hub, settle } = make(1)
-    const old = attach(hub, "old")
-    const small = attach(hub, "small")
-    const large = attach(hub, "large")
+    const old = attach(hub, "old", tasks)
+    const small = attach(hub, "small", tasks)
+    const large = attach(hub, "large", tasks)
     old.session.setCredit(20, 0)
     small.session.setCredit(2, 0, false, 2)
     large.session.setCredit(1, 0, false, 8)
@@ -142,7 +193,7 @@ describe("slots at the hub", { timeout: 60_000 }, () => {
     for (let at = 0; at < 4; at++) clock.advance(50)
 
     assert.deepStrictEqual([old.out.length, small.out.length, large.out.length], [0, 0, 0])
-    assert.strictEqual(hub.slotsFor("work"), 8)
+    assert.strictEqual(hub.slotsFor("dear"), 8)
     assert.deepStrictEqual([old.needs, small.needs, large.needs], [[], [], [3]])
 
     large.session.setCredit(3, 0, false, 8)

@@ -33,8 +33,12 @@ export const names = [
 ] as const
 export type FailpointName = (typeof names)[number]
 
+/** Passed only where applications complete runs in their own transactions. */
+export const isOfCompletions = (name: FailpointName): boolean => name.startsWith("complete.")
+
 /** Passed only where applications enqueue or complete runs in their own transactions. */
-export const isOfTransactions = (name: FailpointName): boolean => /^(?:inbox-drain|complete)\./.test(name)
+export const isOfTransactions = (name: FailpointName): boolean =>
+  name.startsWith("inbox-drain.") || isOfCompletions(name)
 
 type Hook = (name: FailpointName) => void
 

@@ -42,11 +42,11 @@ export const editProblem = (
   { payload, priority, task = "the run", version, when }: RunEdit,
   payloadBytesMax: number
 ): InvalidRequest | PayloadTooLarge | undefined => {
-  if (payload === undefined && priority === undefined && when === undefined) {
-    return invalid("edit", "of payload, priority, delay or at", "none of them")
-  }
   if (payload === undefined && version !== undefined) {
     return invalid("version", "absent without a payload", String(version))
+  }
+  if (payload === undefined && priority === undefined && when === undefined) {
+    return invalid("edit", "of payload, priority, delay or at", "none of them")
   }
   if (version !== undefined && !(Number.isInteger(version) && version >= 1 && version <= versionMax)) {
     return invalid("version", `1 to ${versionMax}`, String(version))

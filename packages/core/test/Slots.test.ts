@@ -122,7 +122,7 @@ describe("runs of a backfill", () => {
   })
 
   it("are told to a worker once their start is durable, and counted by a new owner", () => {
-    const { admit, commit, machine } = machineOf({ ...noRules, concurrency: 4 })
+    const { admit, commit, machine } = machineOf()
     const { pool } = poolOf(100)
     const run = admit(backfill)
     machine.dispatch(1, pool)

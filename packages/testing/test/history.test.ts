@@ -138,4 +138,23 @@ describe("checkers", () => {
     assert.deepStrictEqual(found({ ...final, rows: 0 }, { ...targets, runs: [] }, ticked, missed), ["ticks"])
     assert.deepStrictEqual(found(final, { ...targets, runs: ["r", "other"] }, ticked, missed), ["ticks"])
   })
+
+  it("notice a checkpoint that is forgotten, or kept of an attempt that was replaced, but not one under way", () => {
+    const later = { ...started, attempt: 2, lease: 20 } as const
+    const saving = { _tag: "saving", run: "r", attempt: 1, lease: 10, value: "1" } as const
+    const saved = { ...saving, _tag: "saved" } as const
+    const loaded = { _tag: "loaded", run: "r", attempt: 2, lease: 20, value: "1", askedAt: 4.5 } as const
+    const accepted = { _tag: "accepted", run: "r", attempt: 2, lease: 20, askedAt: 9 } as const
+    assert.deepStrictEqual(found(started, saving, saved, later, loaded, accepted), [])
+    assert.deepStrictEqual(found(started, saving, saved, later, { ...loaded, value: null }, accepted), ["checkpoints"])
+    // Of one whose outcome does not count, or while nobody was told that it is durable, none may be found.
+    assert.deepStrictEqual(found(started, saving, saved, later, { ...loaded, value: null }), [])
+    assert.deepStrictEqual(found(started, saving, later, { ...loaded, value: null }, accepted), [])
+    assert.deepStrictEqual(found(started, saving, later, loaded, accepted), [])
+    const older = { ...saving, value: "0" } as const
+    const both = [started, older, { ...older, _tag: "saved" }, saving, saved, later] as const
+    assert.deepStrictEqual(found(...both, { ...loaded, value: "0", askedAt: 5.5 }, accepted), ["checkpoints"])
+    assert.include(found(started, later, saving, saved), "checkpoints")
+    assert.include(found(started, later, saving, loaded, accepted), "checkpoints")
+  })
 })

@@ -56,6 +56,10 @@ export const killAllNodes: Scenario = {
 const napsWhileFrozen = 60
 const napMs = 500
 
+/** Partitions of an owner with something to do: one at rest keeps its owner until there is. */
+const workOf = `select 1 from orrery.partitions p
+  where owner = $1 and exists (select from orrery.runs r where r.partition_id = p.id)`
+
 export const pauseNode: Scenario = {
   name: "pause-node",
   catalogue: "T03",
@@ -70,13 +74,12 @@ export const pauseNode: Scenario = {
         yield* nap.enqueueMany(Array.from({ length: napsWhileFrozen }, () => ({ ms: napMs }))).pipe(
           Effect.provide(scene.client)
         )
-        yield* scene.event(`SIGSTOP of ${victim.name}`, { inject: victim.kill("SIGSTOP") })
-        yield* eventually(
-          `nothing is owned by the frozen ${victim.name}`,
-          scene.query("select 1 from orrery.partitions where owner = $1", [before]),
-          (rows) => rows.length === 0
-        )
-        yield* victim.kill("SIGCONT")
+        // Thawed whatever happens: a frozen process does not end when it is asked to.
+        yield* Effect.zipRight(
+          scene.event(`SIGSTOP of ${victim.name}`, { inject: victim.kill("SIGSTOP") }),
+          eventually(`no work is owned by the frozen ${victim.name}`, scene.query(workOf, [before]), (rows) =>
+            rows.length === 0)
+        ).pipe(Effect.ensuring(victim.kill("SIGCONT")))
         yield* reborn(victim, before)
       }
     })

@@ -70,6 +70,36 @@ export interface Accepted extends At {
   readonly askedAt: number
 }
 
+/** A handler wants a checkpoint kept. */
+export interface Saving extends At {
+  readonly _tag: "saving"
+  readonly run: string
+  readonly attempt: number
+  readonly lease: number
+  /** JSON text. */
+  readonly value: string
+}
+
+/** It has been told that this one is durable. */
+export interface Saved extends At {
+  readonly _tag: "saved"
+  readonly run: string
+  readonly attempt: number
+  readonly lease: number
+  readonly value: string
+}
+
+/** A handler has been given the checkpoint that the attempts before it have left; `null`: none. */
+export interface Loaded extends At {
+  readonly _tag: "loaded"
+  readonly run: string
+  readonly attempt: number
+  readonly lease: number
+  readonly value: string | null
+  /** When it began to ask. */
+  readonly askedAt: number
+}
+
 /** The store has committed a change of a run: what it is from now on. */
 export interface Committed extends At {
   readonly _tag: "committed"
@@ -146,6 +176,9 @@ export type HistoryEvent =
   | Started
   | Ended
   | Accepted
+  | Saving
+  | Saved
+  | Loaded
   | Committed
   | Read
   | Final

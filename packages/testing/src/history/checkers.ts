@@ -29,7 +29,8 @@ export const checkerNames = [
   "liveness",
   "resources",
   "readYourWrite",
-  "ticks"
+  "ticks",
+  "checkpoints"
 ] as const
 export type CheckerName = typeof checkerNames[number]
 
@@ -285,6 +286,45 @@ const ticks: Look = (history, found) => {
   }
 }
 
+/**
+ * An attempt whose outcome counts has begun with the last checkpoint that was answered for before it asked, or with one that was asked
+ * for since. What an attempt wants kept when another has begun is neither kept nor answered for.
+ */
+const checkpoints: Look = (history, found) => {
+  interface Save {
+    readonly lease: number
+    readonly value: string
+    /** The run had a later attempt when it was asked for. */
+    readonly isLate: boolean
+    answeredAt: number
+  }
+  const saves = new Map<string, Array<Save>>()
+  const latest = new Map<string, number>()
+  const counted = new Set<string>()
+  const keyOf = (event: { readonly run: string; readonly lease: number }) => `${event.run} ${event.lease}`
+  for (const event of history) if (event._tag === "accepted") counted.add(keyOf(event))
+  for (const event of history) {
+    if (event._tag === "started") latest.set(event.run, Math.max(event.lease, latest.get(event.run) ?? 0))
+    else if (event._tag === "saving") {
+      const list = saves.get(event.run) ?? []
+      const isLate = event.lease < latest.get(event.run)!
+      list.push({ lease: event.lease, value: event.value, isLate, answeredAt: Infinity })
+      saves.set(event.run, list)
+    } else if (event._tag === "saved") {
+      const save = saves.get(event.run)!.findLast(({ lease, value }) => lease === event.lease && value === event.value)!
+      save.answeredAt = Math.min(save.answeredAt, event.at)
+      if (save.isLate) found({ run: event.run, what: `lease ${event.lease} saved a checkpoint after it was replaced` })
+    } else if (event._tag === "loaded" && counted.has(keyOf(event))) {
+      const list = (saves.get(event.run) ?? []).filter(({ isLate, lease }) => !isLate && lease < event.lease)
+      const last = list.findLastIndex(({ answeredAt }) => answeredAt < event.askedAt)
+      const isKnown = list.slice(Math.max(0, last)).some(({ value }) => value === event.value)
+      if (isKnown || (last < 0 && event.value === null)) continue
+      const kept = last < 0 ? "none" : list[last]!.value
+      found({ run: event.run, what: `attempt ${event.attempt} began with checkpoint ${event.value}, kept was ${kept}` })
+    }
+  }
+}
+
 export const checkers: ReadonlyArray<Checker> = [
   checker("lost", "no acknowledged run is lost", lost),
   checker("doubleAccepted", "at most one accepted outcome per attempt, one end per run", doubleAccepted),
@@ -296,7 +336,8 @@ export const checkers: ReadonlyArray<Checker> = [
   checker("liveness", "everything ends once nothing is done to the system any more", liveness),
   checker("resources", "what is bounded stays within its bound", resources),
   checker("readYourWrite", "what was acknowledged is seen by whoever asks afterwards", readYourWrite),
-  checker("ticks", "each instant of a schedule is run once, skipped, or recorded as missed", ticks)
+  checker("ticks", "each instant of a schedule is run once, skipped, or recorded as missed", ticks),
+  checker("checkpoints", "an attempt goes on from the last checkpoint that was answered for", checkpoints)
 ]
 
 export const checkAll = (

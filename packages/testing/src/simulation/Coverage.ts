@@ -28,6 +28,12 @@ export const coverageNames = [
   /** A commit that makes a run wait for its next attempt. */
   "retries",
   "cancelled",
+  /** An attempt that goes on from a checkpoint of an earlier one. */
+  "resumed",
+  /** A run that came out of the inbox. */
+  "drained",
+  /** A record of ticks of a schedule. */
+  "ticks",
   /** An end of an attempt that an owner took: what all the rest is about. */
   "accepted"
 ] as const
@@ -49,6 +55,10 @@ export const nameOf = (event: HistoryEvent, isFirst: (run: string) => boolean): 
       return event.outcome === "interrupted" ? "interrupted" : undefined
     case "accepted":
       return "accepted"
+    case "loaded":
+      return event.value === null ? undefined : "resumed"
+    case "ticked":
+      return "ticks"
     case "committed":
       return event.to === "retrying" ? "retries" : event.to === "cancelled" ? "cancelled" : undefined
     default:

@@ -32,6 +32,9 @@ export type Mutation =
   | "dropTimers"
   | "unboundedWindow"
   | "staleReads"
+  | "forgetCheckpoints"
+  | "dropPromises"
+  | "takeInboxEarly"
 
 export const mutations: { readonly [Name in Mutation]: Mutated } = {
   /** The store does not look at the epoch. */
@@ -49,12 +52,18 @@ export const mutations: { readonly [Name in Mutation]: Mutated } = {
   /** A new owner does not see what was running under the one before. */
   forgetRunning: { checker: "liveness" },
   /** A new owner does not see which keys the runs have that it finds running. */
-  forgetPermits: { checker: "overLimit", kinds: takings },
+  forgetPermits: { checker: "overLimit", kinds: takings, runsMax: 200 },
   forgetOrder: { checker: "order", kinds: takings, runsMax: 200 },
   /** Runs that wait for their time are not read after a take-over. */
   dropTimers: { checker: "liveness" },
   /** A window takes in whatever comes. */
   unboundedWindow: { checker: "resources", runsMax: 400 },
   /** Readers see the store as it was a while ago. */
-  staleReads: { checker: "readYourWrite" }
+  staleReads: { checker: "readYourWrite" },
+  /** An attempt is told that there is no checkpoint. */
+  forgetCheckpoints: { checker: "checkpoints" },
+  /** A row of the inbox is gone when it has been read, and not with the commit that makes its run. */
+  takeInboxEarly: { checker: "lost", kinds: ["lostAnswers"] },
+  /** A tick is written down without the run that it promises, and its owner dies. */
+  dropPromises: { checker: "ticks", kinds: takings }
 }

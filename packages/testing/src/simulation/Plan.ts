@@ -2,7 +2,7 @@
  * What a simulation does: how many machines, which runs are asked for, what goes wrong and when. Made from a seed; a
  * part of a plan is a plan too, so that a failing one can be made smaller.
  */
-import { type FailpointName, isOfTransactions, names } from "@orrery/core/Failpoint"
+import { type FailpointName, isOfCompletions, names } from "@orrery/core/Failpoint"
 import type { RunId } from "@orrery/core/RunId"
 import { parsePolicy } from "@orrery/core/RunRequest"
 import { Random } from "../Random.js"
@@ -30,6 +30,8 @@ export interface PlannedRun {
   readonly delayMs: number
   /** The delay is an instant, made by the client, and not counted by the owner. */
   readonly isInstant: boolean
+  /** Committed to the inbox by an application; asked for of a node otherwise. */
+  readonly isInTransaction: boolean
   /** Cancelled so long after it was acknowledged, ms. */
   readonly cancelAfterMs: number | undefined
   /** Read so long after it was acknowledged, ms. */
@@ -56,8 +58,8 @@ export const faultKinds = [
   "stealShard",
   "failpoint"
 ] as const
-/** A simulated cluster has no PostgreSQL for applications to write to. */
-const failpointNames = names.filter((name) => !isOfTransactions(name))
+/** No handler of a simulation ends its run in a transaction of its own. */
+const failpointNames = names.filter((name) => !isOfCompletions(name))
 export type FaultKind = typeof faultKinds[number]
 
 export interface PlannedFault {
@@ -81,6 +83,8 @@ export interface Plan {
   readonly lossPart: number
   readonly doublePart: number
   readonly slowPart: number
+  /** The schedules of the simulation are there. */
+  readonly hasSchedules: boolean
   readonly runs: ReadonlyArray<PlannedRun>
   readonly faults: ReadonlyArray<PlannedFault>
 }
@@ -95,6 +99,9 @@ export interface PlanOptions {
 
 /** Runs are asked for, and things go wrong, in this time, ms. */
 export const activeMs = 12_000
+
+/** Part of the histories that have schedules: they make one longer. */
+const schedulesPart = 0.3
 
 export const make = (seed: number, options: PlanOptions): Plan => {
   const random = new Random(seed)
@@ -111,10 +118,14 @@ export const make = (seed: number, options: PlanOptions): Plan => {
     doublePart: isCalm ? 0 : random.pick([0, 0.05, 0.2]),
     slowPart: isCalm ? 0 : random.pick([0, 0.01, 0.05]),
     runs: plannedRuns(random.fork(), options),
-    faults: isCalm ? [] : plannedFaults(random.fork(), options)
+    faults: isCalm ? [] : plannedFaults(random.fork(), options),
+    hasSchedules: random.chance(schedulesPart)
   }
 }
 
+/** Of the runs, in the histories that have any. */
+const transactionsPart = 0.5
+const transactionalHistories = 0.4
 const slotsOf = ({ policy }: PlannedTask): number => {
   const parsed = parsePolicy(policy)
   return "retry" in parsed ? parsed.slots ?? 1 : 1
@@ -122,6 +133,7 @@ const slotsOf = ({ policy }: PlannedTask): number => {
 
 const plannedRuns = (random: Random, { runsMax, tasks }: PlanOptions): ReadonlyArray<PlannedRun> => {
   // All in one burst, or spread.
+  const inTransactionPart = random.chance(transactionalHistories) ? transactionsPart : 0
   const spanMs = random.pick([50, 2_000, activeMs])
   return Array.from({ length: random.integer(1, runsMax) }, (_, n) => {
     const { make, policy, queue, task } = random.pick(tasks)
@@ -136,7 +148,8 @@ const plannedRuns = (random: Random, { runsMax, tasks }: PlanOptions): ReadonlyA
       delayMs: random.chance(0.3) ? random.integer(1, 6_000) : 0,
       isInstant: random.chance(0.5),
       cancelAfterMs: random.chance(0.1) ? random.between(0, 3_000) : undefined,
-      readAfterMs: random.chance(0.3) ? random.between(0, 300) : undefined
+      readAfterMs: random.chance(0.3) ? random.between(0, 300) : undefined,
+      isInTransaction: random.chance(inTransactionPart)
     }
   })
 }

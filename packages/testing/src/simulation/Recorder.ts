@@ -19,8 +19,8 @@ export class Recorder {
     if (name !== undefined) this.count(name)
   }
 
-  count(name: Coverage.CoverageName): void {
-    this.coverage[name] += 1
+  count(name: Coverage.CoverageName, times = 1): void {
+    this.coverage[name] += times
   }
 
   private readonly isFirst = (run: string): boolean => this.begun.size < this.begun.add(run).size

@@ -2,11 +2,14 @@
 import type { RunKeys } from "@orrery/core/RunKeys"
 import type { Asked } from "../history/HistoryEvent.js"
 import type { RunRequest } from "@orrery/core/RunRequest"
+import { idOf, type ScheduleDefinition } from "@orrery/core/schedule/ScheduleDefinition"
+import { partitionOf } from "@orrery/core/schedule/ScheduleStore"
 import type { Recorder } from "./Recorder.js"
 import type { SimNetwork } from "./SimNetwork.js"
 import type { EnqueueAnswer, SimNode } from "./SimNode.js"
 import type { PlannedRun } from "./Plan.js"
 import { SimProcess } from "./SimProcess.js"
+import { placeOf } from "./SimSchedules.js"
 import type { SimShards } from "./SimShards.js"
 import type { SimStore } from "./SimStore.js"
 
@@ -16,13 +19,17 @@ const againMsMax = 400
 /** Part of the requests that are put to any node, as by a client whose picture of the cluster is old. */
 const astrayPart = 0.1
 
+/** Part of the transactions after which a node is nudged; the others are found by the sweep. */
+const nudgedPart = 0.5
+
 export const namespace = "default"
 
 /** What the keys of a run promise about others. */
-const promised = ({ keys, queue }: PlannedRun): Pick<Asked, "orderingKey" | "limits"> => {
+const promised = ({ isInTransaction, keys, queue }: PlannedRun): Pick<Asked, "orderingKey" | "limits"> => {
   const { limits, order } = keys === null ? {} : JSON.parse(keys) as RunKeys
   return {
-    ...order === undefined ? {} : { orderingKey: `${queue} ${order}` },
+    // Those of the inbox stand in line from when their owner takes them.
+    ...order === undefined || isInTransaction ? {} : { orderingKey: `${queue} ${order}` },
     ...limits === undefined
       ? {}
       : { limits: limits.map(({ key, limit, name }) => ({ key: `${queue} ${name} ${key}`, limit })) }
@@ -67,7 +74,47 @@ export class SimClient {
       }
       const dueAt = isInstant ? databaseTime + run.delayMs : 0
       this.recorder.tell({ _tag: "asked", by: "client", run: run.id, queue: run.queue, dueAt, ...promised(run) })
-      this.send(run, request)
+      if (run.isInTransaction) this.transact(run, request)
+      else this.send(run, request)
+    })
+  }
+
+  /** Commits it, again until that is known; then some node may be told. */
+  private transact(run: PlannedRun, request: RunRequest): void {
+    this.store.transact(this.process, request, (isCommitted) => {
+      if (!isCommitted) {
+        return void this.process.later(
+          this.random.between(againMsMin, againMsMax),
+          () => this.transact(run, request)
+        )
+      }
+      this.stored(run, request)
+      const node = this.nodeFor(request)
+      const { namespace, queue } = request
+      if (this.random.chance(nudgedPart)) {
+        this.network.send(this.process, node?.process, () => node?.nudge([{ namespace, queue, partition: 0 }], false))
+      }
+    })
+  }
+
+  /** Declares a schedule until it is there. */
+  declare(definition: ScheduleDefinition): void {
+    this.process.later(this.random.between(againMsMin, againMsMax), () => {
+      let isOpen = true
+      const end = (isThere: boolean): void => {
+        if (!isOpen) return
+        isOpen = false
+        timer.isCancelled = true
+        if (!isThere) this.declare(definition)
+      }
+      const timer = this.process.later(answerMs, () => end(false))
+      const node = this.shards.ownerOf(placeOf(partitionOf(idOf(definition))))
+      if (node === undefined) return
+      this.network.send(
+        this.process,
+        node.process,
+        () => node.declare(definition, (isThere) => this.network.send(node.process, this.process, () => end(isThere)))
+      )
     })
   }
 

@@ -127,9 +127,16 @@ const sessionOf = (
       far.session === undefined
         ? answer(undefined)
         : node.report(far.session, reports, (answers) => answer({ value: answers }))),
-  // Handlers of a simulation tell nothing.
-  note: () => refused("note"),
-  checkpoint: () => refused("checkpoint"),
+  note: (reports) =>
+    ask(
+      "note",
+      (answer) => far.session === undefined ? answer(undefined) : node.ask(far.session.note(reports), answer)
+    ),
+  checkpoint: (attempt) =>
+    ask(
+      "checkpoint",
+      (answer) => far.session === undefined ? answer(undefined) : node.ask(far.session.checkpoint(attempt), answer)
+    ),
   announce: (partitionId, held) =>
     ask("announce", (answer) => {
       const stale = far.session === undefined ? undefined : node.announce(far.session, partitionId, held)

@@ -4,18 +4,24 @@
  */
 import { ClusterConfig, type Values } from "@orrery/core/ClusterConfig"
 import { Journal } from "@orrery/core/Journal"
-import * as MemoryStore from "@orrery/core/MemoryStore"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import { ProgressStore } from "@orrery/core/ProgressStore"
 import type { RunRequest } from "@orrery/core/RunRequest"
+import { Runs } from "@orrery/core/Runs"
+import { idOf, type ScheduleDefinition } from "@orrery/core/schedule/ScheduleDefinition"
+import { partitionOf, ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
 import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/WorkerProtocol"
+import type { InboxDrain } from "@orrery/cluster/InboxDrain"
 import * as OwnedCalls from "@orrery/cluster/OwnedCalls"
 import * as Residents from "@orrery/cluster/Residents"
+import * as ScheduleResidents from "@orrery/cluster/ScheduleResidents"
 import type { HubSession } from "@orrery/cluster/WorkerHub"
 import { Effect, Exit, Scope } from "effect"
 import type { Mutation } from "./Mutation.js"
 import type { Recorder } from "./Recorder.js"
 import { SimProcess } from "./SimProcess.js"
+import { isSweep } from "./SimInbox.js"
+import { isPlace, type SimSchedules } from "./SimSchedules.js"
 import type { SimStore } from "./SimStore.js"
 import type { World } from "./World.js"
 
@@ -28,6 +34,11 @@ export interface NodeOptions {
   readonly windowRunsMax: number
   readonly drift: number
   readonly mutation: Mutation | undefined
+  readonly schedules: SimSchedules | undefined
+  /** The real drain of the inbox, where there is one. */
+  readonly inbox: ((node: SimNode) => Effect.Effect<InboxDrain["Type"], never, Scope.Scope>) | undefined
+  /** The way of the runs of schedules to their queues. */
+  readonly runsFrom: (process: SimProcess) => Runs["Type"]
 }
 
 /** An answer to an enqueue: `undefined` means stored. */
@@ -38,6 +49,9 @@ export class SimNode {
   readonly process: SimProcess
   /** `undefined`: still starting. */
   residents: Residents.Residents["Type"] | undefined
+  private inbox: InboxDrain["Type"] | undefined
+  private readonly acquired = new Set<() => void>()
+  private schedules: ScheduleResidents.ScheduleResidents | undefined
   private readonly hosted = new Map<string, Scope.CloseableScope>()
   /** By its own clock: when the database was last asked about the locks and said yes. */
   confirmedAt = 0
@@ -56,30 +70,41 @@ export class SimNode {
 
   private readonly start = Effect.gen(this, function*() {
     const scope = yield* Scope.make()
-    const { mutation, windowRunsMax } = this.options
+    const { mutation, schedules, windowRunsMax } = this.options
+    const mayAct = () => this.process.monotonic() - this.confirmedAt < confirmedWithinMs
+    if (schedules !== undefined) {
+      const monotonic = () => this.process.monotonic()
+      this.schedules = yield* ScheduleResidents.make({ nodeId: this.id, mayAct, monotonic }).pipe(
+        Effect.provideService(ScheduleStore, schedules.storeFor(this.process)),
+        Effect.provideService(Runs, this.options.runsFrom(this.process))
+      )
+    }
     this.residents = yield* Residents.make({
       nodeId: this.id,
       windowBytesMax,
       windowRunsMax: mutation === "unboundedWindow" ? Number.MAX_SAFE_INTEGER : windowRunsMax,
-      mayTakeOver: () => this.process.monotonic() - this.confirmedAt < confirmedWithinMs
+      mayTakeOver: mayAct
     }).pipe(
       Scope.extend(scope),
       Effect.provideService(ClusterConfig, this.options.cluster),
       Effect.provideService(Journal, this.store.journal(this.process)),
       Effect.provideService(PartitionStore, this.store.partitionStore(this.process)),
-      Effect.provideService(ProgressStore, MemoryStore.progressStore(this.store.tables))
+      Effect.provideService(ProgressStore, this.store.progressStore(this.process))
     )
+    if (this.options.inbox !== undefined) this.inbox = yield* Scope.extend(this.options.inbox(this), scope)
   })
 
   /** The shard manager says that the partition is this node's. */
   own(name: PartitionName): void {
     const key = partitionKey(name)
-    const { residents } = this
+    const { residents, schedules } = this
     if (residents === undefined || this.hosted.has(key)) return
     this.process.run(Effect.gen(this, function*() {
       const scope = yield* Scope.make()
       this.hosted.set(key, scope)
       const isOurs = () => this.hosted.get(key) === scope
+      if (isSweep(name)) return this.acquired.forEach((callback) => callback())
+      if (isPlace(name)) return yield* Scope.extend(schedules!.host(name.partition, isOurs), scope)
       // Where it goes it is taken over without being asked for.
       const passage = { isOpen: () => !isOurs(), callHeir: Effect.never }
       yield* Scope.extend(residents.host(name, isOurs, passage), scope)
@@ -99,6 +124,15 @@ export class SimNode {
     return [...this.hosted.keys()]
   }
 
+  onAcquired(callback: () => void): () => void {
+    this.acquired.add(callback)
+    return () => void this.acquired.delete(callback)
+  }
+
+  nudge(partitions: ReadonlyArray<PartitionName>, isForwarded: boolean): void {
+    this.inbox?.nudge(partitions, isForwarded)
+  }
+
   enqueue(requests: ReadonlyArray<RunRequest>, done: (answers: ReadonlyArray<EnqueueAnswer>) => void): void {
     const { namespace, queue } = requests[0]!
     const actor = this.residents?.find({ namespace, queue, partition: 0 })
@@ -111,6 +145,16 @@ export class SimNode {
       }
       done(answers)
     })
+  }
+
+  /** `done` is told whether it is there. */
+  declare(definition: ScheduleDefinition, done: (isThere: boolean) => void): void {
+    const partition = partitionOf(idOf(definition))
+    if (this.schedules?.has(partition) !== true) return done(false)
+    this.process.run(
+      this.schedules.call(partition, { _tag: "declare", definition }),
+      (exit) => done(Exit.isSuccess(exit))
+    )
   }
 
   cancel({ id, namespace, queue }: RunRequest): void {
@@ -135,6 +179,11 @@ export class SimNode {
       })
       done(answers)
     })
+  }
+
+  /** What its worker asks of a session, whose answer takes its time. */
+  ask<A, E>(question: Effect.Effect<A, E>, done: (found: { readonly value: A } | undefined) => void): void {
+    this.process.run(question, (exit) => done(Exit.isSuccess(exit) ? { value: exit.value } : undefined))
   }
 
   /** Which of the attempts the worker must drop. `undefined`: the partition is not owned here. */

@@ -9,11 +9,14 @@ import { Fenced, StoreUnavailable } from "@orrery/core/Errors"
 import { fromSubmit, type Journal, type JournalBatch } from "@orrery/core/Journal"
 import { MemoryTables } from "@orrery/core/MemoryTables"
 import type { PartitionStore } from "@orrery/core/PartitionStore"
+import type { ProgressStore } from "@orrery/core/ProgressStore"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
+import type { RunRequest } from "@orrery/core/RunRequest"
 import { Effect, Exit } from "effect"
 import type { Mutation } from "./Mutation.js"
 import type { Recorder } from "./Recorder.js"
+import { SimInbox } from "./SimInbox.js"
 import type { SimNetwork } from "./SimNetwork.js"
 import type { SimProcess } from "./SimProcess.js"
 import type { World } from "./World.js"
@@ -29,6 +32,7 @@ const wrongByMs = 400
 
 export class SimStore {
   readonly tables = new MemoryTables(Infinity)
+  readonly inbox: SimInbox
   isDown = false
   /** Part of the answers that are lost after the commit. */
   lostAnswersPart = 0
@@ -40,7 +44,9 @@ export class SimStore {
     private readonly network: SimNetwork,
     private readonly recorder: Recorder,
     private readonly mutation: Mutation | undefined
-  ) {}
+  ) {
+    this.inbox = new SimInbox(this.tables, mutation)
+  }
 
   journal(process: SimProcess): Journal["Type"] {
     return fromSubmit((batch, done) => {
@@ -59,8 +65,9 @@ export class SimStore {
     })
   }
 
-  partitionStore(process: SimProcess): PartitionStore["Type"] {
-    const ask = <A>(operation: string, look: () => A): Effect.Effect<A, StoreUnavailable> =>
+  /** Puts questions of a process to the store, again and again for a while. */
+  asking(process: SimProcess) {
+    return <A>(operation: string, look: () => A): Effect.Effect<A, StoreUnavailable> =>
       Effect.async((resume) =>
         this.call(process, look, (answer) =>
           resume(
@@ -69,6 +76,26 @@ export class SimStore {
               : Effect.succeed(answer)
           ))
       )
+  }
+
+  progressStore(process: SimProcess): ProgressStore["Type"] {
+    const ask = this.asking(process)
+    return {
+      write: (batch) =>
+        Effect.flatMap(
+          ask("write", () => this.tables.writeNotes(batch)),
+          (isWritten) => isWritten ? Effect.void : new Fenced({ partitionId: batch.partitionId, epoch: batch.epoch })
+        ),
+      find: (ids) => ask("find", () => this.tables.findNotes(ids)),
+      checkpoint: (id) =>
+        ask("checkpoint", () => this.mutation === "forgetCheckpoints" ? null : this.tables.checkpoint(id)),
+      endsSince: (query) => ask("endsSince", () => this.tables.endsSince(query, this.now)),
+      endings: (name, ids) => ask("endings", () => this.tables.endings(name, ids))
+    }
+  }
+
+  partitionStore(process: SimProcess): PartitionStore["Type"] {
+    const ask = this.asking(process)
     return {
       takeOver: (name) =>
         ask("takeOver", () => {
@@ -99,11 +126,21 @@ export class SimStore {
   }
 
   /** A read as any node answers it. `undefined`: there is no such run; `null`: no answer. */
-  find(process: SimProcess, id: RunId, done: (run: Run | undefined | null) => void): void {
+  find(process: SimProcess, id: RunId, done: (run: Pick<Run, "state"> | undefined | null) => void): void {
     this.once(process, () => {
       const isTooNew = this.world.now - (this.storedAt.get(id) ?? 0) < wrongByMs
-      return this.mutation === "staleReads" && isTooNew ? undefined : this.tables.find(id, this.now)
+      return this.mutation === "staleReads" && isTooNew ? undefined : this.seen(id)
     }, (answer) => done(answer === unavailable ? null : answer))
+  }
+
+  /** A run, or what waits in the inbox to be one. */
+  seen(id: RunId): Pick<Run, "state"> | undefined {
+    return this.tables.find(id, this.now) ?? (this.inbox.rows.has(id) ? { state: "ready" } : undefined)
+  }
+
+  /** The transaction of an application. `done` is told whether it knows that it was committed. */
+  transact(process: SimProcess, request: RunRequest, done: (isCommitted: boolean) => void): void {
+    this.once(process, () => this.inbox.insert(request), (answer) => done(answer !== unavailable))
   }
 
   private get now(): number {
@@ -161,11 +198,12 @@ export class SimStore {
     const epoch = this.mutation === "skipFence"
       ? this.tables.epochs([batch.partitionId]).get(batch.partitionId)!
       : batch.epoch
-    const committed = this.tables.commit({ ...batch, epoch }, this.now)
+    const committed = this.inbox.commit({ ...batch, epoch }, (each) => this.tables.commit(each, this.now))
     if (committed === undefined) {
       this.recorder.count("fencedCommits")
       return undefined
     }
+    if (batch.fromInbox === true) this.recorder.count("drained", batch.inserts.length)
     for (const id of ids) {
       const [was, is] = [before.get(id), this.look(batch.partitionId, id)]
       if (was?.text === is?.text || is === undefined) continue

@@ -3,7 +3,7 @@ import * as Handlers from "@orrery/core/Handlers"
 import type { Outcome } from "@orrery/core/Run"
 import { NodeLinks } from "@orrery/core/WorkerProtocol"
 import * as Worker from "@orrery/worker/Worker"
-import { Effect, Exit, Layer, Scope } from "effect"
+import { Effect, Exit, Layer, Option, Scope } from "effect"
 import type { Mutation } from "./Mutation.js"
 import type { Recorder } from "./Recorder.js"
 import * as SimLink from "./SimLink.js"
@@ -97,18 +97,47 @@ export class SimWorker {
         const found = inner.find(task)
         return found === undefined
           ? undefined
-          : { ...found, handler: (payload, attempt) => this.observed(found.handler(payload, attempt), found.slots) }
+          : {
+            ...found,
+            handler: (payload, attempt) => this.observed(found.handler(payload, this.heard(attempt)), found.slots)
+          }
       }
     }
+  }
+
+  /** The history is told of its checkpoints. */
+  private heard(attempt: Handlers.Attempt["Type"]): Handlers.Attempt["Type"] {
+    const { notes, runId } = attempt
+    const of = { by: this.name, run: runId, attempt: attempt.attempt, lease: leaseOf(attempt) }
+    const watched: Handlers.AttemptNotes = {
+      ...notes,
+      saveCheckpoint: (value) =>
+        Effect.suspend(() => {
+          this.recorder.tell({ _tag: "saving", ...of, value })
+          return Effect.tap(
+            notes.saveCheckpoint(value),
+            () => Effect.sync(() => this.recorder.tell({ _tag: "saved", ...of, value }))
+          )
+        }),
+      loadCheckpoint: Effect.suspend(() => {
+        const askedAt = this.network.world.now
+        return Effect.tap(notes.loadCheckpoint, (found) =>
+          Effect.sync(() => {
+            this.recorder.tell({ _tag: "loaded", ...of, value: Option.getOrNull(found), askedAt })
+          }))
+      })
+    }
+    // All but its notes is the worker's own.
+    return Object.create(attempt, { notes: { value: watched } }) as Handlers.Attempt["Type"]
   }
 
   private observed<R>(
     handler: Effect.Effect<Outcome, never, R>,
     slots: number
   ): Effect.Effect<Outcome, never, R | Handlers.Attempt> {
-    return Effect.flatMap(Handlers.Attempt, ({ attempt, fencingToken, runId }) => {
-      const lease = Number(fencingToken.split(".")[0])
-      const of = { by: this.name, run: runId, attempt, lease }
+    return Effect.flatMap(Handlers.Attempt, (running) => {
+      const { attempt, runId } = running
+      const of = { by: this.name, run: runId, attempt, lease: leaseOf(running) }
       return Effect.suspend(() => {
         this.running += slots
         this.recorder.tell({
@@ -131,3 +160,5 @@ export class SimWorker {
     })
   }
 }
+
+const leaseOf = ({ fencingToken }: Handlers.Attempt["Type"]): number => Number(fencingToken.split(".")[0])

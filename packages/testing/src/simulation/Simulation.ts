@@ -11,6 +11,7 @@
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
 import { arm } from "@orrery/core/Failpoint"
 import type { Handlers } from "@orrery/core/Handlers"
+import { partitionKey } from "@orrery/core/PartitionStore"
 import type { RunId } from "@orrery/core/RunId"
 import type { RunRequest } from "@orrery/core/RunRequest"
 import { isFinal } from "@orrery/core/RunState"
@@ -25,8 +26,11 @@ import { Recorder } from "./Recorder.js"
 import { namespace, SimClient } from "./SimClient.js"
 import { SimCluster } from "./SimCluster.js"
 import { strike } from "./SimFaults.js"
+import { drainOf, sweepPlace } from "./SimInbox.js"
 import { SimNetwork } from "./SimNetwork.js"
 import { SimNode } from "./SimNode.js"
+import type { SimProcess } from "./SimProcess.js"
+import { type PlannedSchedule, runsFrom, SimSchedules } from "./SimSchedules.js"
 import { SimShards } from "./SimShards.js"
 import { SimStore } from "./SimStore.js"
 import { SimWorker } from "./SimWorker.js"
@@ -36,6 +40,8 @@ export interface Options {
   /** Handlers of all the tasks. Built anew for each worker. */
   readonly handlers: Layer.Layer<never, never, Handlers>
   readonly tasks: ReadonlyArray<Plan.PlannedTask>
+  /** They fire in a part of the histories; nothing else asks for runs of their tasks. Default: none. */
+  readonly schedules?: ReadonlyArray<PlannedSchedule>
   /** Runs of one history, at most. Default 40. */
   readonly runsMax?: number
   /** Faults of one history, at most. Default 8. */
@@ -90,16 +96,23 @@ export const run = (plan: Plan.Plan, options: Options): Outcome => {
   const recorder = new Recorder(world)
   const network = new SimNetwork(world, recorder, plan)
   const store = new SimStore(world, network, recorder, options.mutation)
-  const cluster = makeCluster(plan, options, { world, recorder, network, store })
+  const planned = plan.hasSchedules ? options.schedules ?? [] : []
+  const schedules = planned.length === 0 ? undefined : new SimSchedules(world, store, planned, options.mutation)
+  const cluster = makeCluster(plan, options, { world, recorder, network, store, schedules })
   const queues = [...new Set(options.tasks.map(({ queue }) => queue))]
   cluster.shards = new SimShards(
     world,
     network,
     () => cluster.listed,
-    queues.map((queue) => ({ namespace, queue, partition: 0 }))
+    [
+      ...queues.map((queue) => ({ namespace, queue, partition: 0 })),
+      ...schedules?.places ?? [],
+      ...hasInbox(plan) ? [sweepPlace] : []
+    ]
   )
   const client = new SimClient(network, store, cluster.shards, () => cluster.listed, recorder)
   for (const each of plan.runs) client.ask(each)
+  for (const { definition } of planned) client.declare(definition)
   for (const fault of plan.faults) world.after(fault.at, () => strike(cluster, recorder, fault))
   const measure = (): void => {
     for (const { now } of cluster.nodeSeats) now.measure(options.tasks.length)
@@ -112,6 +125,7 @@ export const run = (plan: Plan.Plan, options: Options): Outcome => {
   const healedAt = Math.max(Plan.activeMs, ...plan.faults.map(({ at, forMs }) => at + forMs))
   const isOver = () =>
     world.now > lastAskedAt && client.unanswered === 0 && plan.runs.every(({ id }) => isEnded(store, id))
+    && schedules?.isOver !== false
   // Once all have ended there is nothing left to go wrong.
   const runTo = (end: number): void => {
     while (world.now < end && !isOver()) world.run(Math.min(end, world.now + lookMs))
@@ -128,18 +142,21 @@ export const run = (plan: Plan.Plan, options: Options): Outcome => {
     disarm()
   }
   const simulatedMs = world.now
-  for (const { id } of plan.runs) tellFinal(store, recorder, world, id)
+  for (const { id } of plan.runs) tellFinal(store, recorder, id)
+  schedules?.tell(recorder)
   const { history } = recorder
   return { plan, history, violations: checkAll(history), coverage: recorder.coverage, steps: world.steps, simulatedMs }
 }
 
+const hasInbox = ({ runs }: Plan.Plan): boolean => runs.some(({ isInTransaction }) => isInTransaction)
+
 const isEnded = (store: SimStore, id: RunId): boolean => {
-  const run = store.tables.find(id, 0)
+  const run = store.seen(id)
   return run === undefined || isFinal(run.state)
 }
 
-const tellFinal = (store: SimStore, recorder: Recorder, world: World, id: RunId): void => {
-  const run = store.tables.find(id, world.databaseTime)
+const tellFinal = (store: SimStore, recorder: Recorder, id: RunId): void => {
+  const run = store.seen(id)
   if (run === undefined) return
   recorder.tell({ _tag: "final", by: "simulation", run: id, state: run.state, rows: 1 })
 }
@@ -147,22 +164,46 @@ const tellFinal = (store: SimStore, recorder: Recorder, world: World, id: RunId)
 const makeCluster = (
   plan: Plan.Plan,
   { handlers, mutation }: Options,
-  { network, recorder, store, world }: {
+  { network, recorder, schedules, store, world }: {
     readonly world: World
     readonly recorder: Recorder
     readonly network: SimNetwork
     readonly store: SimStore
+    readonly schedules: SimSchedules | undefined
   }
 ): SimCluster => {
   const { slots, windowRunsMax } = plan
   const { values: cluster } = ClusterConfig.gather()
   const { leaseMs } = cluster
-  return new SimCluster(world, network, store, recorder, {
+  const inbox = !hasInbox(plan) ? undefined : (node: SimNode) =>
+    drainOf({
+      network,
+      store,
+      process: node.process,
+      nodeId: node.id,
+      residents: node.residents!,
+      byId: (id) => sim.listed.find((each) => each.id === id),
+      ownerOf: (name) => sim.shards.ownerOf(name),
+      isSweeper: () => node.owned.includes(partitionKey(sweepPlace)),
+      onAcquired: (callback) => node.onAcquired(callback)
+    })
+  const toOwners = (process: SimProcess) =>
+    runsFrom(network, process, ({ queue }) => sim.shards.ownerOf({ namespace, queue, partition: 0 }))
+  const sim: SimCluster = new SimCluster(world, network, store, recorder, {
     nodes: plan.nodes,
     workers: plan.workers,
     makeNode: (name, id, drift) =>
-      new SimNode(world, name, id, recorder, store, { cluster, windowRunsMax, drift, mutation }),
+      new SimNode(world, name, id, recorder, store, {
+        cluster,
+        windowRunsMax,
+        drift,
+        mutation,
+        schedules,
+        runsFrom: toOwners,
+        inbox
+      }),
     makeWorker: (name, id, drift, nodes) =>
       new SimWorker(network, name, id, recorder, nodes, { slots, leaseMs, drift, handlers, mutation })
   })
+  return sim
 }

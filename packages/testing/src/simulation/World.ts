@@ -10,7 +10,7 @@ import type { SimProcess } from "./SimProcess.js"
 import { Random } from "../Random.js"
 
 /** When simulations begin, ms since 1970: times in a history look like times. */
-const epochMs = Date.UTC(2030, 0, 1)
+export const epochMs = Date.UTC(2030, 0, 1)
 
 /** Of one simulation. Above it something goes round in circles. */
 const stepsMax = 1_000_000

@@ -1,10 +1,14 @@
 /** Tasks that do what handlers do: end at once, take their time, fail and try again, fail for good, throw, run too long. */
 import { Attempt } from "@orrery/core/Handlers"
+import * as RecurringSchedule from "@orrery/core/schedule/RecurringSchedule"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import * as Task from "@orrery/core/Task"
-import { Effect, Layer, Schema } from "effect"
+import type { TaskAttempt } from "@orrery/core/TaskAttempt"
+import { Effect, Layer, Option, Schema } from "effect"
 import type { Random } from "../Random.js"
+import { activeMs } from "./Plan.js"
 import * as Simulation from "./Simulation.js"
+import { epochMs } from "./World.js"
 
 const Work = Schema.Struct({
   /** How long it takes, ms. */
@@ -51,6 +55,40 @@ const lined = Task.make("lined", {
   orderingKey: ({ key }) => key
 })
 
+const stepped = Task.make("stepped", {
+  payload: Work,
+  error: Schema.String,
+  queue: "first",
+  retry,
+  checkpoint: Schema.Number
+})
+
+const beat = Task.make("beat", { payload: Schema.Struct({}), queue: "second", retry })
+const beatMs = 1_500
+/** A little after the last fault has begun; no instant of the schedule. */
+const beatsUntil = epochMs + activeMs + 800
+const beating = RecurringSchedule.make("beating", {
+  version: 1,
+  task: beat,
+  payload: {},
+  every: beatMs,
+  end: new Date(beatsUntil),
+  policy: { misfire: "fireAll", overlap: "allowAll" }
+})
+
+const steps = 3
+/** Goes on where the last attempt stopped. One that is to fail does so after a step. */
+const inSteps = ({ failures, ms, throws }: typeof Work.Type, attempt: TaskAttempt<number, number>) =>
+  Effect.gen(function*() {
+    for (let step = Option.getOrElse(attempt.checkpoint, () => 0) + 1; step <= steps; step++) {
+      if (ms > 0) yield* Effect.sleep(ms / steps)
+      yield* attempt.progress(step / steps * 100)
+      yield* attempt.saveCheckpoint(step)
+      if (attempt.attempt > failures) continue
+      return yield* throws ? Effect.dieMessage("thrown") : Effect.fail("not yet")
+    }
+  })
+
 const heavy = Task.make("heavy", { payload: Work, error: Schema.String, queue: "first", retry, slots: 3 })
 const middling = Task.make("middling", {
   payload: Work,
@@ -83,9 +121,12 @@ export const options: Simulation.Options = {
     bounded.toLayer(work),
     once.toLayer(work),
     narrow.toLayer(work),
-    lined.toLayer(work)
+    lined.toLayer(work),
+    stepped.toLayer(inSteps),
+    beat.toLayer(() => Effect.void)
   ),
-  tasks: [quick, brief, bounded, once, narrow, lined].map((each) => Simulation.task(each, payload))
+  schedules: [{ definition: Effect.runSync(beating.definition), everyMs: beatMs, end: beatsUntil }],
+  tasks: [quick, brief, bounded, once, narrow, lined, stepped].map((each) => Simulation.task(each, payload))
 }
 
 /** Runs that take several slots among those that take one. */
