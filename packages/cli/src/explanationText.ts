@@ -4,8 +4,14 @@ import type { RunFailure } from "@orrery/core/Run"
 
 const time = (ms: number) => new Date(ms).toISOString()
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(ms < 10_000 ? 1 : 0)} s`
-const limitText = (limit: { readonly name: string; readonly key: string } | null) =>
-  limit === null ? "of the queue" : `${limit.name} of ${limit.key}`
+const limitText = (limit: { readonly name: string; readonly key: string } | null, spans?: "used" | "unavailable") =>
+  limit === null
+    ? "of the queue"
+    : spans === undefined
+    ? `${limit.name} of ${limit.key}`
+    : `${limit.name} over all queues`
+const goneText = (limit: { readonly name: string } | null) =>
+  `the limit ${limit?.name} over all queues cannot be asked for: nothing starts that needs it`
 const errorText = (error: RunFailure | null) =>
   error === null ? "" : ` after ${error.kind} ${error.tag}: ${error.message}`
 
@@ -32,11 +38,13 @@ export const reasonText = (reason: Reason): string => {
       }`
     }
     case "Blocked":
-      return `the limit ${limitText(reason.limit)} is full: ${reason.running} of ${reason.most} run${
-        reason.holders.map((id) => `\n    ${id}`).join("")
-      }`
+      if (reason.spans === "unavailable") return goneText(reason.limit)
+      return `the limit ${limitText(reason.limit, reason.spans)} is full: ${reason.running} of ${reason.most} run${
+        reason.spans === undefined ? "" : " here"
+      }${reason.holders.map((id) => `\n    ${id}`).join("")}`
     case "RateLimited":
-      return `the rate ${limitText(reason.limit)} is used up${
+      if (reason.spans === "unavailable") return goneText(reason.limit)
+      return `the rate ${limitText(reason.limit, reason.spans)} is used up${
         reason.until === null ? "" : ` until ${time(reason.until)}`
       }`
     case "Behind": {

@@ -6,6 +6,7 @@ import type { RunId } from "@orrery/core/RunId"
 import type { PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
 import type { SignalsService } from "@orrery/core/Signals"
+import type { StartLimits } from "@orrery/core/StartLimits"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
 import type { Effect, Fiber } from "effect"
 import type { DatabaseClock } from "./DatabaseClock.js"
@@ -47,6 +48,8 @@ export interface ActorHost {
     readonly wanting: (actor: QueueActor, mayStart: boolean) => void
   }
   readonly signals: SignalsService
+  /** Of limits that span queues. */
+  readonly limits: StartLimits
   /** False: others may act in the place of this node. Nothing new is started; what is written meets the fence. */
   readonly mayAct: () => boolean
   /** Why new runs are not taken now, however few wait. */

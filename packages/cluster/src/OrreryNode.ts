@@ -6,6 +6,7 @@
 import type { SocketServer } from "@effect/platform"
 import type { ClusterConfig } from "@orrery/core/ClusterConfig"
 import type { Handlers } from "@orrery/core/Handlers"
+import type { LimitStore } from "@orrery/core/LimitStore"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import type { Queues } from "@orrery/core/Queues"
 import type { Runs } from "@orrery/core/Runs"
@@ -23,12 +24,14 @@ import * as PgRunTally from "@orrery/store-pg/PgRunTally"
 import * as PgScheduleStore from "@orrery/store-pg/PgScheduleStore"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import * as Admission from "./Admission.js"
+import { ClusterLimits } from "./ClusterLimits.js"
 import * as DatabaseMemory from "./DatabaseMemory.js"
 import * as Drain from "./Drain.js"
 import * as Ends from "./Ends.js"
 import * as Gateway from "./Gateway.js"
 import * as HeapWatch from "./HeapWatch.js"
 import * as InboxDrain from "./InboxDrain.js"
+import * as LimiterEntity from "./LimiterEntity.js"
 import * as NodeDirectory from "./NodeDirectory.js"
 import * as NodeIdentity from "./NodeIdentity.js"
 import * as NodeQueues from "./NodeQueues.js"
@@ -58,6 +61,8 @@ export class OrreryNode extends Context.Tag("@orrery/cluster/OrreryNode")<Orrery
   /** Fails when the node must leave: its process exits with code 75 and is started again. */
   readonly fatal: Effect.Effect<never, SelfWatch.NodeFenced>
   readonly residents: Residents.Residents["Type"]
+  /** Limits that span queues, as the cluster keeps them where it has no Redis. */
+  readonly limitStore: LimitStore["Type"]
 }>() {}
 
 /** The database is waited for at start: 100 ms doubling to 2 s, for `startBudgetMs`. */
@@ -130,7 +135,8 @@ const Node = Layer.effect(
       dataAddress: self.dataAddress,
       runnerAddress: self.runnerAddress,
       fatal,
-      residents
+      residents,
+      limitStore: yield* ClusterLimits
     })
   })
 )
@@ -210,7 +216,7 @@ export const layer: Layer.Layer<
     )
   ),
   Layer.provideMerge(QueueEntity.layer),
-  Layer.provideMerge(Residents.layer),
+  Layer.provideMerge(Layer.provideMerge(Residents.layer, LimiterEntity.layer)),
   Layer.provideMerge(Reach.layer),
   Layer.provideMerge(Layer.mergeAll(NodeDirectory.layer, Peers.layer, SelfWatch.layer, HeapWatch.layer)),
   Layer.provideMerge(ShardManager.layer),

@@ -14,8 +14,8 @@ import { failpointsOf } from "@orrery/core/Failpoint"
 import type { Committed, JournalBatch, RunFinish, RunUpdate } from "@orrery/core/Journal"
 import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
 import type { Entry, Load, Waiter, WorkerPool } from "@orrery/core/Entry"
-import { QueueMachine } from "@orrery/core/QueueMachine"
-import { type QueueRecord, type QueueRules, rulesOf } from "@orrery/core/QueueSettings"
+import type { QueueMachine } from "@orrery/core/QueueMachine"
+import type { QueueRecord } from "@orrery/core/QueueSettings"
 import type { Writing } from "@orrery/core/Reconciliation"
 import type { RunId } from "@orrery/core/RunId"
 import { requestProblem, type RunRequest } from "@orrery/core/RunRequest"
@@ -24,6 +24,7 @@ import type { AttemptRef, OutcomeAnswer, OutcomeReport } from "@orrery/core/Work
 import { Cause, Deferred, Duration, Effect, Exit, FiberId, Option } from "effect"
 import { ReportAnswers, ReportWaiter, RowAnswers, tell } from "./Answers.js"
 import { type Arrival, type Arrivals, type Place, refusalOf } from "./Arrivals.js"
+import { makeMachine, rulesFor } from "./makeMachine.js"
 import { NoteDesk } from "./NoteDesk.js"
 import { readPages } from "./readPages.js"
 import { groupByWorker } from "./groupByWorker.js"
@@ -85,17 +86,7 @@ export class QueueActor {
     this.epoch = taken.epoch
     host.clock.observe(taken.now)
     this.lastActive = taken.now
-    this.machine = new QueueMachine(
-      {
-        partitionId: taken.partitionId,
-        epoch: taken.epoch,
-        agingStepMs: host.agingStepMs,
-        maxCrashes: host.maxCrashes,
-        rules: taken.settings === undefined ? undefined : this.rulesOf(taken.settings),
-        window: { runsMax: host.windowRunsMax, bytesMax: host.windowBytesMax }
-      },
-      { ...taken, adoptUntil: taken.now + host.adoptionGraceMs }
-    )
+    this.machine = makeMachine(host, name, taken, () => this.schedule())
     this.intake = new Intake(this, host)
     this.arrivals = this.intake.arrivals
     this.settingsRevision = taken.settings?.revision ?? 0
@@ -119,15 +110,11 @@ export class QueueActor {
     return this.stopReason === undefined && !this.closing
   }
 
-  private rulesOf(record: QueueRecord): QueueRules {
-    return rulesOf(record.settings, this.name.partition, this.host.partitionsOf(this.name))
-  }
-
   /** Settings of its queue, from now on; older ones than it has are left aside. */
   configure(record: QueueRecord): void {
     if (this.stopReason !== undefined || record.revision <= this.settingsRevision) return
     this.settingsRevision = record.revision
-    this.machine.configure(this.rulesOf(record), this.host.clock.now())
+    this.machine.configure(rulesFor(this.host, this.name, record), this.host.clock.now())
     this.schedule()
   }
 
@@ -462,6 +449,7 @@ export class QueueActor {
   private stop(reason: StopReason): void {
     if (this.stopReason !== undefined) return
     this.stopReason = reason
+    this.machine.lines.gates.abandon()
     this.alarm.stop()
     this.intake.abandon(notOwner)
     for (const entry of [...this.writes, ...this.sent, ...this.machine.out.writes]) {

@@ -9,6 +9,9 @@ import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import type { Overloaded } from "@orrery/core/Errors"
 import { failpoint } from "@orrery/core/Failpoint"
 import { Journal } from "@orrery/core/Journal"
+import * as LimitDesk from "@orrery/core/LimitDesk"
+import { type LimitStore, SharedLimits } from "@orrery/core/LimitStore"
+import * as MemoryLimitStore from "@orrery/core/MemoryLimitStore"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
@@ -17,6 +20,7 @@ import type { RunId } from "@orrery/core/RunId"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
 import { makeAlarm } from "./Alarm.js"
+import { ClusterLimits } from "./ClusterLimits.js"
 import * as EpochCheck from "./EpochCheck.js"
 import { DatabaseClock } from "./DatabaseClock.js"
 import { DatabaseMemory } from "./DatabaseMemory.js"
@@ -81,7 +85,12 @@ export interface ResidentsOptions {
   readonly time?: { readonly clock: DatabaseClock; readonly makeAlarm: ActorHost["makeAlarm"] }
   /** Why new runs are not taken now. */
   readonly overload?: () => Overloaded | undefined
+  /** Of limits that span queues, where no `SharedLimits` are given. Left out: they are kept here alone. */
+  readonly limitStore?: LimitStore["Type"]
 }
+
+/** Permits outlive their owner by so many leases of workers: those who go on are its heir's by then, or have stopped. */
+const permitLeases = 1.5
 
 export const make = Effect.fn("Residents.make")(function*(options: ResidentsOptions) {
   const cluster = yield* ClusterConfig
@@ -107,7 +116,10 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
 
   /** Nothing has been heard of the database for a while: what time is it? Without an answer its last word counts. */
   const reckon = Effect.ignore(Effect.map(store.now, (now) => clock.observe(now)))
+  const limitStore = (yield* SharedLimits) ?? options.limitStore ?? (yield* MemoryLimitStore.make)
+  const limits = yield* LimitDesk.make({ store: limitStore, leaseMsMin: cluster.leaseMs * permitLeases })
   const host: ActorHost = {
+    limits,
     journal,
     store,
     progress,
@@ -261,6 +273,7 @@ export const layer = Layer.scoped(
     const { takingOver } = yield* DatabaseMemory
     // A partition is taken only on locks confirmed lately; what is owned is kept until others may have it.
     const mayTakeOver = () => mayAct() && locks.confirmedMsAgo() < eventLoopLagMaxMs
-    return yield* make({ nodeId, windowBytesMax, windowRunsMax, mayTakeOver, mayAct, takingOver, overload })
+    const limitStore = yield* ClusterLimits
+    return yield* make({ nodeId, windowBytesMax, windowRunsMax, mayTakeOver, mayAct, takingOver, overload, limitStore })
   })
 )

@@ -218,6 +218,11 @@ export class WorkerHub {
   poolFor(actor: QueueActor): WorkerPool {
     return {
       take: (task, isSuspect, need) => this.take(actor, task, isSuspect ? slotsFree : roomOf, need?.slots ?? 1),
+      hasRoom: (task, isSuspect, need) => {
+        const room = isSuspect ? slotsFree : roomOf
+        for (const worker of this.byTask.get(task) ?? []) if (room(worker) >= (need?.slots ?? 1)) return true
+        return false
+      },
       holds: (task, { slots }) => this.isHalfTaken(task, slots),
       isBehind: (workerId) => {
         const worker = this.attached.get(workerId)

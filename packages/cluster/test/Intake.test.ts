@@ -12,6 +12,7 @@ import { unset } from "@orrery/core/QueueSettings"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
 import type { Backlog, RunRequest } from "@orrery/core/RunRequest"
+import * as StartLimits from "@orrery/core/StartLimits"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
 import { Effect, Exit } from "effect"
 import { type ActorHost, type RowAnswer, SameAs } from "../src/ActorHost.js"
@@ -269,6 +270,7 @@ class History {
         listWithWork: () => Effect.die("not used")
       },
       progress: {} as ActorHost["progress"],
+      limits: StartLimits.none,
       partitionsOf: () => 1,
       clock: { now: () => this.now, observe: () => undefined } as unknown as DatabaseClock,
       workers: {

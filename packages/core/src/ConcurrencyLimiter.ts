@@ -1,6 +1,7 @@
 /** A limit on how many at a time, shared by every queue and every process that names it. */
 import { type Duration, Effect } from "effect"
 import { InvalidRequest, type LimitNotGranted, type PermitLost } from "./Errors.js"
+import { permitLeaseMs, permitsMax, type PermitTerms } from "./LimiterTerms.js"
 import { Limits, type WhenGone } from "./Limits.js"
 import type { PermitRule } from "./LimitStore.js"
 import { isName } from "./Name.js"
@@ -29,15 +30,14 @@ export interface ConcurrencyLimiterOptions {
 
 export interface ConcurrencyLimiter {
   readonly rule: PermitRule
+  /** As a task says it of its runs (`limiters`). */
+  readonly terms: PermitTerms
   /** Runs the effect with a permit, which is given back when it ends, however it ends. */
   readonly withPermit: <A, E, R>(
     effect: Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | LimitNotGranted | PermitLost | InvalidRequest, R | Limits>
 }
 
-const limitMax = 10_000
-const leaseMsMin = 1_000
-const leaseMsMax = 3_600_000
 const waitMsMax = 31 * 24 * 3_600_000
 
 /** The same name names the same limit everywhere. Throws `InvalidRequest` on a wrong definition: a mistake in the program. */
@@ -46,14 +46,22 @@ export const make = (name: string, options: ConcurrencyLimiterOptions): Concurre
   if (!isName(name)) {
     throw new InvalidRequest({ field: "name", limit: "1 to 200 of A-Z a-z 0-9 _ . : / -", actual: String(name) })
   }
-  if (!(Number.isInteger(limit) && limit >= 1 && limit <= limitMax)) {
-    throw new InvalidRequest({ field: "limit", limit: `a whole number, 1 to ${limitMax}`, actual: String(limit) })
+  if (!(Number.isInteger(limit) && limit >= 1 && limit <= permitsMax)) {
+    throw new InvalidRequest({ field: "limit", limit: `a whole number, 1 to ${permitsMax}`, actual: String(limit) })
   }
-  const leaseMs = millis("lease", options.lease ?? "10 seconds", leaseMsMin, leaseMsMax)
+  const leaseMs = millis("lease", options.lease ?? "10 seconds", permitLeaseMs.min, permitLeaseMs.max)
   const waitMaxMs = millis("waitMax", options.waitMax ?? "1 minute", 0, waitMsMax)
   const rule: PermitRule = { name, limit, leaseMs, exactness }
   return {
     rule,
+    terms: {
+      kind: "permit",
+      name,
+      limit,
+      leaseMs,
+      ...exactness === "strict" ? {} : { exactness },
+      ...whenGone === "closed" ? {} : { whenGone }
+    },
     withPermit: (effect) =>
       Effect.flatMap(
         Limits,

@@ -1,14 +1,15 @@
 /** A run in the memory of its owner, and the words in which the machine says what it has decided. */
 import type { Alarm } from "./Deadlines.js"
-import type { Permit } from "./Gates.js"
-import type { Taken } from "./Lines.js"
+import type { Held, Permit } from "./Gates.js"
+import { marked } from "./fingerprint.js"
+import type { Taken } from "./Started.js"
 import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
 import { makeNeed, type Need } from "./Need.js"
 import type { RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { isBackfill, lineOf, parseKeys, type RunKeys } from "./RunKeys.js"
 import { defaultPolicy, parsePolicy, type RunPolicy } from "./RunRequest.js"
-import type { WaitingState } from "./RunState.js"
+import type { FinalState, WaitingState } from "./RunState.js"
 import type { Seat } from "./Window.js"
 import type { Assignment, AttemptRef } from "./WorkerProtocol.js"
 
@@ -45,7 +46,7 @@ export interface Entry {
   /** When its owner must look at it next, if nothing else happens. */
   alarm: Alarm | undefined
   /** Of its attempt that is out. */
-  permits: ReadonlyArray<Permit>
+  permits: ReadonlyArray<Held>
   /** What its start has taken of rates, until its worker is told. */
   rates: ReadonlyArray<Taken>
   /** Of keys at which it does not wait. */
@@ -123,6 +124,8 @@ export interface Out {
 export interface WorkerPool {
   /** Takes a place at some worker able to run the task and answers the worker. `isSuspect`: only where it begins at once. */
   readonly take: (task: string, isSuspect: boolean, need: Need | undefined) => string | undefined
+  /** Whether `take` might find one; without a turn taken. Without it: it might. */
+  readonly hasRoom?: (task: string, isSuspect: boolean, need: Need | undefined) => boolean
   /** Whether the place taken last is behind the slots of this worker. Without it: never. */
   readonly isBehind?: (worker: string) => boolean
   /** Whether runs of backfills have their half of the slots already. Without it: never. */
@@ -200,7 +203,21 @@ const keysOf = (text: string): RunKeys | undefined => {
   return "_tag" in keys ? undefined : keys
 }
 
-export const noPermits: ReadonlyArray<Permit> = []
+export const clearLease = (entry: Entry): void => {
+  entry.worker = null
+  entry.startedAt = null
+}
+
+/** It is final from now on, once that is written. */
+export const endAs = (entry: Entry, state: FinalState, result: string | null, failure: string | null): void => {
+  entry.place = "finishing"
+  entry.seat = undefined
+  const isDead = state === "failed" || state === "expired"
+  entry.failure = failure !== null && isDead ? marked(entry.task, failure) : failure
+  entry.end = { state, result, keep: state !== "succeeded" || policyOf(entry).retention !== "none" }
+}
+
+export const noPermits: ReadonlyArray<Held> = []
 export const noRates: ReadonlyArray<Taken> = []
 
 export const entryOf = (run: StoredRun): Entry => ({

@@ -13,6 +13,9 @@ const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(sche
 /** `null`: that of the whole queue. */
 const LimitOf = Schema.NullOr(Schema.Struct({ name: Schema.String, key: Schema.String }))
 
+/** Of a limit that spans queues: it is used up, or cannot be asked for. */
+const SpanState = Schema.Literal("used", "unavailable")
+
 const Count = Schema.Int.pipe(Schema.nonNegative())
 
 /** Until it starts, ms: half of the times, and nine times of ten, it is no longer. */
@@ -45,10 +48,22 @@ export const Reason = Schema.Union(
   }),
   /**
    * A concurrency limit is full; of a run of a backfill also `orrery.backfill`, the half that such runs may have (of the slots, or of
-   * the queue's concurrency). `holders`: at most 20 of those that run. */
-  Schema.TaggedStruct("Blocked", { limit: LimitOf, most: Count, running: Count, holders: Schema.Array(RunId) }),
-  /** `until: null`: as soon as a start that is decided has been made. */
-  Schema.TaggedStruct("RateLimited", { limit: LimitOf, until: Schema.NullOr(Schema.Number) }),
+   * the queue's concurrency). `holders`: at most 20 of those that run. Where it spans queues, `running` and `holders` are those
+   * of this partition; others have the rest.
+   */
+  Schema.TaggedStruct("Blocked", {
+    limit: LimitOf,
+    most: Count,
+    running: Count,
+    holders: Schema.Array(RunId),
+    spans: optional(SpanState)
+  }),
+  /** `until: null`: as soon as a start that is decided has been made; or, where it spans queues, when there is room again. */
+  Schema.TaggedStruct("RateLimited", {
+    limit: LimitOf,
+    until: Schema.NullOr(Schema.Number),
+    spans: optional(SpanState)
+  }),
   /**
    * `runs` others that may start come first, or more (`isAtLeast`); 0: a free slot is all it waits for. `eta`: by the starts of
    * the partition in the last two minutes; `null`: there were none. Turns of fairness keys are not foreseen.

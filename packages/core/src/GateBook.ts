@@ -1,11 +1,16 @@
 /** The gates of one partition, by their names and keys, for as long as they matter. */
-import type { Entry } from "./Entry.js"
+import { type Entry, policyOf } from "./Entry.js"
 import { Closed, type Gate, Permit, Rate, type RateOverride } from "./Gates.js"
 import { type KeyOf, noRules, type QueueRules, sameKey } from "./QueueSettings.js"
+import type { LimiterTerms } from "./LimiterTerms.js"
 import { backfillLimit, type ConcurrencyKey, type RateKey } from "./RunKeys.js"
+import { isSpan, type Lender, makeSpan, type SpanGate, SpanPermit } from "./SpanGates.js"
 
 /** Idle ones are looked for after so many have been made: nobody tells when the last start of a rate is long enough ago. */
 const sweepEvery = 1_024
+
+const noSpans: ReadonlyArray<SpanGate> = []
+const nobody: ReadonlyArray<Entry> = []
 
 export class GateBook {
   private readonly gates = new Map<string, Gate>()
@@ -14,7 +19,15 @@ export class GateBook {
   /** Of paused keys. */
   private closed: ReadonlyArray<Closed> = []
 
-  constructor(private readonly takenOverAt: number | undefined, private readonly forgotten: (gate: Gate) => void) {}
+  private readonly filled = new Set<SpanGate>()
+  /** Gates that attempts have passed which hold no permit any more. */
+  private readonly lost = new Set<SpanPermit>()
+
+  constructor(
+    private readonly takenOverAt: number | undefined,
+    private readonly lender: Lender,
+    private readonly forgotten: (gate: Gate) => void
+  ) {}
 
   [Symbol.iterator](): Iterator<Gate> {
     return this.gates.values()
@@ -59,7 +72,40 @@ export class GateBook {
       rate.declare(key, entry.seq)
       gates.push(rate)
     }
+    for (const terms of policyOf(entry).limiters ?? []) gates.push(this.span(terms, entry))
     return gates
+  }
+
+  private span(terms: LimiterTerms, entry: Entry): SpanGate {
+    const make = (id: string) =>
+      makeSpan(id, terms, costOf(terms, entry), this.lender, (gate) => void this.filled.add(gate))
+    return this.meet(spanId(terms, entry), make, -Infinity)
+  }
+
+  /** Those at which there may be room since they were asked for last. */
+  takeFilled(): ReadonlyArray<SpanGate> {
+    if (this.filled.size === 0) return noSpans
+    const filled = [...this.filled]
+    this.filled.clear()
+    for (const gate of filled) if (gate instanceof SpanPermit && gate.lent.lost() > 0) this.lost.add(gate)
+    return filled
+  }
+
+  /** Of those that run, the last to have begun whose permits were lost on their way: they must stop. */
+  unpermitted(running: () => Iterable<Entry>): Iterable<Entry> {
+    if (this.lost.size === 0) return nobody
+    const stop = new Set<Entry>()
+    for (const gate of this.lost) {
+      const holders = [...running()].filter(({ permits }) => permits.includes(gate)).sort((a, b) => b.lease - a.lease)
+      for (const entry of holders.slice(0, gate.lent.lost())) stop.add(entry)
+    }
+    this.lost.clear()
+    return stop
+  }
+
+  /** Nothing is borrowed any more: the heir of this owner does it. */
+  abandon(): void {
+    for (const gate of this.gates.values()) if (isSpan(gate)) gate.lent.abandon()
   }
 
   permit(key: ConcurrencyKey, seq: number): Permit {
@@ -100,6 +146,14 @@ export class GateBook {
     return gate
   }
 }
+
+/** Tokens of one start. */
+const costOf = (terms: LimiterTerms, { told }: Entry): number =>
+  terms.kind === "permit" ? 1 : told?.costs?.[terms.name] ?? terms.cost ?? 1
+
+/** Releases that say different things of a limiter have gates of their own; the store counts them together. */
+export const spanId = (terms: LimiterTerms, entry: Entry): string =>
+  `${JSON.stringify(terms)}|${costOf(terms, entry)}|span`
 
 /** What is said of this key, else of all keys of the name. */
 const ofKey = <A extends { readonly name: string; readonly key?: string }>(

@@ -48,11 +48,32 @@ export abstract class Gate {
   }
 }
 
+/** Room that an attempt takes up while it is out. */
+export abstract class Held extends Gate {
+  /** `isAdopted`: by an attempt that an owner before has started. */
+  abstract hold(isAdopted: boolean): void
+  abstract free(): void
+}
+
+/** Room that starts use up. */
+export abstract class Counted extends Gate {
+  /** A run is going to start. Answers what it costs, for `made` or `giveBack`. */
+  abstract take(now: number): number
+  /** Its worker is told now. */
+  abstract made(cost: number, now: number): void
+  /** It does not start after all. */
+  abstract giveBack(cost: number): void
+  /** Whether the room it took was for a start before now. */
+  isLate(_cost: number): boolean {
+    return false
+  }
+}
+
 const waitsBefore = (a: Line, b: Line): boolean =>
   a.parkedPass !== b.parkedPass ? a.parkedPass < b.parkedPass : a.rank !== b.rank ? a.rank < b.rank : a.seq < b.seq
 
 /** At most `limit` attempts at once. What counts are the leases that are out: nothing is to be repaired after a crash. */
-export class Permit extends Gate {
+export class Permit extends Held {
   running = 0
   /** Said of the queue at run time: goes before what runs say. */
   override: number | undefined
@@ -71,6 +92,14 @@ export class Permit extends Gate {
 
   get limit(): number {
     return this.override ?? this.told?.limit ?? 0
+  }
+
+  hold(): void {
+    this.running += 1
+  }
+
+  free(): void {
+    this.running -= 1
   }
 
   room(): number {
@@ -109,7 +138,7 @@ export class Closed extends Gate {
 }
 
 /** Starts counted over time. */
-export class Rate extends Gate {
+export class Rate extends Counted {
   private limit = 0
   private perMs = 1
   private isWindow = true
@@ -160,7 +189,6 @@ export class Rate extends Gate {
     }
   }
 
-  /** A run is going to start. Answers what it costs, for `made` or `giveBack`. */
   take(now: number): number {
     const { cost } = this
     this.reserved += cost
@@ -171,7 +199,6 @@ export class Rate extends Gate {
     return cost
   }
 
-  /** Its worker is told now. */
   made(cost: number, now: number): void {
     this.reserved -= cost
     if (!this.isWindow) return
@@ -179,7 +206,7 @@ export class Rate extends Gate {
     for (let each = 0; each < cost; each++) this.starts.push(now)
   }
 
-  /** It does not start after all. A bucket has refilled meanwhile, and keeps the token: rather too few than too many. */
+  /** A bucket has refilled meanwhile, and keeps the token: rather too few than too many. */
   giveBack(cost: number): void {
     this.reserved -= cost
   }

@@ -72,3 +72,11 @@ export class LimitStore extends Context.Tag("@orrery/core/LimitStore")<LimitStor
   /** Idempotent. */
   readonly release: (rule: PermitRule, holder: string) => Effect.Effect<void, LimitsUnavailable>
 }>() {}
+
+/**
+ * What is shared by all owners of queues, where something is: they borrow of it for the starts of their runs. `undefined`: nothing
+ * is; then a cluster keeps such limits by its limiter actors, and a single process by itself.
+ */
+export class SharedLimits extends Context.Reference<SharedLimits>()("@orrery/core/SharedLimits", {
+  defaultValue: (): LimitStore["Type"] | undefined => undefined
+}) {}

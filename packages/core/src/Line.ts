@@ -2,6 +2,7 @@
 import type { Entry } from "./Entry.js"
 import type { Gate } from "./Gates.js"
 import { Heap } from "./Heap.js"
+import type { LimiterTerms } from "./LimiterTerms.js"
 import type { Need } from "./Need.js"
 import { isOrdered } from "./RunKeys.js"
 import type { Window } from "./Window.js"
@@ -55,6 +56,11 @@ export class Line {
   gates: ReadonlyArray<Gate> = noGates
   /** For which these gates were found. */
   keysText: string | null | undefined
+  limiters: ReadonlyArray<LimiterTerms> | undefined
+  /** Its starts count here: at gates of the partition, or by permits. */
+  isGated = false
+  /** Its runs must begin when they are given to a worker, so they wait behind no slot. */
+  isPrompt = false
   turn: Turn | undefined
   parkedAt: Gate | undefined
   /** Pass of the tenant at that moment. */

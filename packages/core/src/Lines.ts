@@ -8,12 +8,14 @@
  *
  * Bounds: `linesMax` lines with keys; `windowsOf` says how many runs of each are in memory.
  */
-import { type Entry, needOf } from "./Entry.js"
+import { type Entry, needOf, policyOf, type WorkerPool } from "./Entry.js"
 import { GateBook } from "./GateBook.js"
-import { type Gate, Permit, Rate } from "./Gates.js"
+import { Counted, type Gate, Held, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
 import type { QueueRules } from "./QueueSettings.js"
 import { isBefore, KindTurns, Line, noGates, Tenant, Turn } from "./Line.js"
+import { isSpan, type Lender, nobody, SpanRate } from "./SpanGates.js"
+import { gatedStart, plainStart, type Started, type Taken } from "./Started.js"
 import { Window, type WindowLimits } from "./Window.js"
 
 /** Lines with keys in one partition, above which `hasRoomFor` refuses runs with yet other keys. */
@@ -29,23 +31,9 @@ export interface LinesOptions {
   /** `undefined`: nobody owned the partition before. */
   readonly takenOverAt: number | undefined
   readonly rules?: QueueRules | undefined
+  /** Of room at limits that span queues. Without one there is none. */
+  readonly lender?: Lender | undefined
 }
-
-/** Room at a rate that a start has taken. */
-export interface Taken {
-  readonly rate: Rate
-  readonly cost: number
-}
-
-/** What a start needs to know. */
-export interface Started {
-  readonly permits: ReadonlyArray<Permit>
-  readonly rates: ReadonlyArray<Taken>
-  /** The mark that it has started must be durable before a worker hears of it: only so are limits exact after a crash. */
-  readonly isGated: boolean
-}
-const plainStart: Started = { permits: [], rates: [], isGated: false }
-const gatedStart: Started = { ...plainStart, isGated: true }
 
 export class Lines {
   private readonly byName = new Map<string, Line>()
@@ -55,7 +43,7 @@ export class Lines {
   /** Kinds of it that ask for something. */
   private needy = 0
   private readonly tenants = new Map<string, Tenant>()
-  private readonly gates: GateBook
+  readonly gates: GateBook
   private readonly asleep = new Heap<Line>((a, b) => a.wakesAt < b.wakesAt)
   /** Rates at which lines wait. */
   private readonly rates = new Heap<Rate & { opens?: number }>((a, b) => a.opens! < b.opens!)
@@ -66,8 +54,9 @@ export class Lines {
   private virtualTime = 0
 
   constructor(private readonly options: LinesOptions) {
-    this.gates = new GateBook(options.takenOverAt, (gate) => {
+    this.gates = new GateBook(options.takenOverAt, options.lender ?? nobody, (gate) => {
       if (gate instanceof Rate && gate.at >= 0) this.rates.remove(gate)
+      if (isSpan(gate)) gate.lent.close()
     })
     if (options.rules !== undefined) this.gates.apply(options.rules)
     this.keyed = { runsMax: keyedRuns.max, bytesMax: options.window.bytesMax }
@@ -121,13 +110,14 @@ export class Lines {
   place(line: Line, now: number): void {
     const head = line.window.peek()
     const entry = head?.item
+    const isMet = entry !== undefined && line.keysText === entry.keys && line.limiters === policyOf(entry).limiters
     // The usual case: it is up and stays so.
-    if (entry !== undefined && line.turn !== undefined && line.keysText === entry.keys && line.kind === kindOf(entry)) {
+    if (isMet && line.turn !== undefined && line.kind === kindOf(entry)) {
       const rank = this.rankOf(line.isOrdered, entry)
       if (line.seq === head!.seq && line.rank === rank) return
       line.rank = rank
       line.seq = head!.seq
-      if (line.gates === noGates && !line.isOrdered) {
+      if (!line.isGated && !line.isOrdered) {
         line.turn.lines.update(line)
         this.up.get(line.kind)!.turns.update(line.turn)
         return
@@ -137,7 +127,7 @@ export class Lines {
     const before = { gates: line.gates, kind: line.kind }
     this.pull(line)
     if (entry !== undefined) {
-      if (line.keysText !== entry.keys) this.meet(line, entry)
+      if (!isMet) this.meet(line, entry)
       line.kind = kindOf(entry)
       line.task = entry.task
       line.need = needOf(entry)
@@ -175,8 +165,8 @@ export class Lines {
     turns.isHeld = isHeld
   }
 
-  /** The line whose first run is next, among kinds that are not blocked. */
-  next(now: number): Line | undefined {
+  /** The line whose first run is next, among kinds that are not blocked. Those without room at limits that span queues ask for it. */
+  next(now: number, pool: WorkerPool): Line | undefined {
     for (;;) {
       let best: Turn | undefined
       for (const { isBlocked, turns } of this.up.values()) {
@@ -187,8 +177,13 @@ export class Lines {
       const line = best?.lines.peek()
       if (line === undefined || line.gates === noGates) return line
       // Others may have taken what was there when it came up.
-      const closed = this.closedGate(line, now)
+      const closed = this.closedGate(line, now) ?? line.gates.find((gate) => isSpan(gate) && gate.room() <= 0)
       if (closed === undefined) return line
+      // Room is borrowed for a start that could be made, or others would miss it.
+      if (isSpan(closed) && pool.hasRoom?.(line.task, line.isPrompt, line.need) === false) {
+        this.block(line, false)
+        continue
+      }
       this.pull(line)
       this.park(line, closed, now)
       this.wakeOthers(line.gates, line.kind, now)
@@ -196,22 +191,24 @@ export class Lines {
   }
 
   /** The first run of the line starts and has left its window. */
-  started(line: Line, entry: Entry, now: number): Started {
+  started(line: Line, entry: Entry, now: number, isExact: boolean): Started {
     // One alone has nobody to take turns with.
     if (this.tenants.size > 1) this.pass(line.tenant!)
     if (line.isOrdered) line.busy = entry
-    if (line.gates === noGates) {
-      const isGated = line.isOrdered || line.need?.isBackfill === true
+    const mustWait = line.isOrdered || line.need?.isBackfill === true
+    // What was lent for starts is spent whatever becomes of this owner: no heir has to know of them.
+    if (line.gates === noGates || (!line.isGated && !mustWait && !isExact)) {
+      for (const gate of line.gates) if (gate instanceof SpanRate) gate.take()
       this.place(line, now)
-      return isGated ? gatedStart : plainStart
+      return mustWait ? gatedStart : plainStart
     }
-    const permits: Array<Permit> = []
+    const permits: Array<Held> = []
     const rates: Array<Taken> = []
     for (const gate of line.gates) {
-      if (gate instanceof Permit) permits.push(gate)
-      else if (gate instanceof Rate) rates.push({ rate: gate, cost: gate.take(now) })
+      if (gate instanceof Held) permits.push(gate)
+      else if (gate instanceof Counted) rates.push({ rate: gate, cost: gate.take(now) })
     }
-    this.hold(permits)
+    for (const permit of permits) permit.hold(false)
     // It has used up its room: whether it is up again is looked at anew.
     this.pull(line)
     this.place(line, now)
@@ -234,23 +231,25 @@ export class Lines {
     }
   }
 
+  /** Whether a start took room that was for one before now. */
+  isLate(taken: ReadonlyArray<Taken>): boolean {
+    for (const { cost, rate } of taken) if (rate.isLate(cost)) return true
+    return false
+  }
+
   /** An attempt that is out already. */
-  adopt(entry: Entry, now: number): ReadonlyArray<Permit> {
+  adopt(entry: Entry, now: number): ReadonlyArray<Held> {
     const line = this.open(entry.line, true)
     if (line.isOrdered) line.busy = entry
-    const permits = this.gates.of(entry, now).filter((gate) => gate instanceof Permit)
-    this.hold(permits)
+    const permits = this.gates.of(entry, now).filter((gate) => gate instanceof Held)
+    for (const permit of permits) permit.hold(true)
     return permits
   }
 
-  private hold(permits: ReadonlyArray<Permit>): void {
-    for (const permit of permits) permit.running += 1
-  }
-
   /** The attempt is over. */
-  ended(permits: ReadonlyArray<Permit>, now: number): void {
+  ended(permits: ReadonlyArray<Held>, now: number): void {
     for (const permit of permits) {
-      permit.running -= 1
+      permit.free()
       this.wake(permit, now)
       this.gates.forgetIfIdle(permit, now)
     }
@@ -313,6 +312,7 @@ export class Lines {
       this.rates.remove(rate)
       this.wake(rate, now)
     }
+    for (const gate of this.gates.takeFilled()) if (gate.waiting.size > 0) this.wake(gate, now)
   }
 
   nextTick(): number {
@@ -405,6 +405,7 @@ export class Lines {
     line.parkedPass = line.tenant!.pass
     gate.park(line)
     if (gate instanceof Rate) this.setAlarm(gate, now)
+    else if (isSpan(gate)) gate.lent.want()
   }
 
   private setAlarm(rate: Rate & { opens?: number }, now: number): void {
@@ -413,8 +414,9 @@ export class Lines {
     else this.rates.push(rate)
   }
 
+  /** Of this partition. What spans queues is asked for when there is a slot (`next`). */
   private closedGate(line: Line, now: number): Gate | undefined {
-    for (const gate of line.gates) if (gate.room(now) <= 0) return gate
+    for (const gate of line.gates) if (!isSpan(gate) && gate.room(now) <= 0) return gate
     return undefined
   }
 
@@ -434,7 +436,9 @@ export class Lines {
       }
       if (heap.size === 0) gate.waiting.delete(kind)
     }
-    if (gate instanceof Rate && gate.waiting.size > 0) this.setAlarm(gate, now)
+    if (gate.waiting.size === 0) return
+    if (gate instanceof Rate) this.setAlarm(gate, now)
+    else if (isSpan(gate)) gate.lent.want()
   }
 
   private wakeOthers(gates: ReadonlyArray<Gate>, kind: string, now: number): void {
@@ -444,9 +448,13 @@ export class Lines {
   /** Finds the tenant and gates of the line's first run. */
   private meet(line: Line, entry: Entry): void {
     line.keysText = entry.keys
+    line.limiters = policyOf(entry).limiters
     const keys = entry.told
     const tenant = this.tenantOf(keys?.tenant ?? "", keys?.weight ?? 1)
-    this.bind(line, tenant, keys === undefined ? noGates : this.gates.of(entry, entry.createdAt))
+    const isPlain = keys === undefined && line.limiters === undefined
+    this.bind(line, tenant, isPlain ? noGates : this.gates.of(entry, entry.createdAt))
+    line.isGated = line.gates.some((gate) => !(gate instanceof SpanRate))
+    line.isPrompt = line.limiters?.some(({ exactness, kind }) => kind === "rate" && exactness === undefined) ?? false
   }
 
   private bind(line: Line, tenant: Tenant | undefined, gates: ReadonlyArray<Gate>): void {

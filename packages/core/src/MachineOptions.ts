@@ -1,6 +1,7 @@
 /** What a `QueueMachine` is made of: settings, and what the store held when its partition was taken over. */
 import type { StoredRun } from "./Journal.js"
 import type { QueueRules } from "./QueueSettings.js"
+import type { Lender } from "./SpanGates.js"
 import type { WindowLimits } from "./Window.js"
 
 export interface MachineOptions {
@@ -11,6 +12,8 @@ export interface MachineOptions {
   readonly window: WindowLimits
   /** What is said of the queue, as of the take-over. */
   readonly rules?: QueueRules | undefined
+  /** Of room at limits that span queues. Without one, runs that need it do not start. */
+  readonly lender?: Lender | undefined
 }
 
 export interface Taken {

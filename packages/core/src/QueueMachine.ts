@@ -16,8 +16,10 @@
  */
 import {
   assignmentOf,
+  clearLease,
   crowdedText,
   type Edit,
+  endAs,
   type Entry,
   entryOf,
   finishOf,
@@ -26,7 +28,6 @@ import {
   noRates,
   numbersPerEpoch,
   type Out,
-  policyOf,
   refOf,
   replacedText,
   slotsOf,
@@ -34,7 +35,6 @@ import {
   type WorkerPool
 } from "./Entry.js"
 import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
-import { marked } from "./fingerprint.js"
 import { RetryBudgets } from "./RetryBudgets.js"
 import { afterFailure } from "./afterFailure.js"
 import type { Outcome, RunFailure } from "./Run.js"
@@ -43,11 +43,12 @@ import type { FinalState } from "./RunState.js"
 import { type Deadline, Deadlines } from "./Deadlines.js"
 import { Leases } from "./Leases.js"
 import type { MachineOptions, Taken } from "./MachineOptions.js"
-import { Lines, type Started } from "./Lines.js"
+import { Lines } from "./Lines.js"
 import { QueueControl } from "./QueueControl.js"
 import type { QueueRules } from "./QueueSettings.js"
 import { isOrdered } from "./RunKeys.js"
 import * as RunTimes from "./RunTimes.js"
+import type { Started } from "./Started.js"
 import { type Arriving, Waiting } from "./Waiting.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
 
@@ -236,6 +237,7 @@ export class QueueMachine {
     for (let due = this.deadlines.take(now); due !== undefined; due = this.deadlines.take(now)) this.deadlinePassed(due)
     for (const { entry, lostAt, worker } of this.leases.expired(now)) this.giveUp(entry, worker, lostAt)
     this.lines.tick(now)
+    for (const entry of this.lines.gates.unpermitted(() => this.entries.values())) this.interrupt(entry)
     this.waiting.fill(now)
   }
 
@@ -255,7 +257,7 @@ export class QueueMachine {
     this.now = now
     this.lines.unblock()
     while (this.control.mayStart(now, this.leases.count)) {
-      const line = this.lines.next(now)
+      const line = this.lines.next(now, pool)
       if (line === undefined) return
       const entry = line.window.peek()!.item
       if (entry.alarm !== undefined && entry.alarm.key <= now) {
@@ -263,13 +265,13 @@ export class QueueMachine {
         continue
       }
       const isHeld = this.control.holds(line, this.leases, pool)
-      const worker = isHeld ? undefined : pool.take(entry.task, entry.isSuspect, line.need)
+      const worker = isHeld ? undefined : pool.take(entry.task, entry.isSuspect || line.isPrompt, line.need)
       if (worker === undefined) {
         this.lines.block(line, isHeld)
         continue
       }
       this.waiting.take(line, entry)
-      const started = this.lines.started(line, entry, now)
+      const started = this.lines.started(line, entry, now, this.control.isExact)
       this.waiting.shortened(line)
       this.start(entry, worker, now, started)
       entry.isBehind = pool.isBehind?.(worker) ?? false
@@ -313,10 +315,7 @@ export class QueueMachine {
 
   /** The worker said goodbye: what it still holds goes back, uncounted. */
   workerGone(worker: string): void {
-    for (const entry of this.leases.of(worker)) {
-      this.release(entry)
-      this.interrupted(entry)
-    }
+    for (const entry of this.leases.of(worker)) this.takeBack(entry)
   }
 
   /** Whether the attempt is running under exactly this lease. */
@@ -362,11 +361,10 @@ export class QueueMachine {
     }
     for (const entry of this.leases.settle(worker)) {
       if (kept.has(entry)) {
-        if (entry.cancelRequested) this.out.cancels.push({ worker, attempt: refOf(entry, this.options.partitionId) })
+        if (entry.cancelRequested) this.interrupt(entry)
         continue
       }
-      this.release(entry)
-      this.interrupted(entry)
+      this.takeBack(entry)
     }
     return { stale, adopted }
   }
@@ -380,7 +378,7 @@ export class QueueMachine {
       case "running":
         if (!entry.cancelRequested) {
           entry.cancelRequested = true
-          this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
+          this.interrupt(entry)
           this.deadlines.setUnlessEarlier(entry, "cancel", now + cancelGraceMs)
         }
         return { answer: "requested", entry }
@@ -451,6 +449,7 @@ export class QueueMachine {
 
   /** The worker may hear of it. */
   private assign(entry: Entry): void {
+    if (entry.isGated && this.lines.isLate(entry.rates)) return this.takeBack(entry)
     this.settleRates(entry, true)
     const assignment = assignmentOf(entry, this.options.partitionId, RunTimes.attemptMs(entry, this.now))
     this.out.assignments.push({ worker: entry.worker!, assignment })
@@ -502,7 +501,7 @@ export class QueueMachine {
     entry.state = state
     entry.scheduledAt = at
     entry.orderKey = this.orderKeyOf(entry)
-    this.clearLease(entry)
+    clearLease(entry)
     this.settle(entry)
   }
 
@@ -524,6 +523,17 @@ export class QueueMachine {
     else this.deadlines.clear(entry)
   }
 
+  /** Its worker is asked to end it; as nobody has cancelled the run, it goes back in line then. */
+  private interrupt(entry: Entry): void {
+    this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
+  }
+
+  /** The worker has not begun, or has let go of it. */
+  private takeBack(entry: Entry): void {
+    this.release(entry)
+    this.interrupted(entry)
+  }
+
   private interrupted(entry: Entry): void {
     if (entry.cancelRequested) return this.finish(entry, "cancelled", null, entry.failure)
     entry.attempt -= 1
@@ -533,13 +543,8 @@ export class QueueMachine {
   /** Ready again at its old place. */
   private backInLine(entry: Entry): void {
     entry.state = "ready"
-    this.clearLease(entry)
+    clearLease(entry)
     this.settle(entry)
-  }
-
-  private clearLease(entry: Entry): void {
-    entry.worker = null
-    entry.startedAt = null
   }
 
   private deadlinePassed({ entry, kind }: Deadline): void {
@@ -553,12 +558,7 @@ export class QueueMachine {
 
   private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {
     this.deadlines.clear(entry)
-    entry.place = "finishing"
-    entry.seat = undefined
-    entry.failure = failure !== null && (state === "failed" || state === "expired")
-      ? marked(entry.task, failure)
-      : failure
-    entry.end = { state, result, keep: state !== "succeeded" || policyOf(entry).retention !== "none" }
+    endAs(entry, state, result, failure)
     this.write(entry, "finish")
   }
 

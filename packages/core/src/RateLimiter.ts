@@ -1,6 +1,7 @@
 /** A limit on how often, shared by every queue and every process that names it. */
 import { Duration, Effect, Option } from "effect"
 import { InvalidRequest, type LimitNotGranted } from "./Errors.js"
+import { rateMs, type RateTerms, tokensMax } from "./LimiterTerms.js"
 import { Limits, type WhenGone } from "./Limits.js"
 import type { RateRule } from "./LimitStore.js"
 import { isName } from "./Name.js"
@@ -34,16 +35,16 @@ export interface RateLimiterOptions<I> {
 
 export interface RateLimiter<I = void> {
   readonly rule: RateRule
+  /** As a task says it of its runs (`limiters`). With `costOf`: what a start costs is told with each. */
+  readonly terms: RateTerms
+  /** `undefined`: always the cost of `terms`. */
+  readonly costOf: ((input: I) => number | InvalidRequest) | undefined
   /** Waits until it may be done; then it must be done at once. Fails with `LimitNotGranted` after `waitMax`. */
   readonly take: (input: I) => Effect.Effect<void, LimitNotGranted | InvalidRequest, Limits>
   /** Whether it may be done at once. Waits for one answer at most. */
   readonly tryTake: (input: I) => Effect.Effect<boolean, InvalidRequest, Limits>
 }
 
-const limitMax = 1_000_000
-const perMsMin = 100
-const strictPerMsMax = 60_000
-const relaxedPerMsMax = 31 * 24 * 3_600_000
 const waitMaxDefault = "1 minute"
 /** Of the limit. */
 const burstShare = 0.1
@@ -52,25 +53,39 @@ const burstShare = 0.1
 export const make = <I = void>(name: string, options: RateLimiterOptions<I>): RateLimiter<I> => {
   const { cost = 1, exactness = "strict", limit, whenGone = "closed" } = options
   if (!isName(name)) throw invalid("name", "1 to 200 of A-Z a-z 0-9 _ . : / -", name)
-  if (!isWhole(limit, 1, limitMax)) throw invalid("limit", `a whole number, 1 to ${limitMax}`, limit)
-  const perMs = millis("per", options.per, perMsMin, exactness === "strict" ? strictPerMsMax : relaxedPerMsMax)
-  const waitMaxMs = millis("waitMax", options.waitMax ?? waitMaxDefault, 0, relaxedPerMsMax)
+  if (!isWhole(limit, 1, tokensMax)) throw invalid("limit", `a whole number, 1 to ${tokensMax}`, limit)
+  const perMs = millis("per", options.per, rateMs.min, exactness === "strict" ? rateMs.strictMax : rateMs.relaxedMax)
+  const waitMaxMs = millis("waitMax", options.waitMax ?? waitMaxDefault, 0, rateMs.relaxedMax)
   const least = typeof cost === "number" ? cost : 1
   const burst = options.burst ?? Math.min(limit, Math.max(Math.ceil(limit * burstShare), least))
   if (!isWhole(burst, 1, limit)) throw invalid("burst", `a whole number, 1 to limit (${limit})`, burst)
   const rule: RateRule = { name, limit, perMs, exactness, burst: exactness === "strict" ? limit : burst }
   if (typeof cost === "number" && !isWhole(cost, 1, rule.burst)) throw costInvalid(rule, cost)
 
+  const costOf = typeof cost === "number" ? undefined : (input: I): number | InvalidRequest => {
+    const tokens = cost(input)
+    return isWhole(tokens, 1, rule.burst) ? tokens : costInvalid(rule, tokens)
+  }
   const use = <A, E>(input: I, run: (line: RateLine, cost: number) => Effect.Effect<A, E>) =>
     Effect.gen(function*() {
-      const tokens = typeof cost === "number" ? cost : cost(input)
-      if (!isWhole(tokens, 1, rule.burst)) return yield* costInvalid(rule, tokens)
+      const tokens = typeof cost === "number" ? cost : costOf!(input)
+      if (typeof tokens !== "number") return yield* tokens
       const limits = yield* Limits
       return yield* run(yield* limits.rate(rule, whenGone), tokens)
     })
 
   return {
     rule,
+    terms: {
+      kind: "rate",
+      name,
+      limit,
+      perMs,
+      ...exactness === "strict" ? {} : { exactness, burst },
+      ...whenGone === "closed" ? {} : { whenGone },
+      ...typeof cost !== "number" || cost === 1 ? {} : { cost }
+    },
+    costOf,
     take: (input) => use(input, (line, tokens) => line.take(tokens, waitMaxMs)),
     tryTake: (input) => use(input, (line, tokens) => line.tryTake(tokens))
   }

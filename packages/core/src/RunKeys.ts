@@ -5,6 +5,7 @@
  */
 import { Either, Schema } from "effect"
 import { InvalidRequest } from "./Errors.js"
+import { tokensMax } from "./LimiterTerms.js"
 import { Name } from "./Name.js"
 
 /** Longest key, in characters. */
@@ -75,7 +76,9 @@ export const RunKeys = Schema.Struct({
   /** Turns of the tenant for one of a tenant with weight 1. Default 1. */
   weight: optional(Schema.Int.pipe(Schema.between(1, weightMax))),
   limits: optional(Schema.Array(ConcurrencyKey).pipe(Schema.minItems(1), Schema.maxItems(limitsPerRunMax))),
-  rates: optional(Schema.Array(RateKey).pipe(Schema.minItems(1), Schema.maxItems(limitsPerRunMax)))
+  rates: optional(Schema.Array(RateKey).pipe(Schema.minItems(1), Schema.maxItems(limitsPerRunMax))),
+  /** Tokens of a start, by the names of those rate limiters of the policy for which they differ from run to run. */
+  costs: optional(Schema.Record({ key: Name, value: Schema.Int.pipe(Schema.between(1, tokensMax)) }))
 })
 export type RunKeys = typeof RunKeys.Type
 

@@ -2,6 +2,7 @@
 import { Either, Schema } from "effect"
 import { InvalidRequest, PayloadTooLarge } from "./Errors.js"
 import { identityProblem, IdentityRule, ruleDefault } from "./Identity.js"
+import { limitersPerTaskMax, LimiterTerms } from "./LimiterTerms.js"
 import { nameLengthMax, namePattern } from "./Name.js"
 import { slotsPerRunMax } from "./Need.js"
 import { RetryPolicy, standard } from "./RetryPolicy.js"
@@ -58,6 +59,8 @@ export const RunPolicy = Schema.Struct({
   /** What a request's `identity` means. Default: an idempotency key, for a day. */
   identity: optional(IdentityRule),
   backlog: optional(Backlog),
+  /** Limits that span queues: it starts when its owner has room of each. */
+  limiters: optional(Schema.Array(LimiterTerms).pipe(Schema.minItems(1), Schema.maxItems(limitersPerTaskMax))),
   /** Of its worker, that an attempt takes. Default 1. */
   slots: optional(Schema.Int.pipe(Schema.between(1, slotsPerRunMax)))
 })

@@ -17,7 +17,7 @@ export class SlidingWindow {
   private readonly ends = new Map<number, number>()
   private readonly grid: number
 
-  constructor(private readonly limit: number, private readonly window: number) {
+  constructor(public limit: number, private readonly window: number) {
     this.grid = window / stepsPerWindow
   }
 
@@ -28,6 +28,15 @@ export class SlidingWindow {
     const end = Math.ceil((now + validMs) / this.grid)
     this.ends.set(end, (this.ends.get(end) ?? 0) + granted)
     return { granted, waitMs: 0 }
+  }
+
+  /** Nobody knows what was used until then: it counts as more than any limit. */
+  useUp(until: number): void {
+    this.ends.set(Math.ceil(until / this.grid), Number.MAX_SAFE_INTEGER)
+  }
+
+  isIdle(now: number): boolean {
+    return this.used(now) === 0
   }
 
   /** Forgets what no window can hold any more. */

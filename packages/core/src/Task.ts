@@ -23,6 +23,7 @@ import { ended, type RunFailed } from "./TaskCodec.js"
 import { editOf, type EditOptions } from "./TaskEdit.js"
 import * as TaskIdentity from "./TaskIdentity.js"
 import * as TaskKeys from "./TaskKeys.js"
+import * as TaskLimiters from "./TaskLimiters.js"
 import { versioned } from "./TaskName.js"
 import * as TaskPolicy from "./TaskPolicy.js"
 
@@ -98,8 +99,8 @@ export interface Task<Name extends string, P, PI, S, SI, E, EI, C = never, G = n
 /**
  * Defines a task. Throws on a bad option, naming it: a wrong definition is a mistake in the program.
  *
- * Limits, order and fairness are those of `TaskKeys.KeyOptions`; retries and times those of `TaskPolicy`; which requests are one,
- * and how many may wait, those of `TaskIdentity`.
+ * Limits, order and fairness are those of `TaskKeys.KeyOptions`, limits that span queues those of `TaskLimiters`; retries and times
+ * those of `TaskPolicy`; which requests are one, and how many may wait, those of `TaskIdentity`.
  *
  * `isRetryable` decides on a typed error before the policy does (default: all are); defects and timeouts are retried by the
  * default policy.
@@ -140,6 +141,7 @@ export const make = <
       readonly progress?: Schema.Schema<G, GI>
     }
     & TaskKeys.KeyOptions<P>
+    & TaskLimiters.LimiterOptions<NoInfer<P>>
     & TaskIdentity.IdentityOptions<P>
     & TaskIdentity.BacklogOptions
     & TaskPolicy.RetryOptions<NoInfer<E>>
@@ -154,11 +156,13 @@ export const make = <
     }
   }
   const identity = TaskIdentity.make(name, options)
+  const limiters = TaskLimiters.make<P>(options)
   const { deadlineMs, heartbeatMs, retry, text: policy } = TaskPolicy.make(options, {
     ...identity.rule === undefined ? {} : { identity: identity.rule },
-    ...TaskIdentity.backlogOf(options)
+    ...TaskIdentity.backlogOf(options),
+    ...limiters.terms === undefined ? {} : { limiters: limiters.terms }
   })
-  const keysOf = TaskKeys.make(name, options)
+  const keysOf = TaskKeys.make(name, options, limiters.costsOf)
   const versions = PayloadVersions.of(options.payload)
   const latest = versioned(name, versions.version)
   if (latest.length > nameLengthMax) {

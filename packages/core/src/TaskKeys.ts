@@ -16,6 +16,7 @@ import {
   type RunKeys,
   weightMax
 } from "./RunKeys.js"
+import type { TaskLimiters } from "./TaskLimiters.js"
 
 /** Tasks of one queue whose limits have the same name share them, key by key. */
 interface Shared<P> {
@@ -97,7 +98,11 @@ const everyone = "*"
 type KeysOf<P> = (payload: P, overrides: KeyOverrides, behind?: string) => string | null | InvalidRequest
 
 /** Throws `InvalidRequest` on a bad definition; what it answers never throws for a bad key, but answers the error. */
-export const make = <P>(task: string, options: KeyOptions<P>): KeysOf<P> => {
+export const make = <P>(
+  task: string,
+  options: KeyOptions<P>,
+  costsOf?: TaskLimiters<P>["costsOf"]
+): KeysOf<P> => {
   const limits = listOf(options.concurrency).map(concurrencyOf(task))
   const rates = listOf(options.rateLimit).map(rateOf(task))
   for (const [field, list] of [["concurrency", limits], ["rateLimit", rates]] as const) {
@@ -110,19 +115,23 @@ export const make = <P>(task: string, options: KeyOptions<P>): KeysOf<P> => {
   if (fairnessWeight !== undefined && fairnessKey === undefined) {
     throw invalid("fairnessWeight", "absent without a fairnessKey", "a function")
   }
-  const isPlain = limits.length === 0 && rates.length === 0 && orderingKey === undefined && fairnessKey === undefined
+  const isPlain = limits.length === 0 && rates.length === 0 && orderingKey === undefined
+    && fairnessKey === undefined && costsOf === undefined
   const textOf = (payload: P, overrides: KeyOverrides, behind: string | undefined): string => {
     if (behind !== undefined && overrides.orderingKey !== undefined) {
       throw invalid("orderingKey", "absent for a task with keepLast, which orders the runs of its key", "given")
     }
     const order = behind ?? overrides.orderingKey ?? orderingKey?.(payload)
     const tenant = overrides.fairnessKey ?? fairnessKey?.(payload)
+    const costs = costsOf?.(payload)
+    if (costs instanceof InvalidRequest) throw costs
     const keys: RunKeys = {
       ...order === undefined ? {} : { order: keyText("orderingKey", order) },
       ...tenant === undefined ? {} : { tenant: keyText("fairnessKey", tenant) },
       ...fairnessWeight === undefined ? {} : { weight: whole("fairnessWeight", fairnessWeight(payload), weightMax) },
       ...limits.length === 0 ? {} : { limits: limits.map((limit) => limit.of(payload)) },
-      ...rates.length === 0 ? {} : { rates: rates.map((rate) => rate.of(payload)) }
+      ...rates.length === 0 ? {} : { rates: rates.map((rate) => rate.of(payload)) },
+      ...costs === undefined ? {} : { costs }
     }
     const text = JSON.stringify(keys)
     if (text.length > keysLengthMax) throw invalid("keys", `at most ${keysLengthMax} characters in sum`, text.length)

@@ -93,7 +93,7 @@ const refuse = (field: string, limit: string, actual: unknown): never => {
 /** Throws `InvalidRequest` on a bad or contradictory option. */
 export const make = <E>(
   options: PolicyOptions<E> & Keyed,
-  more: Pick<RunPolicy, "identity" | "backlog"> = {}
+  more: Pick<RunPolicy, "identity" | "backlog" | "limiters"> = {}
 ): TaskPolicy => {
   const { byTag, retry } = retryOf(options)
   const timeoutMs = millis("timeout", options.timeout, 0, timeoutMsMax) ?? 0

@@ -7,7 +7,12 @@ const epsilon = 1e-6
 export class TokenBucket {
   private fullAt = 0
 
-  constructor(private readonly limit: number, private readonly window: number, private readonly burst: number) {}
+  constructor(public limit: number, private readonly window: number, public burst: number) {}
+
+  /** It is full. */
+  isIdle(now: number): boolean {
+    return this.fullAt <= now
+  }
 
   grant(now: number, { min, want }: RateRequest): RateGrant {
     const each = this.window / this.limit

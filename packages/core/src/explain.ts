@@ -2,9 +2,9 @@
  * Why a run is where it is, from the memory of its owner. A look at most of what is in memory: for people who ask, not for
  * the way of each run.
  */
-import { type Entry, entryOf, needOf, slotsOf } from "./Entry.js"
+import { type Entry, entryOf, needOf, policyOf, slotsOf } from "./Entry.js"
 import { type HoldsUp, namedRunsMax, type Reason } from "./Explanation.js"
-import { hasKey } from "./GateBook.js"
+import { hasKey, spanId } from "./GateBook.js"
 import { type Gate, Permit, Rate } from "./Gates.js"
 import type { StoredRun } from "./Journal.js"
 import type { Line } from "./Line.js"
@@ -13,6 +13,7 @@ import type { QueueMachine } from "./QueueMachine.js"
 import type { RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { backfillLimit, isOrdered } from "./RunKeys.js"
+import { isSpan, type SpanGate, SpanPermit } from "./SpanGates.js"
 import type { Window } from "./Window.js"
 
 /** A run that is not in memory, and how many of its line come before it, counted in the store. */
@@ -139,7 +140,10 @@ const limits = (machine: QueueMachine, entry: Entry, now: number): ReadonlyArray
   if (opensAt !== undefined) reasons.push({ _tag: "RateLimited", limit: null, until: opensAt })
   for (const { limit, gate } of gatesOf(machine, entry)) {
     if (gate.room(now) > 0) continue
-    if (gate instanceof Permit) {
+    if (isSpan(gate)) {
+      // Without anybody who waits, room is merely not at hand.
+      if (gate.waiting.size > 0) reasons.push(spanning(machine, gate))
+    } else if (gate instanceof Permit) {
       const holds = (other: Entry) => other.permits.includes(gate)
       const { limit: most, running: taken } = gate
       reasons.push({ _tag: "Blocked", limit, most, running: taken, holders: holders(machine, holds) })
@@ -149,6 +153,20 @@ const limits = (machine: QueueMachine, entry: Entry, now: number): ReadonlyArray
     }
   }
   return reasons
+}
+
+const spanning = (machine: QueueMachine, gate: SpanGate): Reason => {
+  const limit = { name: gate.terms.name, key: "*" }
+  const spans = gate.lent.obstacle() === "unavailable" ? "unavailable" : "used"
+  if (!(gate instanceof SpanPermit)) return { _tag: "RateLimited", limit, until: null, spans }
+  return {
+    _tag: "Blocked",
+    limit,
+    most: gate.terms.limit,
+    running: gate.running,
+    holders: holders(machine, ({ permits }) => permits.includes(gate)),
+    spans
+  }
 }
 
 /** Of a run of a backfill: others of those have half of what there is. */
@@ -170,7 +188,8 @@ const half = (machine: QueueMachine, entry: Entry, workers: Workers): ReadonlyAr
 }
 
 /** Those that exist: one that does not is open. */
-const gatesOf = (machine: QueueMachine, { told }: Entry) => {
+const gatesOf = (machine: QueueMachine, entry: Entry) => {
+  const { told } = entry
   const book = machine["lines"]["gates"]
   const found: Array<{ readonly limit: { readonly name: string; readonly key: string }; readonly gate: Gate }> = []
   const add = ({ key, name }: { readonly name: string; readonly key: string }, id: string) => {
@@ -179,6 +198,7 @@ const gatesOf = (machine: QueueMachine, { told }: Entry) => {
   }
   for (const each of told?.limits ?? []) add(each, `${each.name}|${each.key}`)
   for (const each of told?.rates ?? []) add(each, `${each.name}|${each.key}|rate`)
+  for (const terms of policyOf(entry).limiters ?? []) add({ name: terms.name, key: "*" }, spanId(terms, entry))
   return found
 }
 

@@ -4,11 +4,18 @@ import type { QueueRules } from "@orrery/core/QueueSettings"
 import { unsafeMakeRunId } from "@orrery/core/RunId"
 import type { RunKeys } from "@orrery/core/RunKeys"
 import { defaultPolicy } from "@orrery/core/RunRequest"
+import type { Lender } from "@orrery/core/SpanGates"
 
 /** A machine whose commits come at once. */
-export const machineOf = (rules?: QueueRules, running: ReadonlyArray<StoredRun> = [], epoch = 1, runsMax = 100) => {
+export const machineOf = (
+  rules?: QueueRules,
+  running: ReadonlyArray<StoredRun> = [],
+  epoch = 1,
+  runsMax = 100,
+  lender?: Lender
+) => {
   const machine = new QueueMachine(
-    { partitionId: 1, epoch, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax, bytesMax: 1e6 }, rules },
+    { partitionId: 1, epoch, agingStepMs: 1_000, maxCrashes: 3, window: { runsMax, bytesMax: 1e6 }, rules, lender },
     { now: 0, lines: [], hasTimers: false, running, adoptUntil: 2_000 }
   )
   const admit = (keys: RunKeys | null = null, change: Partial<StoredRun> = {}) => {

@@ -6,6 +6,7 @@
  */
 import * as EndStore from "@orrery/core/EndStore"
 import * as Limits from "@orrery/core/Limits"
+import { LimitStore, SharedLimits } from "@orrery/core/LimitStore"
 import type { ConfigInvalid } from "@orrery/core/Setting"
 import * as Signals from "@orrery/core/Signals"
 import { Effect, Layer } from "effect"
@@ -15,13 +16,16 @@ import * as RedisEndStore from "./RedisEndStore.js"
 import * as RedisLimitStore from "./RedisLimitStore.js"
 import * as RedisSignals from "./RedisSignals.js"
 
-export type Services = Signals.Signals | Limits.Limits | EndStore.EndStore
+export type Services = Signals.Signals | Limits.Limits | SharedLimits | EndStore.EndStore
 
-const onClients = Layer.mergeAll(
-  RedisSignals.layer,
-  RedisEndStore.layer,
-  Layer.provide(Limits.layer, RedisLimitStore.layer)
-).pipe(Layer.provide(RedisClients.layer))
+/** For handlers that use limiters, and for owners of queues whose tasks name them. */
+const limits = Layer.merge(Limits.layer, Layer.effect(SharedLimits, LimitStore)).pipe(
+  Layer.provide(RedisLimitStore.layer)
+)
+
+const onClients = Layer.mergeAll(RedisSignals.layer, RedisEndStore.layer, limits).pipe(
+  Layer.provide(RedisClients.layer)
+)
 
 /** Never waits for Redis: it connects in the background. */
 export const layer = (options: RedisConfig.Options): Layer.Layer<Services, ConfigInvalid> =>
@@ -31,6 +35,7 @@ export const layer = (options: RedisConfig.Options): Layer.Layer<Services, Confi
 export const layerNone: Layer.Layer<Services> = Layer.mergeAll(
   Limits.layerMemory,
   Layer.succeed(Signals.Signals, Signals.none),
+  Layer.succeed(SharedLimits, undefined),
   Layer.succeed(EndStore.EndStore, EndStore.none)
 )
 

@@ -6,7 +6,7 @@
  *   alive     probed: a peer that is silent is as gone as one that hung up
  *   honest    what a command did is unknown when its answer did not come; callers send what may be sent twice
  */
-import { Data, Deferred, Effect, FiberId, Option, Redacted, Schedule, type Scope } from "effect"
+import { Clock, Data, Deferred, Effect, FiberId, Option, Redacted, Schedule, type Scope } from "effect"
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import { addressesOf, type Values } from "./RedisConfig.js"
 
@@ -222,13 +222,16 @@ const becameDown = (state: State): void => {
   for (const listener of state.listeners) listener(false)
 }
 
-/** Fails when the peer is silent. */
-const probe = (state: State, client: Redis): Effect.Effect<never, RedisUnavailable> =>
-  Effect.gen(function*() {
-    const { commandTimeoutMs, probeIntervalMs } = state.config
-    yield* Effect.sleep(probeIntervalMs)
+/** Fails when the peer is silent. The interval is from ping to ping, so a slow answer does not put the next one off. */
+const probe = (state: State, client: Redis): Effect.Effect<never, RedisUnavailable> => {
+  const { commandTimeoutMs, probeIntervalMs } = state.config
+  let pauseMs = probeIntervalMs
+  return Effect.gen(function*() {
+    yield* Effect.sleep(pauseMs)
+    pauseMs = probeIntervalMs
     // Who waits inside Redis has its own time limit, and nothing else is answered meanwhile.
     if (state.role === "blocking" && state.unanswered > 0) return
+    const sentAt = yield* Clock.currentTimeMillis
     const answered = yield* Deferred.make<void>()
     const done = () => Deferred.unsafeDone(answered, Effect.void)
     // An error is an answer too; one of a connection that broke ends the session otherwise.
@@ -240,7 +243,9 @@ const probe = (state: State, client: Redis): Effect.Effect<never, RedisUnavailab
         return yield* unavailable("probe", `no answer within ${commandTimeoutMs} ms`)
       }
     }
+    pauseMs = Math.max(0, Math.min(probeIntervalMs, probeIntervalMs - ((yield* Clock.currentTimeMillis) - sentAt)))
   }).pipe(Effect.forever)
+}
 
 const use = (state: State): RedisConnection["use"] => (operation, run, timeoutMs = state.config.commandTimeoutMs) =>
   Effect.suspend(() => {

@@ -76,7 +76,8 @@ const decodeGrant = (reply: unknown): WindowGrant | undefined => {
 /**
  * A sliding window: tokens whose use may end at or after `now - window` count. What ends is kept per grid step, rounded up:
  * a hundred steps a window, so the hash is small however large the limit. An unknown hash, or one of another server
- * process (`serverId`), tells nothing of what was granted before: the window then counts as full.
+ * process (`serverId`), tells nothing of what was granted before: the window then counts as full, until the last of that
+ * may have been used (a quarter of a window: `validShareMax` in core).
  *
  * The same as `SlidingWindow` in core.
  *
@@ -112,9 +113,11 @@ end
 local here = whole(math.ceil(now / grid))
 if known == nil or (server ~= "" and known ~= "" and known ~= server) then
   redis.call("DEL", key)
-  redis.call("HSET", key, "server", server, here, limit)
+  -- What was granted before may still be used, for as long as a validity lasts.
+  local last = math.ceil((now + window / 4) / grid)
+  redis.call("HSET", key, "server", server, whole(last), limit)
   redis.call("PEXPIRE", key, ARGV[8])
-  return { 0, whole(math.ceil(now / grid) * grid + window - now), whole(now) }
+  return { 0, whole(last * grid + window - now), whole(now) }
 end
 if #dead > 0 then redis.call("HDEL", key, unpack(dead)) end
 if moved > 0 then

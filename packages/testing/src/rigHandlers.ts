@@ -1,6 +1,6 @@
 /** Handlers module of the cluster tests (`--handlers`). */
 import { Effect, Layer } from "effect"
-import { heavy, inOrder, light, limited, nap, once, single, ticks } from "./rigTasks.js"
+import { heavy, inOrder, light, limited, nap, once, permitted, single, spanned, ticks } from "./rigTasks.js"
 
 const [first, ...rest] = ticks.map((tick) => tick.toLayer(({ n }) => Effect.succeed(n + 1)))
 
@@ -20,5 +20,7 @@ export default Layer.mergeAll(
   once.toLayer(({ client }) => Effect.succeed(client)),
   single.toLayer(({ ms }) => Effect.sleep(ms)),
   first!,
-  ...rest
+  ...rest,
+  ...spanned.map((task) => task.toLayer(told("spanned"))),
+  ...permitted.map((task) => task.toLayer(told("permitted")))
 )

@@ -1,4 +1,6 @@
 /** Tasks that cluster tests run. Queues are many, so that every node owns some. */
+import * as ConcurrencyLimiter from "@orrery/core/ConcurrencyLimiter"
+import * as RateLimiter from "@orrery/core/RateLimiter"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import * as Task from "@orrery/core/Task"
 import { Schema } from "effect"
@@ -66,3 +68,21 @@ export const single = Task.make("single", {
   unique: { key: ({ key }) => key },
   retry: RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
 })
+
+const again = RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
+const Spanned = Schema.Struct({ n: Schema.Number, key: Schema.String, ms: Schema.Number })
+
+export const partner = RateLimiter.make("rig-partner", { limit: 100, per: "1 second" })
+export const gpu = ConcurrencyLimiter.make("rig-gpu", { limit: 6 })
+
+/** Tell the log when they begin and end. Of eight queues, and under one rate. */
+export const spanned = Array.from(
+  { length: 8 },
+  (_, n) => Task.make(`spanned-${n}`, { payload: Spanned, queue: `rig-spanned-${n}`, limiters: partner, retry: again })
+)
+
+/** The same of four queues, under one limit of concurrency. */
+export const permitted = Array.from(
+  { length: 4 },
+  (_, n) => Task.make(`permitted-${n}`, { payload: Spanned, queue: `rig-permitted-${n}`, limiters: gpu, retry: again })
+)

@@ -1,0 +1,137 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as ClusterRig from "@orrery/testing/ClusterRig"
+import { mostInWindow } from "@orrery/testing/limitSamples"
+import * as RedisServer from "@orrery/testing/RedisServer"
+import { gpu, partner, permitted, spanned } from "@orrery/testing/rigTasks"
+import * as TestPostgres from "@orrery/testing/TestPostgres"
+import { Effect, Redacted } from "effect"
+
+interface Told {
+  readonly process: string
+  readonly what: string
+  readonly n: number
+  readonly at: number
+}
+
+const pattern = /(?:spanned|permitted) (begins|ends) \S+ (\d+) ([\d.]+);/
+
+/** Between the word to a worker and the line of its handler, on a machine that does other things as well, ms. */
+const wayMs = 60
+
+const runsPerQueue = 100
+
+/** Of nodes with or without a Redis; what their attempts tell. */
+const start = (withRedis: boolean) =>
+  Effect.gen(function*() {
+    const told: Array<Told> = []
+    const redis = withRedis ? yield* RedisServer.start({}) : undefined
+    const rig = yield* ClusterRig.start({
+      databaseUrl: yield* TestPostgres.freshDatabase,
+      workers: 1,
+      workerSlots: 8,
+      ...redis === undefined ? {} : { env: { ORRERY_REDIS_URL: Redacted.value(redis.url) } },
+      onLine: (process, line) => {
+        const [, what, n, at] = pattern.exec(line) ?? []
+        if (what !== undefined) told.push({ process, what, n: Number(n), at: Number(at) })
+      }
+    })
+    const ended = (task: string, count: number) =>
+      ClusterRig.eventually(
+        rig.query<{ count: string }>(`select count(*) from orrery.run_history where task like $1`, [`${task}-%`]),
+        ([row]) => Number(row!.count) >= count
+      )
+    /** By the rows: a client that has seen each node die knows of none that took their place. */
+    const allSucceed = (task: string, count: number) =>
+      Effect.gen(function*() {
+        yield* ended(task, count)
+        const [rows] = yield* rig.query<{ failed: string }>(
+          "select count(*) as failed from orrery.run_history where task like $1 and state <> 5",
+          [`${task}-%`]
+        )
+        assert.strictEqual(rows!.failed, "0")
+      })
+    return { ...rig, told, ended, allSucceed }
+  })
+
+/** The most that ran at once; what a killed process had begun ended with it. */
+const together = (
+  told: ReadonlyArray<Told>,
+  kills: ReadonlyArray<{ readonly process: string; readonly at: number }>
+) => {
+  const ends = kills.flatMap(({ at, process }) => {
+    const open = new Map<number, Told>()
+    for (const each of told) {
+      if (each.process !== process || each.at > at) continue
+      if (each.what === "begins") open.set(each.n, each)
+      else open.delete(each.n)
+    }
+    return [...open.values()].map((each) => ({ ...each, what: "ends", at }))
+  })
+  let now = 0
+  let most = 0
+  for (const { what } of [...told, ...ends].sort((a, b) => a.at - b.at || (a.what === "ends" ? -1 : 1))) {
+    now += what === "begins" ? 1 : -1
+    most = Math.max(most, now)
+  }
+  return most
+}
+
+describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
+  it.scopedLive(
+    "hold a rate in every second over eight queues and three nodes, each of which is killed",
+    () =>
+      Effect.gen(function*() {
+        const { allSucceed, client, cluster, ended, query, told } = yield* start(withRedis)
+        yield* Effect.provide(
+          Effect.forEach(spanned, (task, queue) =>
+            task.enqueueMany(
+              Array.from({ length: runsPerQueue }, (_, n) => ({ n: queue * runsPerQueue + n, key: "k", ms: 5 }))
+            )),
+          client
+        )
+        for (const [at, node] of cluster.nodes.entries()) {
+          yield* ended("spanned", 100 + at * 200)
+          yield* node.kill("SIGKILL")
+        }
+        yield* allSucceed("spanned", spanned.length * runsPerQueue)
+
+        const { limit, perMs } = partner.rule
+        const rows = yield* query<{ at: string }>(
+          "select started_at as at from orrery.run_history where task like 'spanned-%'"
+        )
+        assert.strictEqual(rows.length, spanned.length * runsPerQueue)
+        // As their owners decided, by the clock of the database; and as their handlers began.
+        assert.isAtMost(mostInWindow(rows.map((row) => Number(row.at)), perMs - wayMs), limit)
+        const begins = told.filter(({ what }) => what === "begins").map(({ at }) => at)
+        assert.isAtMost(mostInWindow(begins, perMs - wayMs), limit)
+        // All of them would have begun at once.
+        assert.isAbove(Math.max(...begins) - Math.min(...begins), (begins.length / limit - 2) * perMs)
+      }),
+    150_000
+  )
+
+  it.scopedLive(
+    "hold a number of attempts at once over four queues and three nodes, one of which is killed",
+    () =>
+      Effect.gen(function*() {
+        const { allSucceed, client, ended, ownerOf, told } = yield* start(withRedis)
+        const count = 30
+        yield* Effect.provide(
+          Effect.forEach(permitted, (task, queue) =>
+            task.enqueueMany(Array.from({ length: count }, (_, n) => ({ n: queue * count + n, key: "k", ms: 150 })))),
+          client
+        )
+        yield* ended("permitted", 15)
+        const owner = yield* ownerOf(permitted[0]!.queue)
+        yield* owner.kill("SIGKILL")
+        const kills = [{ process: owner.name, at: performance.timeOrigin + performance.now() }]
+        yield* allSucceed("permitted", permitted.length * count)
+
+        const most = together(told, kills)
+        assert.isAtMost(most, gpu.rule.limit)
+        // At its limit, or the test shows nothing.
+        assert.isAtLeast(most, gpu.rule.limit - 1)
+      }),
+    150_000
+  )
+})
