@@ -106,8 +106,7 @@ const make = (options: RunsClientOptions) =>
       explain: (id) => ask("explain", (client) => client.Explain({ id })),
       edit: (id, edit) =>
         refusedFor(() => editProblem(edit, payloadBytesMax), ask("edit", (client) => client.Edit({ id, edit }))),
-      deleteFinal: (ids) =>
-        refusedFor(() => idsProblem(ids), ask("delete", (client) => client.DeleteFinal({ ids }))),
+      deleteFinal: (ids) => refusedFor(() => idsProblem(ids), ask("delete", (client) => client.DeleteFinal({ ids }))),
       redrive: (id, payload) =>
         ask("redrive", (client) => client.Redrive({ id, ...payload === undefined ? {} : { payload } })),
       cancel: (id) => ask("cancel", (client) => client.Cancel({ id })),

@@ -90,7 +90,11 @@ export const manyProblem = (
   for (const field of ["namespace", "queue", "task"] as const) {
     const value = filter[field]
     if (value === undefined || namePattern.test(value)) continue
-    return new InvalidRequest({ field, limit: "1 to 200 characters of A-Z a-z 0-9 _ . : / -", actual: value.slice(0, 250) })
+    return new InvalidRequest({
+      field,
+      limit: "1 to 200 characters of A-Z a-z 0-9 _ . : / -",
+      actual: value.slice(0, 250)
+    })
   }
   return Number.isInteger(limit) && limit >= 1 && limit <= manyMax
     ? undefined

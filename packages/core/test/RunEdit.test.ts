@@ -116,7 +116,7 @@ describe("an edited run", () => {
 
     const asked: Array<readonly [string, number | undefined]> = []
     machine.tick(2)
-    machine.dispatch(2, { take: (task, _, need) => void asked.push([task, need?.slots]) as undefined })
+    machine.dispatch(2, { take: (task, _, need) => void asked.push([task, need?.slots]) })
     assert.deepStrictEqual(asked, [["a@2", 3]])
     assert.isTrue(machine.lines.wants(new Set(["a@2"]), 4) > 0)
   })
