@@ -8,6 +8,7 @@ export const queuesOf = (ask: Ask): Queues["Type"] =>
   Queues.of({
     call: (call) =>
       Effect.suspend(() => {
+        // What cannot be encoded is refused here, in words.
         const problem = checkCall(call)
         return problem === undefined
           ? ask(`queues ${call._tag}`, (client) => client.QueueCall({ call }))

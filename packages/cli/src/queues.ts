@@ -5,6 +5,7 @@ import { Name } from "@orrery/core/Name"
 import type { KeyOf, QueueCall, QueueLimits, QueueRecord } from "@orrery/core/QueueSettings"
 import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
 import { Queues } from "@orrery/core/Queues"
+import { type QueueRetention, type RetentionPeriod, retentionPeriods } from "@orrery/core/Retention"
 import { Console, Effect, Option, Schema } from "effect"
 import * as Client from "./client.js"
 import * as options from "./options.js"
@@ -45,6 +46,8 @@ const limitsText = ({ backlog, concurrency, limits = [], rate, rates = [] }: Que
   ...limits.map((each) => `limit ${nameText(each)} ${each.limit}`),
   ...rates.map((each) => `rate ${nameText(each)} ${each.limit} per ${each.perMs} ms`)
 ]
+const retentionText = (retention: QueueRetention = {}): ReadonlyArray<string> =>
+  Object.entries(retention).map(([state, period]) => `kept when ${state}: ${period}`)
 const perTenantText = (maxDepth: number | undefined) => maxDepth === undefined ? "" : `, per tenant ${maxDepth}`
 const nameText = ({ key, name }: { readonly name: string; readonly key?: string }) =>
   key === undefined ? name : `${name}=${key}`
@@ -56,9 +59,11 @@ const linesOf = (
   ...settings.paused === undefined ? [] : [`  paused by ${settings.paused.by}: ${settings.paused.why}`],
   ...settings.pausedKeys.map(({ of, pause }) => `  paused ${keyText(of)} by ${pause.by}: ${pause.why}`),
   ...limitsText(settings.override).map((text) => `  ${text}`),
+  ...retentionText(settings.retention).map((text) => `  ${text}`),
   ...settings.declared === undefined
     ? []
-    : limitsText(settings.declared.limits).map((text) => `  ${text} (declared, version ${settings.declared!.version})`)
+    : [...limitsText(settings.declared.limits), ...retentionText(settings.declared.retention)]
+      .map((text) => `  ${text} (declared, version ${settings.declared!.version})`)
 ]
 
 const show = (record: QueueRecord, json: boolean) =>
@@ -237,7 +242,55 @@ const resetLimits = Command.make(
   (flags) => ask({ _tag: "resetLimits", ...commonOf(flags) }, flags)
 ).pipe(Command.withDescription("Takes all of set-limit back: what tasks and the code say holds."))
 
+const periodFlag = (state: keyof QueueRetention, what: string) =>
+  Options.text(state).pipe(
+    Options.withPseudoName("PERIOD"),
+    Options.withDescription(`${what}: ${retentionPeriods.join(", ")}. Left out: as it was.`),
+    Options.optional
+  )
+
+const setRetention = Command.make(
+  "set-retention",
+  {
+    ...changing,
+    succeeded: periodFlag("succeeded", "Runs that succeed"),
+    failed: periodFlag("failed", "Dead letters"),
+    cancelled: periodFlag("cancelled", "Runs that are cancelled"),
+    expired: periodFlag("expired", "Runs whose time in line or deadline is over")
+  },
+  (flags) => {
+    const { cancelled, expired, failed, succeeded } = flags
+    const said = Object.entries({ succeeded, failed, cancelled, expired }).flatMap(([state, given]) =>
+      Option.isSome(given) ? [[state, given.value as RetentionPeriod] as const] : []
+    )
+    // Checked where settings are changed.
+    return ask({ _tag: "setRetention", ...commonOf(flags), retention: Object.fromEntries(said) }, flags)
+  }
+).pipe(
+  Command.withDescription(
+    "How long runs are kept at least that end from now on, by how they end. Goes before what the code says, until reset-retention."
+  )
+)
+
+const resetRetention = Command.make(
+  "reset-retention",
+  changing,
+  (flags) => ask({ _tag: "resetRetention", ...commonOf(flags) }, flags)
+).pipe(Command.withDescription("Takes all of set-retention back: what the code and the nodes say holds."))
+
 export const command = Command.make("queues").pipe(
-  Command.withDescription("Look at queues; pause them, or their keys; change their limits while they run."),
-  Command.withSubcommands([list, get, pause, resume, setLimit, resetLimits, watch.ofQueue])
+  Command.withDescription(
+    "Look at queues; pause them, or their keys; change their limits and retention while they run."
+  ),
+  Command.withSubcommands([
+    list,
+    get,
+    pause,
+    resume,
+    setLimit,
+    resetLimits,
+    setRetention,
+    resetRetention,
+    watch.ofQueue
+  ])
 )

@@ -5,6 +5,7 @@ import type { Journal } from "@orrery/core/Journal"
 import type { RunId } from "@orrery/core/RunId"
 import type { PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
+import type { QueueRetention } from "@orrery/core/Retention"
 import type { SignalsService } from "@orrery/core/Signals"
 import type { StartLimits } from "@orrery/core/StartLimits"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
@@ -60,6 +61,8 @@ export interface ActorHost {
   readonly partitionsOf: (name: PartitionName) => number
   readonly agingStepMs: number
   readonly maxCrashes: number
+  /** As `MachineOptions.retention`. */
+  readonly retention?: QueueRetention | undefined
   readonly adoptionGraceMs: number
   readonly lostWorkerGraceMs: number
   readonly payloadBytesMax: number

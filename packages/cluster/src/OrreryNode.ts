@@ -9,8 +9,10 @@ import type { Handlers } from "@orrery/core/Handlers"
 import type { LimitStore } from "@orrery/core/LimitStore"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import type { Queues } from "@orrery/core/Queues"
+import { parse as parseRetention } from "@orrery/core/Retention"
 import type { Runs } from "@orrery/core/Runs"
 import type { Schedules } from "@orrery/core/schedule/Schedules"
+import * as PgHistory from "@orrery/store-pg/PgHistory"
 import * as PgInbox from "@orrery/store-pg/PgInbox"
 import * as PgJournal from "@orrery/store-pg/PgJournal"
 import * as PgMigrations from "@orrery/store-pg/PgMigrations"
@@ -72,9 +74,6 @@ const startRetry = (budgetMs: number) =>
     Schedule.upTo(Duration.millis(budgetMs))
   )
 
-/** Partitions are made for a week ahead, so a few missed rounds do no harm. */
-const historyInterval = "6 hours"
-
 /** What runs have told is looked through for runs that are gone, a page at a time. */
 const sweepInterval = "10 minutes"
 
@@ -89,26 +88,16 @@ const Swept = Layer.scopedDiscard(
 )
 
 /** Migrations, before anything else looks at the database. */
-const Prepared = Layer.scopedDiscard(
-  Effect.gen(function*() {
-    yield* PgMigrations.run.pipe(
-      Effect.mapError((cause) =>
-        new NodeIdentity.StartFailed({
-          isTemporary: true,
-          reason: `the database schema could not be brought up to date: ${reasonOf(cause)}`,
-          cause
-        })
-      )
+const Prepared = Layer.effectDiscard(
+  PgMigrations.run.pipe(
+    Effect.mapError((cause) =>
+      new NodeIdentity.StartFailed({
+        isTemporary: true,
+        reason: `the database schema could not be brought up to date: ${reasonOf(cause)}`,
+        cause
+      })
     )
-    yield* PgMigrations.ensureHistoryPartitions.pipe(
-      Effect.catchAllCause((cause) =>
-        Effect.logWarning("could not make the history partitions of the coming days", cause)
-      ),
-      Effect.delay(historyInterval),
-      Effect.forever,
-      Effect.forkScoped
-    )
-  })
+  )
 )
 
 const Enrolled = Layer.scopedDiscard(
@@ -189,6 +178,11 @@ const Store = Layer.mergeAll(
   PgQueueSettings.layer
 )
 
+/** Begins once the node is enrolled: nothing is dropped from a database that it would not run on. */
+const History = Layer.unwrapEffect(
+  Effect.map(NodeConfig, ({ retention }) => PgHistory.layerUpkeep(parseRetention(retention) ?? {}))
+)
+
 const Ready = Layer.unwrapEffect(
   Effect.map(
     PgJournal.PgJournalCounters,
@@ -220,7 +214,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Reach.layer),
   Layer.provideMerge(Layer.mergeAll(NodeDirectory.layer, Peers.layer, SelfWatch.layer, HeapWatch.layer)),
   Layer.provideMerge(ShardManager.layer),
-  Layer.provideMerge(Store),
+  Layer.provideMerge(Layer.merge(Store, History)),
   Layer.provideMerge(Layer.merge(Enrolled, Swept)),
   Layer.provideMerge(DatabaseMemory.layer),
   Layer.provideMerge(Prepared),

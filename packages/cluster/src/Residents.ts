@@ -16,6 +16,7 @@ import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import { ProgressStore } from "@orrery/core/ProgressStore"
+import { parse as parseRetention, type QueueRetention } from "@orrery/core/Retention"
 import type { RunId } from "@orrery/core/RunId"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
@@ -83,6 +84,8 @@ export interface ResidentsOptions {
   readonly takingOver?: (partition: string) => (epoch: number) => boolean
   /** Time by which runs are due, where it is not the database's as the process carries it on: in tests. */
   readonly time?: { readonly clock: DatabaseClock; readonly makeAlarm: ActorHost["makeAlarm"] }
+  /** As `MachineOptions.retention`. */
+  readonly retention?: QueueRetention | undefined
   /** Why new runs are not taken now. */
   readonly overload?: () => Overloaded | undefined
   /** Of limits that span queues, where no `SharedLimits` are given. Left out: they are kept here alone. */
@@ -140,6 +143,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     partitionsOf: (name) => QueuePartitions.countOf(partitions, name),
     agingStepMs: cluster.agingStepMs,
     maxCrashes: cluster.maxCrashes,
+    retention: options.retention,
     adoptionGraceMs: cluster.adoptionGraceMs,
     lostWorkerGraceMs: cluster.lostWorkerGraceMs,
     payloadBytesMax: cluster.payloadBytesMax,
@@ -265,7 +269,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
 export const layer = Layer.scoped(
   Residents,
   Effect.gen(function*() {
-    const { eventLoopLagMaxMs, windowBytesMax, windowRunsMax } = yield* NodeConfig
+    const { eventLoopLagMaxMs, retention, windowBytesMax, windowRunsMax } = yield* NodeConfig
     const { nodeId } = yield* NodeIdentity
     const locks = yield* LockStorage
     const { mayAct } = yield* SelfWatch
@@ -274,6 +278,16 @@ export const layer = Layer.scoped(
     // A partition is taken only on locks confirmed lately; what is owned is kept until others may have it.
     const mayTakeOver = () => mayAct() && locks.confirmedMsAgo() < eventLoopLagMaxMs
     const limitStore = yield* ClusterLimits
-    return yield* make({ nodeId, windowBytesMax, windowRunsMax, mayTakeOver, mayAct, takingOver, overload, limitStore })
+    return yield* make({
+      nodeId,
+      windowBytesMax,
+      windowRunsMax,
+      mayTakeOver,
+      mayAct,
+      takingOver,
+      overload,
+      retention: parseRetention(retention),
+      limitStore
+    })
   })
 )

@@ -16,6 +16,7 @@ import * as QueuePartitions from "@orrery/core/QueuePartitions"
 import type { QueueSettingsStore } from "@orrery/core/QueueSettingsStore"
 import { Queues } from "@orrery/core/Queues"
 import type { Run } from "@orrery/core/Run"
+import type { QueueRetention } from "@orrery/core/Retention"
 import type { Edited } from "@orrery/core/RunEdit"
 import { RunHistory } from "@orrery/core/RunHistory"
 import { RunReader } from "@orrery/core/RunReader"
@@ -43,6 +44,8 @@ export interface SoloOptions {
   readonly shutdownGrace?: Duration.DurationInput
   /** A queue without runs and calls for this long leaves memory, ms. Default 1 min. */
   readonly passivateAfterMs?: number
+  /** How long final runs are kept, where nothing else is said of their queue. Default: `retentionDefault`. */
+  readonly retention?: QueueRetention
 }
 
 const sweepEvery = "1 second"
@@ -247,6 +250,7 @@ export const layer = (
       nodeId,
       windowRunsMax: NodeConfig.windowRunsMaxDefault,
       windowBytesMax: NodeConfig.windowBytesMaxDefault,
+      retention: options.retention,
       mayTakeOver: () => true
     })
   )

@@ -16,6 +16,7 @@ export const makeMachine = (host: ActorHost, name: PartitionName, taken: Takeove
       epoch: taken.epoch,
       agingStepMs: host.agingStepMs,
       maxCrashes: host.maxCrashes,
+      retention: host.retention,
       rules: taken.settings === undefined ? undefined : rulesFor(host, name, taken.settings),
       window: { runsMax: host.windowRunsMax, bytesMax: host.windowBytesMax },
       lender: { limits: host.limits, partition: partitionKey(name), wake }

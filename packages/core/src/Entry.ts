@@ -9,7 +9,7 @@ import type { RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { isBackfill, lineOf, parseKeys, type RunKeys } from "./RunKeys.js"
 import { defaultPolicy, parsePolicy, type RunPolicy } from "./RunRequest.js"
-import type { FinalState, WaitingState } from "./RunState.js"
+import type { WaitingState } from "./RunState.js"
 import type { Seat } from "./Window.js"
 import type { Assignment, AttemptRef } from "./WorkerProtocol.js"
 
@@ -75,7 +75,7 @@ export interface Entry {
   isSuspect: boolean
   seat: Seat<Entry> | undefined
   /** How it ended, once it has. */
-  end: Pick<RunFinish, "state" | "result" | "keep"> | undefined
+  end: Pick<RunFinish, "state" | "result" | "keep"> & Required<Pick<RunFinish, "keptDays">> | undefined
   /** What the journal has not been given yet. A later change replaces an earlier one: the last is written. */
   unwritten: Change | undefined
   /** What the journal is writing. */
@@ -209,12 +209,13 @@ export const clearLease = (entry: Entry): void => {
 }
 
 /** It is final from now on, once that is written. */
-export const endAs = (entry: Entry, state: FinalState, result: string | null, failure: string | null): void => {
+export const endAs = (entry: Entry, end: Omit<NonNullable<Entry["end"]>, "keep">, failure: string | null): void => {
+  const { keptDays, result, state } = end
   entry.place = "finishing"
   entry.seat = undefined
   const isDead = state === "failed" || state === "expired"
   entry.failure = failure !== null && isDead ? marked(entry.task, failure) : failure
-  entry.end = { state, result, keep: state !== "succeeded" || policyOf(entry).retention !== "none" }
+  entry.end = { state, result, keep: state !== "succeeded" || policyOf(entry).retention !== "none", keptDays }
 }
 
 export const noPermits: ReadonlyArray<Held> = []

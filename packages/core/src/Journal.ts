@@ -66,6 +66,8 @@ export interface RunFinish {
   readonly failure: string | null
   /** False: the run leaves nothing behind. */
   readonly keep: boolean
+  /** How long it is kept at least (`KeptDays`). Absent: as long as the longest that is said for all. */
+  readonly keptDays?: number
 }
 
 /** What one actor wants written together. At most one change per run in a batch. */

@@ -3,8 +3,8 @@
  * tests, and for applications that embed Orrery and can lose their runs with the process. Same fence, same answers as
  * PostgreSQL; passes the same contracts.
  *
- * Bounded: history keeps the newest `historyRunsMax` final runs. Runs that are not final are bounded by their callers
- * only. A page costs one pass over the runs of its partition.
+ * Bounded: history keeps final runs for as long as is said of their queues, and of those the newest `historyRunsMax`. Runs
+ * that are not final are bounded by their callers only. A page costs one pass over the runs of its partition.
  */
 import { Clock, Context, Effect, Exit, Layer } from "effect"
 import { Fenced } from "./Errors.js"
@@ -17,7 +17,7 @@ import { RunHistory } from "./RunHistory.js"
 import { RunReader } from "./RunReader.js"
 
 export interface MemoryStoreOptions {
-  /** Final runs kept; the oldest go first. Default 100,000. */
+  /** Final runs kept, whatever their retention; the oldest go first. Default 100,000. */
   readonly historyRunsMax?: number
 }
 
@@ -77,7 +77,7 @@ const partitionStore = (tables: MemoryTables, clock: Clock.Clock): PartitionStor
 
 const runReader = (tables: MemoryTables, clock: Clock.Clock): RunReader["Type"] => ({
   find: (id) => Effect.sync(() => tables.find(id, clock.unsafeCurrentTimeMillis())),
-  findFinal: (id) => Effect.sync(() => tables.findFinal(id)),
+  findFinal: (id) => Effect.sync(() => tables.findFinal(id, clock.unsafeCurrentTimeMillis())),
   list: (filter) => Effect.sync(() => tables.list(filter, clock.unsafeCurrentTimeMillis()))
 })
 

@@ -3,6 +3,7 @@
  * before it.
  */
 import type { CountedRuns } from "./Depths.js"
+import { Expiries } from "./Expiries.js"
 import type { Claim, IdentityKey, StoredIdentity } from "./Identity.js"
 import type { Committed, JournalBatch, RunFinish, RunUpdate, StoredRun } from "./Journal.js"
 import {
@@ -49,6 +50,7 @@ export class MemoryTables {
   private readonly home = new Map<RunId, Partition>()
   /** Final runs, in the order of their ends. */
   readonly history = new Map<RunId, Run>()
+  private readonly expiries = new Expiries()
 
   /** What a final run that may be made anew was told. */
   private readonly told = new Map<RunId, Pick<FinalRun, "policy" | "keys">>()
@@ -63,6 +65,7 @@ export class MemoryTables {
   commit(batch: JournalBatch, now: number): Committed | undefined {
     const partition = this.byId.get(batch.partitionId)
     if (partition === undefined || partition.epoch !== batch.epoch) return undefined
+    this.expire(now)
     const duplicates = new Set<RunId>()
     // As in one SQL statement: updates and finishes see the runs as they were before it.
     const updates = batch.updates.filter(({ id }) => partition.runs.has(id))
@@ -90,23 +93,34 @@ export class MemoryTables {
     partition.runs.delete(finish.id)
     this.home.delete(finish.id)
     if (!finish.keep) return void this.notes.delete(finish.id)
-    const { keep: _, ...end } = finish
+    const { keep: _, keptDays = 0, ...end } = finish
     const final = { ...run, ...end }
     this.history.set(finish.id, shown(partition, final, { finishedAt: now, result: finish.result }))
     if (isRedrivable(finish.state)) this.told.set(finish.id, { policy: run.policy, keys: run.keys })
+    this.expiries.add(finish.id, keptDays, now)
     if (this.history.size <= this.historyRunsMax) return
     const oldest = this.history.keys().next().value!
-    this.history.delete(oldest)
-    this.told.delete(oldest)
-    this.notes.delete(oldest)
+    this.expiries.delete(oldest)
+    this.forget(oldest)
+  }
+
+  /** Final runs that were kept for as long as they shall be are gone. */
+  private expire(now: number): void {
+    for (const id of this.expiries.take(now)) this.forget(id)
+  }
+
+  private forget(id: RunId): void {
+    this.history.delete(id)
+    this.told.delete(id)
+    this.notes.delete(id)
   }
 
   /** Those that are final; answers how many. */
   deleteFinal(ids: ReadonlyArray<RunId>): number {
     const gone = ids.filter((id) => this.history.delete(id))
     for (const id of gone) {
-      this.told.delete(id)
-      this.notes.delete(id)
+      this.expiries.delete(id)
+      this.forget(id)
     }
     return gone.length
   }
@@ -131,6 +145,7 @@ export class MemoryTables {
   }
 
   endsSince({ limit, namespace, queue, since }: EndsQuery, now: number): Ends {
+    this.expire(now)
     const all = [...this.history.values()].filter((run) =>
       run.namespace === namespace && run.queue === queue && run.finishedAt! >= since
     )
@@ -269,18 +284,21 @@ export class MemoryTables {
   }
 
   find(id: RunId, now: number): Run | undefined {
+    this.expire(now)
     const partition = this.home.get(id)
     return partition === undefined
       ? this.history.get(id)
       : asOf(shown(partition, partition.runs.get(id)!), now)
   }
 
-  findFinal(id: RunId): FinalRun | undefined {
+  findFinal(id: RunId, now: number): FinalRun | undefined {
+    this.expire(now)
     const run = this.history.get(id)
     return run === undefined ? undefined : { run, policy: "", keys: null, ...this.told.get(id) }
   }
 
   list(filter: RunFilter, now: number): ReadonlyArray<Run> {
+    this.expire(now)
     return withinBytes(
       [...this.home.keys(), ...this.history.keys()]
         .filter((id) => filter.before === undefined || id < filter.before)

@@ -1,6 +1,7 @@
 /** Settings of one node process. They may differ between nodes. Settings of the whole cluster: `ClusterConfig.ts`. */
 import { Context, Effect, Layer } from "effect"
 import * as Cluster from "./ClusterConfig.js"
+import * as Retention from "./Retention.js"
 import * as Setting from "./Setting.js"
 
 export const hostDefault = "127.0.0.1"
@@ -29,6 +30,8 @@ export const eventLoopLagMaxMsDefault = 2_500
 export const passivateAfterMsDefault = 60_000
 export const shutdownTimeoutMsDefault = 10_000
 export const startBudgetMsDefault = 30_000
+/** Successes for a week; what needs to be looked into for a month. */
+export const retentionDefault = Object.entries(Retention.retentionDefault).map((each) => each.join("=")).join(",")
 export const newTimelineDefault = "refuse"
 /** 12,000: the 10,000 workers a node serves at most, and room for clients and nodes. */
 export const connectionsMaxDefault = 12_000
@@ -222,6 +225,16 @@ export const settings = {
     doc:
       "After SIGTERM attempts may end by themselves for this long; then they are interrupted and start again elsewhere, "
       + "uncounted. The process is gone at most 2 s later."
+  }),
+  retention: Setting.text({
+    env: "RETENTION",
+    default: retentionDefault,
+    unit: "list",
+    accepts: Retention.accepts,
+    doc:
+      "How long final runs are kept, by how they ended, where nothing else is said of their queue. Holds for runs that end "
+      + "from now on. Longer costs disk, and a little per commit for each partition kept. Give all nodes the same.",
+    check: (value) => Retention.parse(value) !== undefined
   }),
   startBudgetMs: Setting.integer({
     env: "START_BUDGET_MS",

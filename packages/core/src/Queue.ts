@@ -9,6 +9,7 @@ import { Duration, Effect, Option } from "effect"
 import { InvalidRequest } from "./Errors.js"
 import { checkCall, type NamedLimit, type QueueCall, type QueueName } from "./QueueSettings.js"
 import { type QueueError, Queues } from "./Queues.js"
+import type { QueueRetention } from "./Retention.js"
 import type { RateAlgorithm } from "./RunKeys.js"
 
 export interface QueueRateOption {
@@ -38,6 +39,11 @@ export interface QueueOptions {
   readonly maxDepthPerTenant?: number
   /** Instead of what tasks say of limits with these names. At most 100. */
   readonly limits?: ReadonlyArray<NamedLimit>
+  /**
+   * How long its runs stay readable after their end, by how they ended: `{ succeeded: "1 day", failed: "90 days" }`. One of
+   * `retentionPeriods`. What is left out is as the nodes say for all queues (`ORRERY_RETENTION`).
+   */
+  readonly retention?: QueueRetention
 }
 
 export interface Queue extends QueueName {
@@ -47,7 +53,7 @@ export interface Queue extends QueueName {
 
 /** Defines a queue. Throws `InvalidRequest` on a bad option, naming it: a wrong definition is a mistake in the program. */
 export const make = (name: string, options: QueueOptions): Queue => {
-  const { concurrency, limits, maxDepth, maxDepthPerTenant, namespace = "default", rate, version } = options
+  const { concurrency, limits, maxDepth, maxDepthPerTenant, namespace = "default", rate, retention, version } = options
   if (maxDepthPerTenant !== undefined && maxDepth === undefined) {
     throw new InvalidRequest({
       field: "maxDepthPerTenant",
@@ -68,7 +74,8 @@ export const make = (name: string, options: QueueOptions): Queue => {
         ? {}
         : { backlog: { maxDepth, ...maxDepthPerTenant === undefined ? {} : { maxDepthPerTenant } } },
       ...limits === undefined ? {} : { limits }
-    }
+    },
+    ...retention === undefined ? {} : { retention }
   }
   const problem = checkCall(declaration)
   if (problem !== undefined) throw problem

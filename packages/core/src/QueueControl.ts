@@ -9,7 +9,9 @@ import type { Line } from "./Line.js"
 import { halfOf } from "./Need.js"
 import type { Taken } from "./Started.js"
 import { StartPace } from "./StartPace.js"
+import type { MachineOptions } from "./MachineOptions.js"
 import { noRules, type QueueRules } from "./QueueSettings.js"
+import { type KeptDays, keptDaysOf, over, type QueueRetention } from "./Retention.js"
 
 export class QueueControl {
   rules: QueueRules = noRules
@@ -18,8 +20,18 @@ export class QueueControl {
   private rate: Rate | undefined
   readonly pace = new StartPace()
 
+  /** How long its runs are kept once they have ended. */
+  kept: KeptDays
+  private readonly retention: QueueRetention | undefined
+
   /** `takenOverAt`: as for `Rate`. */
-  constructor(rules: QueueRules | undefined, takenOverAt: number | undefined, now: number) {
+  constructor(
+    { retention, rules }: Pick<MachineOptions, "rules" | "retention">,
+    takenOverAt: number | undefined,
+    now: number
+  ) {
+    this.retention = retention
+    this.kept = keptDaysOf(retention)
     if (rules !== undefined) this.apply(rules, now, takenOverAt)
   }
 
@@ -27,6 +39,7 @@ export class QueueControl {
   apply(rules: QueueRules, now: number, takenOverAt?: number): void {
     this.rules = rules
     this.isPlain = rules.paused === undefined && !this.isExact
+    this.kept = keptDaysOf(over(this.retention, rules.retention))
     if (rules.rate === undefined) {
       this.rate = undefined
       return

@@ -78,7 +78,7 @@ export class QueueMachine {
     this.now = taken.now
     const takenOverAt = options.epoch === 1 ? undefined : taken.now
     this.lines = new Lines({ ...options, takenOverAt })
-    this.control = new QueueControl(options.rules, takenOverAt, taken.now)
+    this.control = new QueueControl(options, takenOverAt, taken.now)
     this.budgets = new RetryBudgets(takenOverAt)
     this.waiting = new Waiting(this.lines, options.window, taken, {
       has: (id) => this.entries.has(id),
@@ -558,7 +558,7 @@ export class QueueMachine {
 
   private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {
     this.deadlines.clear(entry)
-    endAs(entry, state, result, failure)
+    endAs(entry, { state, result, keptDays: this.control.kept[state] }, failure)
     this.write(entry, "finish")
   }
 

@@ -10,6 +10,7 @@ import { Either, Schema } from "effect"
 import { InvalidRequest } from "./Errors.js"
 import { Name } from "./Name.js"
 import { concurrencyMax, keyLengthMax, RateAlgorithm, rateLimitMax, ratePeriodMsMax } from "./RunKeys.js"
+import { over as overRetention, QueueRetention, retentionProblem } from "./Retention.js"
 import { Backlog } from "./RunRequest.js"
 import { refusalOf } from "./schedule/ScheduleSpec.js"
 
@@ -76,9 +77,13 @@ export const QueueSettings = Schema.Struct({
   paused: optional(Pause),
   pausedKeys: Schema.Array(PausedKey).pipe(Schema.maxItems(pausedKeysMax)),
   /** By the code. */
-  declared: optional(Schema.Struct({ version: Version, limits: QueueLimits })),
+  declared: optional(
+    Schema.Struct({ version: Version, limits: QueueLimits, retention: optional(QueueRetention) })
+  ),
   /** By people, at run time. */
-  override: QueueLimits
+  override: QueueLimits,
+  /** By people, at run time. */
+  retention: optional(QueueRetention)
 })
 export type QueueSettings = typeof QueueSettings.Type
 
@@ -119,14 +124,23 @@ const common = {
 /** What can be asked of the settings of a queue. All of it may be asked again when no answer came. */
 export const QueueCall = Schema.Union(
   /** What a release of the code says: a higher version replaces a lower one, any other changes nothing. */
-  Schema.TaggedStruct("declare", { ...common, version: Version, limits: QueueLimits }),
+  Schema.TaggedStruct("declare", {
+    ...common,
+    version: Version,
+    limits: QueueLimits,
+    retention: optional(QueueRetention)
+  }),
   /** Nothing of it starts until `resume`; what runs goes on. With `key`: of runs with that key. */
   Schema.TaggedStruct("pause", { ...common, why: Text, key: optional(KeyOf) }),
   Schema.TaggedStruct("resume", { ...common, key: optional(KeyOf) }),
   /** Goes before what is declared. What is left out stays as it was. */
   Schema.TaggedStruct("setLimits", { ...common, limits: QueueLimits }),
   /** Takes back all that `setLimits` has said: what is declared holds. */
-  Schema.TaggedStruct("resetLimits", common)
+  Schema.TaggedStruct("resetLimits", common),
+  /** How long runs are kept that end from now on; goes before what is declared. What is left out stays as it was. */
+  Schema.TaggedStruct("setRetention", { ...common, retention: QueueRetention }),
+  /** Takes back all that `setRetention` has said. */
+  Schema.TaggedStruct("resetRetention", common)
 )
 export type QueueCall = typeof QueueCall.Type
 
@@ -134,6 +148,8 @@ const decodeCall = Schema.decodeUnknownEither(QueueCall, { onExcessProperty: "er
 
 /** What is wrong with a call, if anything. */
 export const checkCall = (call: QueueCall): InvalidRequest | undefined => {
+  const problem = "retention" in call ? retentionProblem(call.retention) : undefined
+  if (problem !== undefined) return problem
   const decoded = decodeCall(call)
   if (Either.isLeft(decoded)) return refusalOf("settings")(decoded.left)
   const { maxDepth = 0, maxDepthPerTenant = 0 } = ("limits" in call ? call.limits.backlog : undefined) ?? {}
@@ -159,7 +175,7 @@ export const step = (
       return Either.right(
         settings.declared !== undefined && settings.declared.version >= call.version
           ? settings
-          : { ...settings, declared: { version: call.version, limits: call.limits } }
+          : { ...settings, declared: declaredBy(call) }
       )
     case "pause":
       return paused(settings, { by: call.by, why: call.why, at: now }, call.key)
@@ -172,8 +188,23 @@ export const step = (
       )
     case "resetLimits":
       return Either.right(isSame(settings.override, {}) ? settings : { ...settings, override: {} })
+    case "setRetention":
+      return Either.right(retained(settings, overRetention(settings.retention, call.retention)))
+    case "resetRetention": {
+      const { retention, ...rest } = settings
+      return Either.right(retention === undefined ? settings : rest)
+    }
   }
 }
+
+const declaredBy = ({ limits, retention, version }: QueueCall & { readonly _tag: "declare" }) => ({
+  version,
+  limits,
+  ...retention === undefined ? {} : { retention }
+})
+
+const retained = (settings: QueueSettings, retention: QueueRetention): QueueSettings =>
+  isSame(retention, settings.retention ?? {}) ? settings : { ...settings, retention }
 
 const paused = (
   settings: QueueSettings,
@@ -240,7 +271,7 @@ const merged = (below: QueueLimits, above: QueueLimits): Either.Either<QueueLimi
 }
 
 /** Both were made by the same code of checked parts: their order of fields is the same, or the difference costs a revision. */
-const isSame = (a: QueueLimits, b: QueueLimits): boolean => JSON.stringify(a) === JSON.stringify(b)
+const isSame = <A extends QueueLimits | QueueRetention>(a: A, b: A): boolean => JSON.stringify(a) === JSON.stringify(b)
 
 /** What the owner of one partition goes by. */
 export interface QueueRules {
@@ -251,6 +282,8 @@ export interface QueueRules {
   readonly backlog?: Backlog
   readonly limits: ReadonlyArray<NamedLimit>
   readonly rates: ReadonlyArray<NamedRate>
+  /** What is left out is as the nodes say for all queues. */
+  readonly retention?: QueueRetention
 }
 
 export const noRules: QueueRules = { pausedKeys: [], limits: [], rates: [] }
@@ -261,6 +294,7 @@ export const noRules: QueueRules = { pausedKeys: [], limits: [], rates: [] }
  */
 export const rulesOf = (settings: QueueSettings, partition: number, count: number): QueueRules => {
   const limits = merge(settings.declared?.limits ?? {}, settings.override)
+  const retention = overRetention(settings.declared?.retention, settings.retention)
   const share = (limit: number) => Math.max(1, Math.floor(limit / count) + (partition < limit % count ? 1 : 0))
   return {
     ...settings.paused === undefined ? {} : { paused: settings.paused },
@@ -269,7 +303,8 @@ export const rulesOf = (settings: QueueSettings, partition: number, count: numbe
     ...limits.rate === undefined ? {} : { rate: { ...limits.rate, limit: share(limits.rate.limit) } },
     ...limits.backlog === undefined ? {} : { backlog: sharedBacklog(limits.backlog, share) },
     limits: limits.limits ?? [],
-    rates: limits.rates ?? []
+    rates: limits.rates ?? [],
+    ...Object.keys(retention).length === 0 ? {} : { retention }
   }
 }
 

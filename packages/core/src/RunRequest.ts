@@ -21,7 +21,7 @@ export const timeoutMsMax = 30 * 24 * 3600 * 1000
 export const payloadBytesMaxDefault = 256 * 1024
 
 /**
- * What stays of a run that has succeeded. `keep`: run and result stay readable until the history of that day is dropped.
+ * What stays of a run that has succeeded. `keep`: run and result stay readable for as long as is said of its queue (`Retention`).
  * `none`: nothing, at once; its result cannot be awaited, and an enqueue that a broken connection makes the client repeat
  * after the run has ended runs once more. A run that failed or was cancelled is kept in any case.
  */

@@ -9,8 +9,9 @@ import { queueSettingsContract } from "@orrery/testing/queueSettingsContract"
 import { progressStoreContract } from "@orrery/testing/progressStoreContract"
 import { runHistoryContract } from "@orrery/testing/runHistoryContract"
 import { runReaderContract } from "@orrery/testing/runReaderContract"
+import { HistoryAge, retentionContract } from "@orrery/testing/retentionContract"
 import { batchOf, finishOf, sampleRun, takePartition } from "@orrery/testing/storeSamples"
-import { Effect, TestClock } from "effect"
+import { Clock, Effect, Layer, TestClock } from "effect"
 
 journalContract("memory", MemoryStore.layer)
 identityContract("memory", MemoryStore.layer)
@@ -19,6 +20,29 @@ queueSettingsContract("memory", MemoryStore.layer)
 runReaderContract("memory", MemoryStore.layer)
 runHistoryContract("memory", MemoryStore.layer)
 progressStoreContract("memory", MemoryStore.layer)
+
+/** A store whose clock can be put forward. */
+const aging = Layer.suspend(() => {
+  const live = Clock.make()
+  let passed = 0
+  const clock: Clock.Clock = {
+    ...live,
+    unsafeCurrentTimeMillis: () => live.unsafeCurrentTimeMillis() + passed,
+    currentTimeMillis: Effect.sync(() => live.unsafeCurrentTimeMillis() + passed)
+  }
+  const age = HistoryAge.of({
+    pass: (ms) =>
+      Effect.sync(() => {
+        passed += ms
+      }),
+    upkeep: Effect.void
+  })
+  return Layer.merge(
+    Layer.effectContext(Effect.withClock(MemoryStore.make(), clock)),
+    Layer.succeed(HistoryAge, age)
+  )
+})
+retentionContract("memory", aging)
 
 it.effect("tells time by the clock of the program", () =>
   Effect.gen(function*() {

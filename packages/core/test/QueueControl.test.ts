@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import type { RunFinish } from "@orrery/core/Journal"
 import { checkCall, dividedProblem, noRules, type QueueRules, rulesOf } from "@orrery/core/QueueSettings"
 import type { RunKeys } from "@orrery/core/RunKeys"
 import type { Backlog } from "@orrery/core/RunRequest"
@@ -125,6 +126,26 @@ describe("settings of a queue", () => {
 
     assert.deepStrictEqual(shares.map(({ concurrency }) => concurrency), [3, 2, 2])
     assert.deepStrictEqual(shares.map(({ rate }) => rate!.limit), [2, 1, 1])
+  })
+
+  it("say how long runs are kept that end from then on, by how they end", () => {
+    const { admit, machine } = machineOf()
+    const ended = (at: number) => {
+      const { id } = admit()
+      machine.cancel(id, at)
+      const finishes: Array<RunFinish> = []
+      for (const entry of machine.out.writes.splice(0)) {
+        machine.send(entry, [], finishes)
+        machine.committed(entry)
+      }
+      return finishes.map(({ keptDays, state }) => `${state} ${keptDays}`)
+    }
+
+    assert.deepStrictEqual(ended(0), ["cancelled 30"])
+    machine.configure({ ...noRules, retention: { cancelled: "1 day", failed: "forever" } }, 1)
+    assert.deepStrictEqual(ended(1), ["cancelled 1"])
+    machine.configure({ ...noRules, retention: { failed: "forever" } }, 2)
+    assert.deepStrictEqual(ended(2), ["cancelled 30"])
   })
 
   it("divide a bound of the backlog among the partitions, and go before what tasks say", () => {

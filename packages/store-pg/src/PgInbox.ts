@@ -80,9 +80,10 @@ const refuse = {
     ended as (
       insert into orrery.run_history
         (id, partition_id, priority, state, attempt, crashes, seq, created_at, scheduled_at, finished_at, task, payload,
-          policy, failure)
+          policy, failure, kept_days)
       select t.id, $1, t.priority, ${codes.failed}, 0, 0, 0, t.created_at, coalesce(t.due_at, t.created_at),
-        floor(extract(epoch from clock_timestamp()) * 1000)::bigint, t.task, t.payload, $5, t.failure
+        floor(extract(epoch from clock_timestamp()) * 1000)::bigint, t.task, t.payload, $5, t.failure,
+        orrery.kept_days($1, ${codes.failed}::smallint)
       from taken t
       where not exists (select from orrery.runs r where r.id = t.id)
         and not exists (select from orrery.run_history h where h.id = t.id)

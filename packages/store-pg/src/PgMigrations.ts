@@ -19,7 +19,9 @@ import runIdentities from "./migrations/0005_run_identities.js"
 import queueSettings from "./migrations/0006_queue_settings.js"
 import runProgress from "./migrations/0007_run_progress.js"
 import inbox from "./migrations/0008_inbox.js"
+import historyRetention from "./migrations/0009_history_retention.js"
 import promisedBackfills from "./migrations/0011_promised_backfills.js"
+import * as PgHistory from "./PgHistory.js"
 
 /** In order. Released ones are never edited. */
 const migrations = {
@@ -31,14 +33,12 @@ const migrations = {
   "0006_queue_settings": queueSettings,
   "0007_run_progress": runProgress,
   "0008_inbox": inbox,
+  "0009_history_retention": historyRetention,
   "0011_promised_backfills": promisedBackfills
 }
 
 /** In the schema `orrery`, like everything else. */
 export const table = "orrery_migrations"
-
-/** History partitions are made this many days ahead. */
-export const historyDaysAhead = 7
 
 /** While another node migrates: look every 100 ms, for 2 minutes. */
 const waitForOthers = Schedule.spaced("100 millis").pipe(Schedule.upTo("2 minutes"))
@@ -63,8 +63,9 @@ const migrate = Effect.gen(function*() {
     created_at timestamp with time zone not null default now(),
     name text not null
   )`)
-  yield* Migrator.make({})({ loader: Migrator.fromRecord(migrations), table })
-  yield* sql`select orrery.ensure_history_partitions(${historyDaysAhead})`
+  const applied = yield* Migrator.make({})({ loader: Migrator.fromRecord(migrations), table })
+  // Else that is upkeep, which must not keep a node from starting.
+  if (applied.length > 0) yield* PgHistory.makeMissing
 })
 
 type Failure = SqlError.SqlError | Migrator.MigrationError
@@ -90,19 +91,6 @@ export const run: Effect.Effect<void, StoreUnavailable, SqlClient.SqlClient> = E
 
 /** Needs `SqlClient`, as `PgPools.layer` provides it. */
 export const layer: Layer.Layer<never, StoreUnavailable, SqlClient.SqlClient> = Layer.effectDiscard(run)
-
-/**
- * Makes the history partitions of the coming `historyDaysAhead` days; gives how many were missing. To be called once
- * a day, by any node or by all. Without it history goes to the default partition, which works but cannot be dropped.
- */
-export const ensureHistoryPartitions: Effect.Effect<number, StoreUnavailable, SqlClient.SqlClient> = Effect.flatMap(
-  SqlClient.SqlClient,
-  (sql) => sql<{ readonly made: number }>`select orrery.ensure_history_partitions(${historyDaysAhead}) as made`
-).pipe(
-  Effect.map(([row]) => row?.made ?? 0),
-  Effect.mapError(unavailable("ensureHistoryPartitions")),
-  Effect.withSpan("PgMigrations.ensureHistoryPartitions")
-)
 
 const isFailure = (defect: unknown): defect is Failure =>
   defect instanceof SqlError.SqlError || defect instanceof Migrator.MigrationError

@@ -54,14 +54,22 @@ export const make = Effect.gen(function*() {
       Effect.withSpan(`PgQueueSettings.${operation}`)
     )
 
+  /** Partitions of the history for periods that were not in use before. */
+  const room = Effect.tryPromise(() => read.query("select orrery.ensure_history_partitions(1)"))
+
   return QueueSettingsStore.of({
     find: ({ namespace, queue }) => Effect.map(query("findSettings", find, [namespace, queue]), ([found]) => found),
     list: ({ after, limit, namespace }) =>
       query("listSettings", list, [after ?? "", namespace ?? null, Math.min(limit, queuesLimitMax)]),
     save: ({ changedBy, namespace, queue, revision, settings }) =>
-      Effect.map(
-        query("saveSettings", save, [namespace, queue, revision, changedBy ?? "", JSON.stringify(settings)]),
-        ([saved]) => saved
+      query("saveSettings", save, [namespace, queue, revision, changedBy ?? "", JSON.stringify(settings)]).pipe(
+        // Before its owners hear of it; if that cannot be now, it is the upkeep's.
+        Effect.tap(() =>
+          settings.retention === undefined && settings.declared?.retention === undefined
+            ? Effect.void
+            : Effect.ignore(room)
+        ),
+        Effect.map(([saved]) => saved)
       )
   })
 })

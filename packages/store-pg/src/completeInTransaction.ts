@@ -157,8 +157,10 @@ const finish = (keep: boolean): string =>
     keep
       ? `,
     ended as (
-      insert into orrery.run_history (${moved}, state, result, finished_at)
-      select ${moved}, ${codes.succeeded}, $3::text, floor(extract(epoch from clock_timestamp()) * 1000)::bigint from gone
+      insert into orrery.run_history (${moved}, state, result, finished_at, kept_days)
+      select ${moved}, ${codes.succeeded}, $3::text, floor(extract(epoch from clock_timestamp()) * 1000)::bigint,
+        orrery.kept_days(partition_id, ${codes.succeeded}::smallint)
+      from gone
     )`
       : ""
   }

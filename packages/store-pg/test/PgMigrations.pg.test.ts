@@ -8,8 +8,6 @@ import * as TestStore from "@orrery/testing/TestStore"
 import { Effect, Layer } from "effect"
 import { names } from "../src/internal/states.js"
 
-const dayMs = 86_400_000
-
 describe("PgMigrations", () => {
   it.scopedLive("may be run by five nodes at once, each with a single connection", () =>
     Effect.gen(function*() {
@@ -34,6 +32,7 @@ describe("PgMigrations", () => {
         "queue_settings",
         "run_progress",
         "inbox",
+        "history_retention",
         "promised_backfills"
       ]
       assert.deepStrictEqual(applied, names.map((name) => ({ name })))
@@ -71,51 +70,6 @@ describe("PgMigrations", () => {
         { state: "ready", queue: "mail", scheduled_at: "1970-01-01 00:00:01.5+00", justFinished: null },
         { state: "succeeded", queue: "mail", scheduled_at: "2023-11-14 22:13:20+00", justFinished: true }
       ])
-    }).pipe(Effect.provide(TestStore.layer)))
-
-  it.scopedLive("puts final runs into the partition of their day", () =>
-    Effect.gen(function*() {
-      const journal = yield* Journal
-      const owner = yield* takePartition()
-      const run = yield* sampleRun()
-      yield* journal.commit(batchOf(owner, { inserts: [run] }))
-      const { now } = yield* journal.commit(batchOf(owner, { finishes: [finishOf(run)] }))
-      const client = yield* TestStore.ownClient
-
-      const [row] = yield* TestStore.query(
-        client,
-        "select relname as name from orrery.run_history h join pg_class c on c.oid = h.tableoid"
-      )
-
-      const day = new Date(now).toISOString().slice(0, 10).replaceAll("-", "")
-      assert.deepStrictEqual(row, { name: `run_history_${day}` })
-    }).pipe(Effect.provide(TestStore.layer)))
-
-  it.scopedLive("makes missing days, moves early rows into them, many nodes at once", () =>
-    Effect.gen(function*() {
-      const client = yield* TestStore.ownClient
-      const owner = yield* takePartition()
-      const tomorrow = Math.floor(owner.now / dayMs + 1) * dayMs
-      const day = `run_history_${new Date(tomorrow).toISOString().slice(0, 10).replaceAll("-", "")}`
-      yield* TestStore.query(client, `drop table orrery.${day}`)
-      yield* TestStore.query(
-        client,
-        `insert into orrery.run_history (id, partition_id, priority, state, attempt, crashes, seq, created_at,
-           scheduled_at, finished_at, task, payload, policy)
-         values (gen_random_uuid(), $1, 5, 5, 1, 0, 1, 0, 0, $2, 'early', '{}', '{}')`,
-        [owner.partitionId, tomorrow + 1]
-      )
-
-      const made = yield* Effect.all(Array.from({ length: 4 }, () => PgMigrations.ensureHistoryPartitions), {
-        concurrency: "unbounded"
-      })
-
-      const [row] = yield* TestStore.query(
-        client,
-        "select relname as name from orrery.run_history h join pg_class c on c.oid = h.tableoid where task = 'early'"
-      )
-      assert.deepStrictEqual(made.toSorted(), [0, 0, 0, 1])
-      assert.deepStrictEqual(row, { name: day })
     }).pipe(Effect.provide(TestStore.layer)))
 
   it.scopedLive("fails, and does not die, when the database is not there", () =>

@@ -14,6 +14,7 @@ import * as Handlers from "@orrery/core/Handlers"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import * as NodeConfig from "@orrery/core/NodeConfig"
 import * as PayloadCodec from "@orrery/core/PayloadCodec"
+import type { QueueRetention } from "@orrery/core/Retention"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { parsePolicy, type RunRequest } from "@orrery/core/RunRequest"
@@ -113,7 +114,11 @@ export interface OrreryTestOptions<E, R> {
   readonly codec?: PayloadCodec.Codec
   /** As of a cluster, but a killed worker's attempts start again at once (`lostWorkerGraceMs: 0`). */
   readonly cluster?: Partial<ClusterConfig.Values>
+  /** How long final runs are kept, by the clock of the test. Default: to the end of the test, so that it can look at them. */
+  readonly retention?: QueueRetention
 }
+
+const everything: QueueRetention = { succeeded: "forever", failed: "forever", cancelled: "forever", expired: "forever" }
 
 type Given = Handlers.Handlers | Runs | Schedules | OrreryTest
 
@@ -142,7 +147,8 @@ const make = <E, R>(options: OrreryTestOptions<E, R>) =>
       windowRunsMax: NodeConfig.windowRunsMaxDefault,
       windowBytesMax: NodeConfig.windowBytesMaxDefault,
       mayTakeOver: () => true,
-      time
+      time,
+      retention: options.retention ?? everything
     }).pipe(Effect.provide(config), Effect.provide(store), Scope.extend(scope), real)
     const solo = yield* SoloNode.make(residents, NodeConfig.passivateAfterMsDefault).pipe(
       Effect.provide(config),

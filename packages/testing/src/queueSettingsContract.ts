@@ -1,6 +1,6 @@
 import { assert, layer } from "@effect/vitest"
 import { PartitionStore } from "@orrery/core/PartitionStore"
-import type { QueueCall } from "@orrery/core/QueueSettings"
+import { type QueueCall, rulesOf } from "@orrery/core/QueueSettings"
 import { QueueSettingsStore } from "@orrery/core/QueueSettingsStore"
 import * as Queues from "@orrery/core/Queues"
 import { Effect, Either, type Layer } from "effect"
@@ -138,6 +138,39 @@ export const queueSettingsContract = (
         assert.deepStrictEqual(reset.settings.override, {})
       }))
 
+    it.effect("keeps retention said at run time before what the code declares, until it is taken back", () =>
+      Effect.gen(function*() {
+        const of = sample()
+        const queues = yield* queuesOf()
+        const declared = { version: 2, limits: {}, retention: { succeeded: "1 day", failed: "90 days" } } as const
+        yield* queues.call({ _tag: "declare", ...of, by: "v2", ...declared })
+        yield* queues.call({ _tag: "setRetention", ...of, by: "ann", retention: { failed: "365 days" } })
+
+        const { settings } = yield* queues.call({
+          _tag: "setRetention",
+          ...of,
+          by: "ann",
+          retention: { expired: "1 day" }
+        })
+        const again = yield* queues.call({ _tag: "setRetention", ...of, by: "bob", retention: { failed: "365 days" } })
+        yield* queues.call({ _tag: "declare", ...of, by: "v1", version: 1, limits: {} })
+        yield* queues.call({ _tag: "resetLimits", ...of, by: "ann" })
+        const kept = yield* queues.get(of)
+        const reset = yield* queues.call({ _tag: "resetRetention", ...of, by: "ann" })
+
+        assert.deepStrictEqual(settings.retention, { failed: "365 days", expired: "1 day" })
+        assert.deepStrictEqual(settings.declared, declared)
+        assert.strictEqual(again.revision, 3, "said again it changes nothing")
+        assert.deepStrictEqual(kept, again)
+        assert.deepStrictEqual(rulesOf(kept.settings, 0, 1).retention, {
+          succeeded: "1 day",
+          failed: "365 days",
+          expired: "1 day"
+        })
+        assert.deepStrictEqual(rulesOf(reset.settings, 0, 1).retention, declared.retention)
+        assert.notProperty(reset.settings, "retention")
+      }))
+
     it.effect("refuses what it could not keep, and names it", () =>
       Effect.gen(function*() {
         const of = sample()
@@ -163,6 +196,17 @@ export const queueSettingsContract = (
           yield* refused({ ...limits, limits: { limits: many.slice(50) } }),
           /named limits must be at most 100 of one queue, got 101/
         )
+        const retention = (said: object) => refused({ _tag: "setRetention", ...of, by: "ann", retention: said })
+        assert.match(
+          yield* retention({ failed: "14 days" }),
+          /^retention.failed must be one of 1 day, 7 days.*forever, got 14 days$/
+        )
+        assert.match(yield* retention({ succeeded: "none" }), /^retention.succeeded must .* said of a task.* got none$/)
+        assert.match(
+          yield* retention({ retrying: "1 day" }),
+          /^retention must be an object of succeeded.* got retrying$/
+        )
+        assert.match(yield* retention({}), /^retention must be at least one of succeeded.* got none of them$/)
         assert.strictEqual((yield* queues.get(of)).revision, 1)
       }))
   })

@@ -133,7 +133,8 @@ const finished: Columns<RunFinish> = [
   ["worker", "text", (run) => run.worker],
   ["started_at", "float8", (run) => run.startedAt],
   ["result", "text", (run) => run.result],
-  ["failure", "text", (run) => run.failure]
+  ["failure", "text", (run) => run.failure],
+  ["kept_days", "smallint", (run) => run.keptDays ?? -1]
 ]
 
 /** What history takes over from the run as it was. */
@@ -156,16 +157,12 @@ const list = <A>(columns: Columns<A>, prefix = "") => columns.map(([name]) => pr
 /** `is true` makes it a hashed look-up per row; as a join the planner, who expects one partition, compares all pairs. */
 const isOpen = (column: string) => `(${column} in (select id from fence)) is true`
 
-/** Days to come hold no ends yet, and are pruned. */
-const endedByNow = "h.finished_at < (extract(epoch from now()) * 1000)::bigint + 3600000"
-
 /**
  * Ids that are final already. Also asked for requests that claim to be sent for the first time: the first copy can
  * come last, out of a node or a socket that was frozen. `limit 1` keeps it a probe of the index per row: as a join the
  * planner, who has seen the history empty, would read all of it for every commit.
  */
-const isNotFinal = (id: string) =>
-  `(select true from orrery.run_history h where h.id = ${id} and ${endedByNow} limit 1) is null`
+const isNotFinal = (id: string) => `(select true from orrery.run_history h where h.id = ${id} limit 1) is null`
 
 /** What there is to do, by bits. */
 const bits = {
@@ -212,7 +209,7 @@ const build = (shape: number): string => {
     const range = `h.id between $${++places}::uuid and $${++places}::uuid`
     parts.push(
       `past as materialized (select exists (
-        select from orrery.run_history h where ${range} and ${endedByNow}
+        select from orrery.run_history h where ${range}
       ) as holds_some)`,
       `made as (
         insert into orrery.runs (${list(columns)})
