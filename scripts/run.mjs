@@ -1,7 +1,7 @@
 // Entry of every npm script: sets up what is missing, then does one thing. No dependencies, as nothing may be
 // installed yet.
 //
-//   node scripts/run.mjs demo | orrery | bench | layout | recovery | redis | schedules | chaos | simulate | check | test [arguments]
+//   node scripts/run.mjs demo | orrery | bench | layout | recovery | redis | schedules | limits | chaos | simulate | check | test [arguments]
 import { join } from "node:path"
 import { check } from "./check.mjs"
 import { exec, root } from "./child.mjs"
@@ -23,6 +23,7 @@ const commands = {
   recovery: program("packages/bench/src/recovery.ts"),
   redis: program("packages/bench/src/redisFigures.ts"),
   schedules: program("packages/bench/src/scheduleFigures.ts"),
+  limits: program("packages/bench/src/limiterFigures.ts"),
   chaos: program("packages/chaos/src/main.ts"),
   simulate: program("packages/testing/src/simulation/main.ts"),
   check,
