@@ -192,6 +192,30 @@ describe("control of a cluster by its command", () => {
           [["runs", "delete-many", "--queue", "work", "--since", "soon"], /must be an instant/]
         ])
 
+        // Retention.
+        const forever = yield* json<QueueRecord>(
+          "queues",
+          "set-retention",
+          "work",
+          "--failed",
+          "forever",
+          "--by",
+          "ann"
+        )
+        assert.deepStrictEqual([forever.revision, forever.settings.retention], [5, { failed: "forever" }])
+        const more = yield* json<QueueRecord>("queues", "set-retention", "work", "--succeeded", "1 day")
+        assert.deepStrictEqual(more.settings.retention, { failed: "forever", succeeded: "1 day" })
+        yield* refused([
+          [
+            ["queues", "set-retention", "work", "--failed", "14 days"],
+            /retention.failed must be one of 1 day, .*, got 14 days/
+          ],
+          [["queues", "set-retention", "work"], /retention must be /],
+          [["queues", "reset-retention", "work", "--revision", "5"], /are at revision 6, not 5/]
+        ])
+        const unsaid = yield* json<QueueRecord>("queues", "reset-retention", "work")
+        assert.deepStrictEqual([unsaid.revision, unsaid.settings.retention], [7, undefined])
+
         // No cluster, and none that answers.
         const nowhere = yield* Effect.all([
           orrery({}, "queues", "list"),
