@@ -20,6 +20,10 @@ export const make = (live: LiveNode): LimitStore["Type"] =>
         unavailable(isUnknownCall(error) ? "the node is of a release that cannot be asked" : error.reason)),
       // Also where a handler gives its permit back while it is interrupted: it must not wait for ever.
       Effect.interruptible,
-      Effect.timeoutFail({ duration: askTimeout, onTimeout: () => unavailable("no node answers") })
+      Effect.timeoutFail({
+        duration: askTimeout,
+        onTimeout: () =>
+          unavailable("no node answers")
+      })
     )
   })

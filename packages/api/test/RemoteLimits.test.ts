@@ -61,8 +61,15 @@ describe("RemoteLimits", () => {
 
   it.effect("gives up after a while, also where it may not be interrupted", () =>
     Effect.gen(function*() {
-      const nowhere = { connection: Effect.never, current: () => undefined, strike: () => Effect.void, praise: () => {} }
-      const asking = yield* Effect.fork(Effect.uninterruptible(Effect.flip(RemoteLimits.make(nowhere).release(permit, "a"))))
+      const nowhere = {
+        connection: Effect.never,
+        current: () => undefined,
+        strike: () => Effect.void,
+        praise: () => {}
+      }
+      const asking = yield* Effect.fork(
+        Effect.uninterruptible(Effect.flip(RemoteLimits.make(nowhere).release(permit, "a")))
+      )
 
       yield* TestClock.adjust("1 seconds")
       const before = yield* Fiber.poll(asking)

@@ -47,8 +47,7 @@ export const named = (name: string) =>
   )
 
 /** The same where it is no flag. */
-export const namedArg = (name: string) =>
-  Args.text({ name }).pipe(Args.mapEffect((text) => checked(name, text)))
+export const namedArg = (name: string) => Args.text({ name }).pipe(Args.mapEffect((text) => checked(name, text)))
 
 /** A field for an option that was given, else none. */
 export const given = <K extends string, A>(key: K, value: Option.Option<A>): { readonly [P in K]?: A } =>

@@ -18,7 +18,9 @@ const refusal = (...args: ReadonlyArray<string>) =>
     Effect.map((failure) =>
       ValidationError.isValidationError(failure)
         ? HelpDoc.toAnsiText(failure.error)
-        : failure instanceof Error ? failure.message : String(failure)
+        : failure instanceof Error
+        ? failure.message
+        : String(failure)
     ),
     Effect.provide(NodeContext.layer)
   )
@@ -41,10 +43,13 @@ const cases: ReadonlyArray<readonly [ReadonlyArray<string>, string, string]> = [
 ]
 
 describe("names of commands", () => {
-  it.live.each(cases)("%s: refused by field, limit and value before a connection is made", ([args, field, actual]) =>
-    Effect.gen(function*() {
-      const why = yield* refusal(...args)
+  it.live.each(cases)(
+    "%s: refused by field, limit and value before a connection is made",
+    ([args, field, actual]) =>
+      Effect.gen(function*() {
+        const why = yield* refusal(...args)
 
-      assert.match(why.replace(/\s+/g, " "), new RegExp(`${field} must be .*A-Z.*, got ${actual}`))
-    }))
+        assert.match(why.replace(/\s+/g, " "), new RegExp(`${field} must be .*A-Z.*, got ${actual}`))
+      })
+  )
 })

@@ -136,7 +136,12 @@ describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
         yield* allSucceed("permitted", permitted.length * count)
         yield* allSucceed("asking", askingRuns)
 
-        const most = together(told.filter(({ task }) => task === "permitted"), kills)
+        const most = together(
+          told.filter(({ task }) =>
+            task === "permitted"
+          ),
+          kills
+        )
         assert.isAtMost(most, gpu.rule.limit)
         // At its limit, or the test shows nothing.
         assert.isAtLeast(most, gpu.rule.limit - 1)

@@ -9,8 +9,10 @@ import * as RateLimiter from "../src/RateLimiter.js"
 const rule = { name: "kept", limit: 1, leaseMs: 1_000, exactness: "strict" } as const
 /** Two of them get one permit only where they ask the same keeper. */
 const holds = (store: LimitStore["Type"], holder: string) =>
-  Effect.map(Effect.either(store.acquire(rule, holder)), (answer) =>
-    answer._tag === "Left" ? "unavailable" : answer.right.isHeld)
+  Effect.map(
+    Effect.either(store.acquire(rule, holder)),
+    (answer) => answer._tag === "Left" ? "unavailable" : answer.right.isHeld
+  )
 
 describe("LimitKeeper", () => {
   it.effect("is the process, until it will be in a cluster; then the cluster, and nobody before and after", () =>
@@ -28,7 +30,12 @@ describe("LimitKeeper", () => {
       yield* Scope.close(member, Exit.void)
       const left = yield* holds(keeper.store, "a")
 
-      assert.deepStrictEqual([alone, joining, joined, left], [[true, false], "unavailable", [false, true], "unavailable"])
+      assert.deepStrictEqual([alone, joining, joined, left], [
+        [true, false],
+        "unavailable",
+        [false, true],
+        "unavailable"
+      ])
     }))
 
   it.effect("goes by the cluster that came last, and by the other when that is left", () =>

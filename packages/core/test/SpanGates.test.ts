@@ -217,10 +217,13 @@ describe("a limit that spans queues", () => {
     const closed = state.closed
     const waits = admit(null, { task: "plain" })
     start(5)
-    assert.deepInclude(explain(machine, waits.id, 5, { slotsFor: () => 1, backfillsOf: () => ({ most: 1, taken: 0 }) })?.reasons[0], {
-      _tag: "RateLimited",
-      limit: { name: "partner", key: "*" }
-    })
+    assert.deepInclude(
+      explain(machine, waits.id, 5, { slotsFor: () => 1, backfillsOf: () => ({ most: 1, taken: 0 }) })?.reasons[0],
+      {
+        _tag: "RateLimited",
+        limit: { name: "partner", key: "*" }
+      }
+    )
     machine.configure(noRules, 6)
     assert.strictEqual(start(6).length, 1)
     assert.isAbove(state.closed, closed, "what was lent goes back")

@@ -82,7 +82,10 @@ describe("limiters of a task", () => {
   it("may be said of a queue, where what a start costs is a number", () => {
     const { declaration } = Queue.make("images", { version: 1, limiters: [partner, gpu] })
 
-    assert.deepStrictEqual("limits" in declaration ? declaration.limits.limiters : undefined, [partner.terms, gpu.terms])
+    assert.deepStrictEqual("limits" in declaration ? declaration.limits.limiters : undefined, [
+      partner.terms,
+      gpu.terms
+    ])
     const priced = lines as unknown as RateLimiter.RateLimiter
     assert.include(
       refusalOf(() => Queue.make("images", { version: 1, limiters: priced })),

@@ -31,7 +31,7 @@ export default Layer.mergeAll(
   inOrder.toLayer(told("in-order")),
   heavy.toLayer(told("heavy")),
   light.toLayer(told("light")),
-  asking.toLayer((payload) => Effect.zipRight(Effect.orDie(asked.take()), told("asking")(payload))),
+  asking.toLayer((payload) => Effect.flatMap(Effect.orDie(asked.take()), () => told("asking")(payload))),
   guardedClosed.toLayer(told("guarded-closed")),
   guardedOpen.toLayer(told("guarded-open")),
   nap.toLayer(({ ms }) => Effect.sleep(ms)),
