@@ -4,7 +4,7 @@
  * new owner.
  *
  * First this node lets go of its shards, then the others learn that they are theirs; in this order they find the locks
- * free at their first try. They are told, so that they look at once.
+ * free at their first try. They are told, so that they look at once. Where all nodes leave, nobody waits for an heir.
  */
 import { type Duration, Effect, Layer } from "effect"
 import { LockStorage } from "./LockStorage.js"
@@ -36,7 +36,7 @@ const make = Effect.gen(function*() {
     yield* until(() => locks.heldCount() === 0, releaseWithin)
     yield* locks.setHealth(own.runner.address, false)
     yield* reach.membersChanged
-    yield* until(() => residents.list().length === 0, heirsWithin)
+    yield* until(() => residents.list().length === 0 || !locks.hasOthers(), heirsWithin)
   })
   yield* Effect.addFinalizer(() =>
     handOver.pipe(

@@ -12,7 +12,7 @@ import { Residents } from "../src/Residents.js"
 const own = { address: "127.0.0.1:1", runner: { address: RunnerAddress.make("127.0.0.1", 1) }, healthy: true } as never
 
 /** It has a shard until it is told to leave, and an actor until the others know that it has left. */
-const setUp = (hasOthers: boolean) => {
+const setUp = (hasOthers: boolean, leaveToo = false) => {
   const steps: Array<string> = []
   let held = 1
   let actors = [{} as QueueActor]
@@ -26,7 +26,7 @@ const setUp = (hasOthers: boolean) => {
       LockStorage,
       {
         runners: () => [own],
-        hasOthers: () => hasOthers,
+        hasOthers: () => hasOthers && !(leaveToo && held === 0),
         heldCount: () => held,
         leave: () => Effect.runSync(step("leaves", () => void (held = 0))),
         setHealth: (_: unknown, healthy: boolean) => step(`is ${healthy ? "healthy" : "gone"}, holds ${held}`)
@@ -37,7 +37,7 @@ const setUp = (hasOthers: boolean) => {
       { hub: { close: () => steps.push("closes") }, list: () => actors } as unknown as Residents["Type"]
     ),
     Layer.succeed(NodeIdentity, { runnerAddress: "127.0.0.1:1" } as NodeIdentity["Type"]),
-    Layer.succeed(Reach, { membersChanged: step("tells", () => void (actors = [])) } as unknown as Reach["Type"])
+    Layer.succeed(Reach, { membersChanged: step("tells", () => void (actors = leaveToo ? actors : [])) } as unknown as Reach["Type"])
   )
   return { layer: Layer.provide(Drain.layer, services), steps, left: () => actors.length }
 }
@@ -60,6 +60,19 @@ it.live("a node that is interrupted lets go of its shards, says so, and stays un
 
     assert.deepStrictEqual(steps, ["closes", "leaves", "is gone, holds 0", "tells"])
     assert.strictEqual(left(), 0)
+  }))
+
+it.live("a node whose company leaves as well does not wait for heirs", () =>
+  Effect.gen(function*() {
+    const { layer, left, steps } = setUp(true, true)
+    const began = performance.now()
+
+    yield* interrupted(layer)
+
+    assert.strictEqual(steps.at(-1), "tells")
+    assert.strictEqual(left(), 1)
+    // They are waited for 3 s where there is somebody to come.
+    assert.isBelow(performance.now() - began, 2_500)
   }))
 
 it.live("a node that is alone just stops", () =>
