@@ -1,5 +1,5 @@
 /** One scenario, from an empty database to its result. */
-import { Cause, Effect, type Scope } from "effect"
+import { Cause, type Duration, Effect, type Scope } from "effect"
 import { mkdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { conclude } from "./conclude.js"
@@ -18,6 +18,8 @@ export interface PlayOptions {
   readonly isQuick: boolean
   /** The stage has been played on before: it need not warm up. */
   readonly isWarm?: boolean
+  /** Between two events: what was killed is back, shards have settled. Default 3 s. */
+  readonly betweenEvents?: Duration.DurationInput
   /** Told as it happens. */
   readonly onProgress: (line: string) => void
 }
@@ -26,8 +28,7 @@ export interface PlayOptions {
 const warmUp = "3 seconds"
 /** Hand-overs that come after the first answers count too. */
 const afterEvent = "500 millis"
-/** Between two events: what was killed is back, shards have settled. */
-const betweenEvents = "3 seconds"
+const betweenEventsDefault: Duration.DurationInput = "3 seconds"
 
 /** What a scenario did, when it is over. */
 export interface Played {
@@ -77,7 +78,7 @@ export const playOn = (
         const ms = repair === undefined ? stage.load.longestGap() : served
         recovered(ms)
         options.onProgress(`${scenario.name}: every queue served again after ${Math.round(ms)} ms`)
-        yield* Effect.sleep(betweenEvents)
+        yield* Effect.sleep(options.betweenEvents ?? betweenEventsDefault)
         return ms
       }).pipe(Effect.orDie)
     const scene: Scene = {
