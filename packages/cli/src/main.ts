@@ -1,55 +1,9 @@
-/** The `orrery` command. Exit codes: `ExitCode.ts`. */
-import { Command, ValidationError } from "@effect/cli"
+/** The process of the `orrery` command. Exit codes: `ExitCode.ts`. */
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
-import { Cause, Effect, Exit, Layer, Logger, Option } from "effect"
-import { exitCode, ofFailure } from "./ExitCode.js"
-import * as chaos from "./chaos.js"
-import * as deadLetters from "./deadLetters.js"
-import * as enqueue from "./enqueue.js"
-import * as migrate from "./migrate.js"
-import * as node from "./node.js"
-import * as nodes from "./nodes.js"
-import * as queues from "./queues.js"
-import * as runs from "./runs.js"
-import * as schedules from "./schedules.js"
-import * as up from "./up.js"
-import * as worker from "./worker.js"
+import { Cause, Effect, Layer, Logger } from "effect"
+import { codeOf, explain, run } from "./orrery.js"
 
-/** Of a shell's command that was interrupted. */
-const interruptedCode = 130
-
-const orrery = Command.make("orrery").pipe(
-  Command.withDescription(
-    "A distributed task scheduler. Start with `orrery up`. "
-      + "Exit codes: 0 done; 1 wrong arguments or configuration, refused, or the run did not succeed; "
-      + "69 database or cluster not reachable; 70 a defect of Orrery; 75 the node must be started anew; 130 interrupted."
-  ),
-  Command.withSubcommands([
-    up.command,
-    node.command,
-    worker.command,
-    nodes.command,
-    migrate.command,
-    enqueue.command,
-    runs.command,
-    deadLetters.command,
-    queues.command,
-    schedules.command,
-    chaos.command
-  ])
-)
-
-/** One problem a line; arguments were explained by the parser already, defects get their stack. */
-const explain = (cause: Cause.Cause<unknown>): string => {
-  const failure = Option.getOrUndefined(Cause.failureOption(cause))
-  if (ValidationError.isValidationError(failure)) return ""
-  if (typeof failure === "object" && failure !== null && "problems" in failure && Array.isArray(failure.problems)) {
-    return ["orrery: wrong configuration", ...failure.problems.map((problem) => `  ${problem}`), ""].join("\n")
-  }
-  return `orrery: ${failure instanceof Error ? failure.message : Cause.pretty(cause)}\n`
-}
-
-Command.run(orrery, { name: "orrery", version: "0.1.0" })(process.argv).pipe(
+run(process.argv).pipe(
   Effect.tapErrorCause((cause) =>
     Cause.isInterruptedOnly(cause) ? Effect.void : Effect.sync(() => process.stderr.write(explain(cause)))
   ),
@@ -64,10 +18,8 @@ Command.run(orrery, { name: "orrery", version: "0.1.0" })(process.argv).pipe(
     NodeRuntime.runMain(program, {
       disableErrorReporting: true,
       disablePrettyLogger: true,
-      teardown: (exit, done) => {
-        if (Exit.isSuccess(exit)) return done(exitCode.ok)
-        if (Cause.isInterruptedOnly(exit.cause)) return done(Number(process.exitCode ?? interruptedCode))
-        done(ofFailure(Option.getOrUndefined(Cause.failureOption(exit.cause))))
-      }
+      // A signal is how a long-running process is meant to end: it has set its code.
+      teardown: (exit, done) =>
+        done(codeOf(exit, process.exitCode === undefined ? undefined : Number(process.exitCode)))
     })
 )

@@ -9,7 +9,7 @@ import * as RedisServer from "../../testing/src/RedisServer.js"
 import { ticks } from "../../testing/src/rigTasks.js"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import * as LocalCluster from "../src/LocalCluster.js"
-import { orrery } from "./orrery.js"
+import { orreryHere } from "./orrery.js"
 
 const handlers = fileURLToPath(new URL("../../testing/src/rigHandlers.ts", import.meta.url))
 const tick = ticks[0]!
@@ -35,7 +35,7 @@ describe("nodes with a Redis", () => {
           for (const { id, state } of item.events) if (state === "succeeded") ended.add(id)
         })).pipe(Effect.forkScoped)
       const health = Effect.map(
-        orrery({ ORRERY_NODES: cluster.addresses.join(",") }, "nodes"),
+        orreryHere({ ORRERY_NODES: cluster.addresses.join(",") }, "nodes"),
         ({ code, out }) => `${code} ${out}`
       )
 
