@@ -1,7 +1,9 @@
 /** The command, for tests. */
+import { Command, ValidationError } from "@effect/cli"
 import { NodeContext } from "@effect/platform-node"
+import { exitCode, ofFailure } from "@orrery/cli/ExitCode"
 import * as Orrery from "@orrery/cli/orrery"
-import { ConfigProvider, Effect, Layer, Logger } from "effect"
+import { Cause, ConfigProvider, Effect, Layer, Logger, Option } from "effect"
 import { execFile } from "node:child_process"
 import { format } from "node:util"
 import { fileURLToPath } from "node:url"
@@ -29,14 +31,21 @@ export const orreryHere = (env: Record<string, string>, ...args: ReadonlyArray<s
     const [out, err]: [Array<string>, Array<string>] = [[], []]
     const into = (lines: Array<string>) => (...words: ReadonlyArray<unknown>) =>
       Effect.sync(() => void lines.push(format(...words)))
-    return Orrery.run(["node", "orrery", ...args]).pipe(
+    return Command.run(Orrery.command, { name: "orrery", version: "0.1.0" })(["node", "orrery", ...args]).pipe(
       Effect.withConsole({ ...console, log: into(out), error: into(err) }),
       Effect.withConfigProvider(
         ConfigProvider.fromMap(new Map(Object.entries(env)), { pathDelim: "_", seqDelim: "," })
       ),
       Effect.provide(Layer.merge(NodeContext.layer, Logger.remove(Logger.defaultLogger))),
-      Effect.tapErrorCause((cause) => Effect.sync(() => err.push(Orrery.explain(cause)))),
-      Effect.exit,
-      Effect.map((exit) => ({ code: Orrery.codeOf(exit), out: out.join("\n").trim(), err: err.join("\n") }))
+      Effect.matchCause({
+        onSuccess: () => exitCode.ok,
+        onFailure: (cause): number => {
+          const failure = Option.getOrUndefined(Cause.failureOption(cause))
+          // The parser has explained it.
+          if (!ValidationError.isValidationError(failure)) err.push(Orrery.explain(cause))
+          return ofFailure(failure)
+        }
+      }),
+      Effect.map((code) => ({ code, out: out.join("\n").trim(), err: err.join("\n") }))
     )
   })

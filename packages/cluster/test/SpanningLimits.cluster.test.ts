@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
 import { mostInWindow } from "@orrery/testing/limitSamples"
 import * as RedisServer from "@orrery/testing/RedisServer"
-import { gpu, partner, permitted, spanned } from "@orrery/testing/rigTasks"
+import { asked, asking, gpu, partner, permitted, spanned } from "@orrery/testing/rigTasks"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
 import { Effect, Redacted } from "effect"
 
@@ -14,15 +14,16 @@ interface Told {
   readonly at: number
 }
 
-const pattern = /(spanned|permitted) (begins|ends) \S+ (\d+) ([\d.]+);/
+const pattern = /(spanned|permitted|asking) (begins|ends) \S+ (\d+) ([\d.]+);/
 
 /** By how much the clocks of owners, as they estimate that of the database, may differ, ms. */
 const wayMs = 100
 /** Between the word to a worker and the line of its handler, in a process that stands still now and then, ms. */
-const handlerMs = 400
+const handlerMs = 350
 
 const spannedPerQueue = 80
 const permittedPerQueue = 30
+const askingRuns = 30
 
 /** Of nodes with or without a Redis; what their attempts tell. */
 const start = (withRedis: boolean) =>
@@ -41,7 +42,7 @@ const start = (withRedis: boolean) =>
     })
     const ended = (task: string, count: number) =>
       ClusterRig.eventually(
-        rig.query<{ count: string }>(`select count(*) from orrery.run_history where task like $1`, [`${task}-%`]),
+        rig.query<{ count: string }>(`select count(*) from orrery.run_history where task like $1`, [`${task}%`]),
         ([row]) => Number(row!.count) >= count
       )
     /** By the rows: a client that has seen each node die knows of none that took their place. */
@@ -50,7 +51,7 @@ const start = (withRedis: boolean) =>
         yield* ended(task, count)
         const [rows] = yield* rig.query<{ failed: string }>(
           "select count(*) as failed from orrery.run_history where task like $1 and state <> 5",
-          [`${task}-%`]
+          [`${task}%`]
         )
         assert.strictEqual(rows!.failed, "0")
       })
@@ -82,7 +83,7 @@ const together = (
 
 describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
   it.scopedLive(
-    "hold a rate in every second over eight queues, and a number of attempts at once over four, on three nodes, each of which is killed",
+    "hold a rate over eight queues, a number of attempts at once over four, and a rate that handlers ask for, on three nodes, each of which is killed",
     () =>
       Effect.gen(function*() {
         const { allSucceed, client, cluster, ended, ownerOf, query, told } = yield* start(withRedis)
@@ -90,6 +91,7 @@ describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
           Array.from({ length: count }, (_, n) => ({ n: queue * count + n, key: "k", ms }))
         yield* Effect.provide(
           Effect.all([
+            asking.enqueueMany(payloads(0, askingRuns, 1)),
             Effect.forEach(permitted, (task, queue) => task.enqueueMany(payloads(queue, permittedPerQueue, 150))),
             Effect.forEach(spanned, (task, queue) => task.enqueueMany(payloads(queue, spannedPerQueue, 5)))
           ]),
@@ -109,6 +111,7 @@ describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
           yield* kill(node)
         }
         yield* allSucceed("permitted", permitted.length * permittedPerQueue)
+        yield* allSucceed("asking", askingRuns)
         yield* allSucceed("spanned", spanned.length * spannedPerQueue)
 
         const { limit, perMs } = partner.rule
@@ -126,6 +129,11 @@ describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
         assert.isAtMost(most, gpu.rule.limit)
         // At its limit, or the test shows nothing.
         assert.isAtLeast(most, gpu.rule.limit - 1)
+        const through = told.filter(({ task, what }) => task === "asking" && what === "begins")
+        assert.isAtMost(mostInWindow(through.map(({ at }) => at), asked.rule.perMs - handlerMs), asked.rule.limit)
+        // In nodes and in the worker, which has no Redis where they have none.
+        const places = new Set(through.map(({ process }) => process))
+        assert.isTrue(places.has("worker-1") && places.size > 1, [...places].join())
       }),
     150_000
   )
