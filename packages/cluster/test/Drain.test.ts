@@ -37,7 +37,10 @@ const setUp = (hasOthers: boolean, leaveToo = false) => {
       { hub: { close: () => steps.push("closes") }, list: () => actors } as unknown as Residents["Type"]
     ),
     Layer.succeed(NodeIdentity, { runnerAddress: "127.0.0.1:1" } as NodeIdentity["Type"]),
-    Layer.succeed(Reach, { membersChanged: step("tells", () => void (actors = leaveToo ? actors : [])) } as unknown as Reach["Type"])
+    Layer.succeed(
+      Reach,
+      { membersChanged: step("tells", () => void (actors = leaveToo ? actors : [])) } as unknown as Reach["Type"]
+    )
   )
   return { layer: Layer.provide(Drain.layer, services), steps, left: () => actors.length }
 }
