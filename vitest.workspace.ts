@@ -35,7 +35,7 @@ export default defineWorkspace([
       testTimeout: 120_000,
       // Node processes and kills: two files at once would disturb each other's timing. `npm test` runs them in a vitest of their
       // own, beside the others.
-      poolOptions: { forks: { singleFork: true } }
+      poolOptions: { forks: { singleFork: true, isolate: false } }
     }
   }
 ])
