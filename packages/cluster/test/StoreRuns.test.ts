@@ -93,8 +93,9 @@ describe("a process without a node", () => {
         // While it waits it reads no row, and looks for all runs at once.
         assert.strictEqual(idle.rows, 0)
         assert.isAtMost(idle.looks, 2)
-        // One to learn where it is, one for the end.
-        assert.strictEqual(after.rows, 100)
+        // One to learn where it is, one for the end; some once more, where a busy machine tells of the end in between.
+        assert.isAtLeast(after.rows, 100)
+        assert.isAtMost(after.rows, 105)
         // The second time it is kept.
         assert.strictEqual(reads.rows, after.rows)
         if (kind === "with hints") assert.isBelow(took, Signals.pollMs)
