@@ -118,7 +118,9 @@ export const createDatabase = (
 ): Effect.Effect<Redacted.Redacted<string>, EmbeddedPostgresFailed> =>
   execute(
     server.url,
-    `create database ${pg.escapeIdentifier(name)}${template === undefined ? "" : ` template ${pg.escapeIdentifier(template)}`}`
+    `create database ${pg.escapeIdentifier(name)}${
+      template === undefined ? "" : ` template ${pg.escapeIdentifier(template)}`
+    }`
   ).pipe(
     Effect.mapError((failed) =>
       new EmbeddedPostgresFailed({

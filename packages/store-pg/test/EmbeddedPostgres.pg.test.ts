@@ -213,9 +213,13 @@ const startElsewhere = (dataDir: string, lookFor: "none" | "guard") =>
         child.stdout.on("data", (chunk: Buffer) => {
           output += chunk.toString()
           const server = /pid=(\d+)/.exec(output)?.[1]
-          if (server === undefined) return
+          if (server === undefined) {
+            return
+          }
           const listed = lookFor === "guard" ? execFileSync("ps", ["-eo", "pid,args"], { encoding: "utf8" }) : ""
-          const line = listed.split("\n").find((one) => one.includes("orrery-postgres-guard") && one.includes(dataDir))
+          const line = listed.split("\n").find((one) =>
+            one.includes("orrery-postgres-guard") && one.includes(dataDir)
+          )
           const guard = Number.parseInt(line ?? "", 10)
           if (lookFor === "guard" && !(guard > 1)) return resume(Effect.dieMessage("the guard is not running"))
           resume(Effect.succeed({ parent: child.pid ?? 0, server: Number(server), guard }))

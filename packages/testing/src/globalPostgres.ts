@@ -99,7 +99,12 @@ const withTemplate = async ({ close, url }: Server): Promise<Started> => {
     createDatabase(server, template),
     (made) => Effect.provide(PgMigrations.run, PgPools.layer({ url: made }))
   )
-  await Effect.runPromise(make).catch((error: unknown) => close().finally(() => Promise.reject(error)))
+  try {
+    await Effect.runPromise(make)
+  } catch (error) {
+    await close()
+    throw error
+  }
   return { url, template, close: () => Effect.runPromise(Effect.orDie(dropDatabase(server, template))).finally(close) }
 }
 
