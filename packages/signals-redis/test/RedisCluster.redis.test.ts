@@ -58,7 +58,7 @@ afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 const services = Layer.suspend(() => rig.services(shared.options))
 
 signalsContract("redis cluster", services)
-limitStoreContract("redis cluster", services)
+limitStoreContract("redis cluster", services, "refused for a window")
 endStoreContract("redis cluster", services)
 
 const until = (what: () => boolean) =>
