@@ -1,8 +1,7 @@
 /** `npm run bench`: Orrery and its peers on the same work, side by side. */
-import { Command, ValidationError } from "@effect/cli"
-import { exitCode } from "@orrery/cli/ExitCode"
-import { NodeContext, NodeRuntime } from "@effect/platform-node"
-import { Cause, Console, Data, Effect, Exit, Layer, Logger, Option } from "effect"
+import { Command } from "@effect/cli"
+import { runCommand } from "@orrery/cli/runCommand"
+import { Console, Data, Effect, Option } from "effect"
 import { createWriteStream, mkdirSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { ArgumentInvalid, systemsOf, workloadsOf } from "./Arguments.js"
@@ -23,8 +22,6 @@ const inRoot = (file: string): string => fileURLToPath(new URL(`../../../${file}
 const results = inRoot("packages/bench/results")
 const logFile = inRoot(".orrery/bench/bench.log")
 const roundsDefault = 3
-/** Of a shell's command that was interrupted. */
-const interruptedCode = 130
 
 interface Flags {
   readonly workloads: ReadonlyArray<string>
@@ -132,28 +129,4 @@ const command = Command.make("bench", {
   )
 )
 
-/** Arguments were explained by the parser already. */
-const explain = (cause: Cause.Cause<unknown>): string => {
-  const failure = Option.getOrUndefined(Cause.failureOption(cause))
-  if (ValidationError.isValidationError(failure)) return ""
-  return `${failure instanceof Error ? failure.message : Cause.pretty(cause)}\n`
-}
-
-Command.run(command, { name: "bench", version: "0.1.0" })(process.argv).pipe(
-  Effect.tapErrorCause((cause) =>
-    Cause.isInterruptedOnly(cause) ? Effect.void : Effect.sync(() => process.stderr.write(explain(cause)))
-  ),
-  Effect.provide(
-    // Standard output is for results.
-    Layer.merge(NodeContext.layer, Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)))
-  ),
-  (program) =>
-    NodeRuntime.runMain(program, {
-      disableErrorReporting: true,
-      disablePrettyLogger: true,
-      teardown: (exit, done) => {
-        if (Exit.isSuccess(exit)) return done(exitCode.ok)
-        done(Cause.isInterruptedOnly(exit.cause) ? interruptedCode : exitCode.usage)
-      }
-    })
-)
+runCommand(command, { name: "bench" })

@@ -1,8 +1,7 @@
 /** `npm run chaos`: real processes under fire, and whether the promises held. */
-import { Command, ValidationError } from "@effect/cli"
-import { exitCode } from "@orrery/cli/ExitCode"
-import { NodeContext, NodeRuntime } from "@effect/platform-node"
-import { Cause, Console, Data, Effect, Exit, Layer, Logger, Option } from "effect"
+import { Command } from "@effect/cli"
+import { runCommand } from "@orrery/cli/runCommand"
+import { Console, Data, Effect, Option } from "effect"
 import { randomInt } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -16,8 +15,6 @@ import { scenarios } from "./scenarios/index.js"
 
 const folder = fileURLToPath(new URL("../../../.orrery/chaos", import.meta.url))
 const seedMax = 2 ** 31
-/** Of a shell's command that was interrupted. */
-const interruptedCode = 130
 
 interface Flags {
   readonly scenarios: ReadonlyArray<string>
@@ -92,30 +89,9 @@ const command = Command.make("chaos", {
   )
 )
 
-/** Arguments were explained by the parser already. */
-const explain = (cause: Cause.Cause<unknown>): string => {
-  const failure = Option.getOrUndefined(Cause.failureOption(cause))
-  if (ValidationError.isValidationError(failure)) return ""
-  return `${failure instanceof Error ? failure.message : Cause.pretty(cause)}\n`
-}
-
-Command.run(command, { name: "chaos", version: "0.1.0" })(process.argv).pipe(
-  Effect.tapErrorCause((cause) =>
-    Cause.isInterruptedOnly(cause) ? Effect.void : Effect.sync(() => process.stderr.write(explain(cause)))
-  ),
-  // Standard output is for results.
-  Effect.provide(
-    Layer.merge(NodeContext.layer, Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)))
-  ),
-  (program) =>
-    NodeRuntime.runMain(program, {
-      disableErrorReporting: true,
-      disablePrettyLogger: true,
-      teardown: (exit, done) => {
-        // Told to: node's own end waits for the handle of each socket, and turns in a circle for one that a proxy has reset
-        // while it was half closed (seen with 20.20, in `partition-node`).
-        if (Exit.isSuccess(exit)) return process.exit(exitCode.ok)
-        done(Cause.isInterruptedOnly(exit.cause) ? interruptedCode : exitCode.usage)
-      }
-    })
-)
+runCommand(command, {
+  name: "chaos",
+  // Told to: node's own end waits for the handle of each socket, and turns in a circle for one that a proxy has reset
+  // while it was half closed (seen with 20.20, in `partition-node`).
+  exit: (code) => process.exit(code)
+})

@@ -1,8 +1,7 @@
 /** The `orrery` command. Exit codes: `ExitCode.ts`. */
-import { Command, ValidationError } from "@effect/cli"
-import { NodeContext, NodeRuntime } from "@effect/platform-node"
-import { Cause, Effect, Exit, Layer, Logger, Option } from "effect"
-import { exitCode, ofFailure } from "./ExitCode.js"
+import { Command } from "@effect/cli"
+import { Cause, Option } from "effect"
+import { ofFailure } from "./ExitCode.js"
 import * as chaos from "./chaos.js"
 import * as deadLetters from "./deadLetters.js"
 import * as enqueue from "./enqueue.js"
@@ -10,13 +9,11 @@ import * as migrate from "./migrate.js"
 import * as node from "./node.js"
 import * as nodes from "./nodes.js"
 import * as queues from "./queues.js"
+import { messageOf, runCommand } from "./runCommand.js"
 import * as runs from "./runs.js"
 import * as schedules from "./schedules.js"
 import * as up from "./up.js"
 import * as worker from "./worker.js"
-
-/** Of a shell's command that was interrupted. */
-const interruptedCode = 130
 
 const orrery = Command.make("orrery").pipe(
   Command.withDescription(
@@ -39,35 +36,13 @@ const orrery = Command.make("orrery").pipe(
   ])
 )
 
-/** One problem a line; arguments were explained by the parser already, defects get their stack. */
+/** One problem a line; defects get their stack. */
 const explain = (cause: Cause.Cause<unknown>): string => {
   const failure = Option.getOrUndefined(Cause.failureOption(cause))
-  if (ValidationError.isValidationError(failure)) return ""
   if (typeof failure === "object" && failure !== null && "problems" in failure && Array.isArray(failure.problems)) {
     return ["orrery: wrong configuration", ...failure.problems.map((problem) => `  ${problem}`), ""].join("\n")
   }
-  return `orrery: ${failure instanceof Error ? failure.message : Cause.pretty(cause)}\n`
+  return `orrery: ${messageOf(cause)}`
 }
 
-Command.run(orrery, { name: "orrery", version: "0.1.0" })(process.argv).pipe(
-  Effect.tapErrorCause((cause) =>
-    Cause.isInterruptedOnly(cause) ? Effect.void : Effect.sync(() => process.stderr.write(explain(cause)))
-  ),
-  // Standard output is for results and ready lines.
-  Effect.provide(
-    Layer.merge(
-      Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)),
-      NodeContext.layer
-    )
-  ),
-  (program) =>
-    NodeRuntime.runMain(program, {
-      disableErrorReporting: true,
-      disablePrettyLogger: true,
-      teardown: (exit, done) => {
-        if (Exit.isSuccess(exit)) return done(exitCode.ok)
-        if (Cause.isInterruptedOnly(exit.cause)) return done(Number(process.exitCode ?? interruptedCode))
-        done(ofFailure(Option.getOrUndefined(Cause.failureOption(exit.cause))))
-      }
-    })
-)
+runCommand(orrery, { name: "orrery", codeOf: ofFailure, explain })

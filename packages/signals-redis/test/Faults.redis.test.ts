@@ -64,8 +64,10 @@ describe.concurrent("faults of Redis", () => {
 
   unharmed("LOADING", ({ rig: redis }) =>
     Effect.gen(function*() {
-      yield* redis.admin("DEBUG", "POPULATE", "3000", "filler")
-      yield* redis.admin("CONFIG", "SET", "key-load-delay", "400")
+      // Few long naps, not many short ones: on a busy machine each nap takes longer, and the outage must stay what it is said to be.
+      const keys = 100
+      yield* redis.admin("DEBUG", "POPULATE", String(keys), "filler", "1024")
+      yield* redis.admin("CONFIG", "SET", "key-load-delay", String(faultMs * 1_000 / keys))
       yield* redis.admin("CONFIG", "SET", "loading-process-events-interval-bytes", "1024")
       yield* Effect.fork(Effect.ignore(RedisServer.execute(redis.server.url, "DEBUG", "RELOAD")))
       yield* during

@@ -55,7 +55,7 @@ const read = {
 const place = {
   name: "orrery_inbox_place",
   text: `update orrery.inbox b set partition = g.partition from unnest($1::uuid[], $2::integer[]) g(id, partition)
-    where b.id = g.id and b.partition is null`
+    where b.id = g.id and b.id = any($1::uuid[]) and b.partition is null`
 }
 
 const fence = `fence as materialized (
@@ -74,7 +74,7 @@ const refuse = {
   text: `with ${fence},
     taken as (
       delete from orrery.inbox b using unnest($3::uuid[], $4::text[]) g(id, failure)
-      where b.id = g.id and exists (select from fence)
+      where b.id = g.id and b.id = any($3::uuid[]) and exists (select from fence)
       returning b.id, b.task, b.priority, b.created_at, b.due_at, b.payload, g.failure
     ),
     ended as (

@@ -117,7 +117,8 @@ const readKeys: Statement = {
     from unnest($2::text[], $3::text[]) q(task, key)
     join orrery.run_identities i on i.partition_id = $1 and i.task = q.task and i.key = q.key
     left join lateral (
-      select ${withoutPayload} from orrery.runs r where r.id = i.run_id and r.partition_id = $1
+      -- As a subquery of its own it is a look-up by id, whatever the statistics say.
+      select ${withoutPayload} from orrery.runs r where r.id = i.run_id and r.partition_id = $1 offset 0
     ) r on true`
 }
 

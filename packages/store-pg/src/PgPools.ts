@@ -116,8 +116,11 @@ const graceMs = 1_000
  * those of a table that fills and empties all day always are.
  */
 const byIndex = { enable_seqscan: "off", enable_bitmapscan: "off", enable_mergejoin: "off", enable_sort: "off" }
-/** Planned once per connection: the plan never depends on the values. */
-const journalSettings = { ...byIndex, plan_cache_mode: "force_generic_plan" }
+/**
+ * Planned once per connection: the plan never depends on the values. Rows are found by an array of ids, then hashed: a loop
+ * would compare all pairs of a batch.
+ */
+const journalSettings = { ...byIndex, enable_nestloop: "off", plan_cache_mode: "force_generic_plan" }
 
 export class PgPools extends Context.Tag("@orrery/store-pg/PgPools")<PgPools, {
   readonly journal: Pg.Pool

@@ -164,6 +164,14 @@ const isOpen = (column: string) => `(${column} in (select id from fence)) is tru
  */
 const isNotFinal = (id: string) => `(select true from orrery.run_history h where h.id = ${id} limit 1) is null`
 
+/**
+ * The row of the same id. The array says it once more: a join alone may be planned as a walk through a whole index, and
+ * where many dead rows are kept, the statistics of a table with few live ones make that look cheap
+ * (docs/decisions/0034). `ids`: the place of the array of ids among the values.
+ */
+const isRowOf = (row: string, change: string, ids: number): string =>
+  `${row}.id = ${change}.id and ${row}.id = any($${ids}::uuid[])`
+
 /** What there is to do, by bits. */
 const bits = {
   fresh: 1,
@@ -183,6 +191,7 @@ const build = (shape: number): string => {
   const parts = [`fence as materialized (
     select p.id from orrery.partitions p
     join unnest($1::integer[], $2::bigint[]) f(id, epoch) on p.id = f.id and p.epoch = f.epoch
+    where p.id = any($1::integer[])
     for share of p
   )`]
   const hasClaims = (shape & bits.claims) > 0
@@ -229,11 +238,12 @@ const build = (shape: number): string => {
     )`)
   }
   if ((shape & bits.inbox) > 0) {
+    const ids = places + 1
     parts.push(
       `moving as materialized (
         select * from unnest(${given(fuller)}) i(${list(fuller)}) where ${isOpen("i.partition_id")} ${mayBeMade}
       )`,
-      `taken as (delete from orrery.inbox b using moving m where b.id = m.id returning b.id)`,
+      `taken as (delete from orrery.inbox b using moving m where ${isRowOf("b", "m", ids)} returning b.id)`,
       `moved as (
         insert into orrery.runs (${list(fuller)})
         select ${list(fuller, "m.")} from moving m
@@ -245,26 +255,29 @@ const build = (shape: number): string => {
   }
   if ((shape & bits.updates) > 0) {
     const set = updated.slice(2).map(([name]) => `${name} = u.${name}`).join(", ")
+    const ids = places + 1
     parts.push(`changed as (
       update orrery.runs r set ${set} from unnest(${given(updated)}) u(${list(updated)})
-      where r.id = u.id and r.partition_id = u.partition_id and ${isOpen("u.partition_id")}
+      where ${isRowOf("r", "u", ids)} and r.partition_id = u.partition_id and ${isOpen("u.partition_id")}
       returning 1
     )`)
   }
   if ((shape & bits.edits) > 0) {
     const set = edited.slice(2).map(([name]) => `${name} = u.${name}`).join(", ")
+    const ids = places + 1
     parts.push(`edited as (
       update orrery.runs r set ${set} from unnest(${given(edited)}) u(${list(edited)})
-      where r.id = u.id and r.partition_id = u.partition_id and ${isOpen("u.partition_id")}
+      where ${isRowOf("r", "u", ids)} and r.partition_id = u.partition_id and ${isOpen("u.partition_id")}
       returning 1
     )`)
   }
   if ((shape & bits.finishes) > 0) {
     const end = finished.slice(2).map(([name]) => name)
+    const ids = places + 1
     parts.push(
       `gone as (
         delete from orrery.runs r using unnest(${given(finished)}) f(${list(finished)})
-        where r.id = f.id and r.partition_id = f.partition_id and ${isOpen("f.partition_id")}
+        where ${isRowOf("r", "f", ids)} and r.partition_id = f.partition_id and ${isOpen("f.partition_id")}
         returning ${[...kept.map((name) => `r.${name}`), ...end.map((name) => `f.${name}`)].join(", ")}
       )`,
       `ended as (
@@ -274,9 +287,10 @@ const build = (shape: number): string => {
     )
   }
   if ((shape & bits.discards) > 0) {
+    const ids = places + 1
     parts.push(`discarded as (
       delete from orrery.runs r using unnest(${given(discarded)}) f(${list(discarded)})
-      where r.id = f.id and r.partition_id = f.partition_id and ${isOpen("f.partition_id")}
+      where ${isRowOf("r", "f", ids)} and r.partition_id = f.partition_id and ${isOpen("f.partition_id")}
     )`)
   }
   const count = (mask: number, name: string) => (shape & mask) > 0 ? `(select count(*) from ${name})` : "0"
