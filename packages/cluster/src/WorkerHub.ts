@@ -399,7 +399,7 @@ export class WorkerHub {
       for (const [partitionId, { items, places }] of groupByPartition(reports)) {
         const actor = this.actors.get(partitionId)
         if (actor !== undefined) actor.outcomes(items, places, answers)
-        else { for (const place of places) answers.set(place, notOwner) }
+        else for (const place of places) answers.set(place, notOwner)
       }
     })
   }
