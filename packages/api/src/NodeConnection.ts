@@ -234,6 +234,9 @@ const caller = (address: string, client: Client, refusal: () => string | undefin
   )
 }
 
+/** Of a call that the node, one of an earlier release, does not know. */
+export const isUnknownCall = ({ reason }: ClusterUnavailable): boolean => reason.includes("Unknown request tag")
+
 const isClientError = (error: unknown): error is RpcClientError.RpcClientError =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "RpcClientError"
 

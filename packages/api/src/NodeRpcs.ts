@@ -15,6 +15,8 @@ import {
   RunNotFound
 } from "@orrery/core/Errors"
 import { Explanation } from "@orrery/core/Explanation"
+import { LimitAnswer, LimitAsk } from "@orrery/core/LimitAsk"
+import { LimitsUnavailable } from "@orrery/core/LimitStore"
 import { Name } from "@orrery/core/Name"
 import { QueueCall, QueueRecord } from "@orrery/core/QueueSettings"
 import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
@@ -91,6 +93,11 @@ export const NodeHealth = Schema.Struct({
   /** How hints travel between nodes. Not needed for its work. `null`: there is nothing, or a node of an earlier release. */
   signals: Schema.optionalWith(
     Schema.NullOr(Schema.Struct({ kind: Schema.String, isUp: Schema.Boolean, detail: Schema.String })),
+    { default: () => null }
+  ),
+  /** Of its cache of ends, since it started, as `EndCounters`. `null`: it has none, or a node of an earlier release. */
+  ends: Schema.optionalWith(
+    Schema.NullOr(Schema.Struct({ hits: Count, misses: Count, refused: Count, kept: Count, over: Count })),
     { default: () => null }
   )
 })
@@ -175,7 +182,9 @@ const client = [
    */
   Rpc.make("Leaving", { success: Schema.Boolean }),
   /** From memory, as `Ping`. A node of an earlier release does not know it. */
-  Rpc.make("Health", { success: NodeHealth })
+  Rpc.make("Health", { success: NodeHealth }),
+  /** Of limits that the cluster keeps, for handlers of a process without Redis. A node of an earlier release does not know it. */
+  Rpc.make("AskLimit", { payload: { ask: LimitAsk }, success: LimitAnswer, error: LimitsUnavailable })
 ] as const
 
 const ScheduleId = Schema.String.pipe(Schema.maxLength(401))

@@ -5,6 +5,7 @@
  * all of them are idempotent. `awaitFinal` is a row of long polls and goes on as long as nodes answer.
  */
 import { ClusterUnavailable, type RunNotFound } from "@orrery/core/Errors"
+import * as LimitKeeper from "@orrery/core/LimitKeeper"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
 import { payloadBytesMaxDefault } from "@orrery/core/RunRequest"
@@ -21,6 +22,7 @@ import * as LiveNode from "./LiveNode.js"
 import type { Client, NodeConnection } from "./NodeConnection.js"
 import { awaitMsMax } from "./NodeRpcs.js"
 import * as Nudges from "./Nudges.js"
+import * as RemoteLimits from "./RemoteLimits.js"
 import { queuesOf } from "./queuesOf.js"
 import { schedulesOf } from "./schedulesOf.js"
 
@@ -60,6 +62,7 @@ const pollAliveMs = 2_500
 const make = (options: RunsClientOptions) =>
   Effect.gen(function*() {
     const live = yield* LiveNode.make(options.nodes)
+    yield* LimitKeeper.keptBy(RemoteLimits.make(live))
     const callTimeout = Duration.decode(options.callTimeout ?? "10 seconds")
     const budget = Duration.decode(options.budget ?? "30 seconds")
     const awaitPoll = Duration.min(Duration.decode(options.awaitPoll ?? awaitMsMax), Duration.millis(awaitMsMax))

@@ -21,6 +21,7 @@ export type Description =
     | "workloads"
     | "share"
     | "supports"
+    | "unsupported"
   >
   & {
     /** It needs a process of its own to take work in. */

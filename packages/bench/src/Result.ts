@@ -6,6 +6,7 @@ import type { Description } from "./Calls.js"
 import { type Figure, type Verdict, verdict } from "./Figure.js"
 import type { Machine } from "./machine.js"
 import type { Sizes } from "./Stage.js"
+import { workloadOf } from "./Workload.js"
 
 export interface Result {
   /** When it began, ISO 8601. */
@@ -25,6 +26,8 @@ export interface Result {
 /** Ratios that `--check` compares with. */
 export interface Recorded {
   readonly at: string
+  /** Absent: 1. */
+  readonly scale?: number
   readonly ratios: Readonly<Record<string, number>>
 }
 
@@ -83,6 +86,12 @@ export interface Checked {
   readonly now: number | null
   readonly holds: boolean
 }
+
+/** Those of the workloads that are measured. */
+export const recordedFor = ({ ratios, ...of }: Recorded, workloads: ReadonlyArray<string>): Recorded => ({
+  ...of,
+  ratios: Object.fromEntries(Object.entries(ratios).filter(([id]) => workloads.includes(workloadOf({ id }))))
+})
 
 /** Every recorded ratio must be there again, at no less than two thirds. */
 export const check = (recorded: Recorded, verdicts: ReadonlyArray<Verdict>): ReadonlyArray<Checked> =>

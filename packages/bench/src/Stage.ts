@@ -36,6 +36,15 @@ export class MeasureInvalid extends Data.TaggedError("MeasureInvalid")<{ readonl
   }
 }
 
+/** It takes too long: what a slow system is told as, beside the figures of others. */
+export class NotWithin extends Data.TaggedError("NotWithin")<{ readonly ms: number; readonly what?: string }> {
+  override get message() {
+    const seconds = Number((this.ms / 1_000).toPrecision(3))
+    return `${notWithinPrefix}${seconds} s${this.what === undefined ? "" : `: ${this.what}`}`
+  }
+}
+export const notWithinPrefix = "not within "
+
 export type MeasureFailed =
   | Role.RoleFailed
   | BenchPostgres.PostgresFailed
@@ -43,6 +52,7 @@ export type MeasureFailed =
   | RedisServerFailed
   | EmbeddedPostgresFailed
   | MeasureInvalid
+  | NotWithin
 
 export interface StageOptions {
   readonly queues: number
@@ -64,7 +74,7 @@ export interface Stage {
   readonly work: (options?: Partial<WorkOptions>) => Effect.Effect<Role.Role, Role.RoleFailed, Scope.Scope>
   readonly produce: Effect.Effect<Role.Role, Role.RoleFailed, Scope.Scope>
   /** Until the store holds no job that is not completed: when that was, `monotonicUs`. */
-  readonly awaitEmpty: (withinMs: number) => Effect.Effect<number, Role.RoleFailed | MeasureInvalid>
+  readonly awaitEmpty: (withinMs: number) => Effect.Effect<number, Role.RoleFailed | NotWithin>
   readonly checkpoint: Effect.Effect<void, BenchPostgres.PostgresFailed>
 }
 
@@ -173,6 +183,6 @@ const awaitEmpty = (
     Effect.flatMap(({ emptyUs, left }) =>
       emptyUs > 0
         ? Effect.succeed(emptyUs)
-        : new MeasureInvalid({ reason: `the store still held ${left} jobs after ${withinMs} ms` })
+        : new NotWithin({ ms: withinMs, what: `the store still held ${left} jobs` })
     )
   )

@@ -80,6 +80,8 @@ export interface System {
   readonly keepsHistory: "always" | "never" | "choice"
   /** Workloads this variant is tuned for, `W1` …; those it is not asked for are left out. */
   readonly workloads: ReadonlyArray<string>
+  /** Workloads that it cannot do, and why; the tables say so. */
+  readonly unsupported?: Readonly<Record<string, string>>
   /** Size of the preloaded work, relative to the workload's own: 0.1 for a system that would take minutes. Default 1. */
   readonly share?: number
   /** Features that a workload needs and not every system has (W9, W10, W14). Default none. */

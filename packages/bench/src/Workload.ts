@@ -20,6 +20,8 @@ export interface Case {
   readonly title: string
   /** Part of `--quick`. */
   readonly inQuick: boolean
+  /** Longest that a peer may take for it, one round, s. What takes longer is told so. Default 300. */
+  readonly withinS?: number
   /** Fewer rounds than asked for: for what takes long, or hardly varies. */
   readonly roundsMax?: number
   /**
@@ -27,7 +29,7 @@ export interface Case {
    * measured in this run.
    */
   readonly sameAs?: (system: Description) => string | undefined
-  /** Why this system is not measured; asked before anything is started. */
+  /** Why this system is not measured, whatever it says of itself; asked before anything is started. */
   readonly skip?: (system: Description) => string | undefined
   readonly run: (
     bench: Bench,
@@ -41,3 +43,6 @@ export interface Workload {
   readonly title: string
   readonly cases: ReadonlyArray<Case>
 }
+
+/** `W2-two` is of W2. */
+export const workloadOf = ({ id }: Pick<Case, "id">): string => id.split(/[-@]/)[0]!

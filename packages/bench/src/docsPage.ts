@@ -22,12 +22,17 @@ export const between = (page: string, generated: string): string => {
   return `${page.slice(0, from + begin.length)}\n\n${generated.trim()}\n\n${page.slice(to)}`
 }
 
-/** The newest of each figure, in the order of the newest run that has it. */
+/** Of full size: less is about starting up. */
+const isWhole = ({ sizes }: Result): boolean => sizes.scale >= 1
+
+/** The newest of each figure, of runs of full size where there are any. */
 export const newest = (
   results: ReadonlyArray<Result>
 ): ReadonlyArray<{ readonly figure: Figure; readonly of: Result }> => {
   const found = new Map<string, { readonly figure: Figure; readonly of: Result }>()
-  for (const of of results) for (const figure of of.figures) found.set(figure.workload, { figure, of })
+  for (const of of [...results.filter((each) => !isWhole(each)), ...results.filter(isWhole)]) {
+    for (const figure of of.figures) found.set(figure.workload, { figure, of })
+  }
   return [...found.values()].sort((a, b) => a.figure.workload.localeCompare(b.figure.workload, "en", { numeric: true }))
 }
 
@@ -63,10 +68,15 @@ export const generate = (
 const verdictTable = (runs: ReadonlyArray<Result>): string => {
   const names = [...new Set(runs.flatMap((run) => run.figures.map(({ workload }) => workload)))]
     .filter((name) => pointOf(name) === undefined)
-  const head = ["figure", ...runs.map((run) => run.at.slice(0, 16).replace("T", " "))]
+  const head = ["figure", ...runs.map(headOf)]
   const rows = names.map((name) => [name, ...runs.map((run) => cell(run.figures.find((one) => one.workload === name)))])
   return [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n")
 }
+
+const headOf = ({ at, sizes }: Result): string =>
+  at.slice(0, 16).replace("T", " ")
+  + (sizes.quick ? ", quick" : "")
+  + (sizes.scale === 1 ? "" : `, scale ${sizes.scale}`)
 
 const cell = (figure: Figure | undefined): string => {
   if (figure === undefined) return ""

@@ -3,7 +3,16 @@ import { Effect, type Scope } from "effect"
 import type { Bulk, Description, JobShape, Submitted, Usage, WorkReport } from "./Calls.js"
 import * as Cost from "./Cost.js"
 import type { Role, RoleFailed } from "./Role.js"
-import { type Bench, type MeasureFailed, MeasureInvalid, open, shapeOf, type Stage, type WorkOptions } from "./Stage.js"
+import {
+  type Bench,
+  type MeasureFailed,
+  MeasureInvalid,
+  NotWithin,
+  open,
+  shapeOf,
+  type Stage,
+  type WorkOptions
+} from "./Stage.js"
 
 /** Jobs of one bulk call: more would be made and sent as one piece of memory. */
 const bulkMax = 100_000
@@ -51,13 +60,13 @@ export const preload = (
 export const awaitStarted = (
   workers: ReadonlyArray<Role>,
   jobs: number
-): Effect.Effect<void, MeasureInvalid | RoleFailed> => {
+): Effect.Effect<void, NotWithin | RoleFailed> => {
   const started = () => workers.reduce((sum, worker) => sum + worker.started(), 0)
   return Effect.sleep(lookEvery).pipe(
     Effect.repeat({ until: () => started() >= jobs }),
     Effect.timeoutFail({
       duration: withinMs(jobs),
-      onTimeout: () => new MeasureInvalid({ reason: `only ${started()} of ${jobs} jobs have started in time` })
+      onTimeout: () => new NotWithin({ ms: withinMs(jobs), what: `only ${started()} of ${jobs} jobs have started` })
     }),
     Effect.asVoid,
     Effect.raceFirst(Effect.raceAll(workers.map((worker) => worker.failed)))
@@ -140,7 +149,7 @@ const inFlightMax = 10_000
 /** For the last submissions of an open loop to be answered, ms. */
 const answersWithinMs = 60_000
 /** What has not started this long after the last submission has not started in time. */
-const stragglersWithin = "2 seconds"
+export const stragglersMs = 2_000
 
 export const openPair = (
   bench: Bench,
@@ -184,7 +193,7 @@ export const steady = (
     pair.next += jobs
     const loop = { shape: shapeOf(stage, options.shape), firstIndex, perSecond, forMs, inFlightMax }
     const submitted = yield* producer.ask("openLoop", loop, forMs + answersWithinMs)
-    yield* Effect.timeoutOption(worker.awaitStarted(jobs), stragglersWithin)
+    yield* Effect.timeoutOption(worker.awaitStarted(jobs), stragglersMs)
     const report = yield* worker.ask("report", { overMs })
     return { submitted, report, jobs, late: Math.max(0, jobs - report.handled) + report.over }
   })

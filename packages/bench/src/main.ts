@@ -1,7 +1,7 @@
 /** `npm run bench`: Orrery and its peers on the same work, side by side. */
 import { Command } from "@effect/cli"
 import { runCommand } from "@orrery/cli/runCommand"
-import { Console, Data, Effect, Option } from "effect"
+import { Console, Data, Effect, Either, Option } from "effect"
 import { createWriteStream, mkdirSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { ArgumentInvalid, systemsOf, workloadsOf } from "./Arguments.js"
@@ -11,11 +11,12 @@ import { verdict } from "./Figure.js"
 import { machine } from "./machine.js"
 import * as options from "./options.js"
 import * as Result from "./Result.js"
-import { failedPrefix, measureAll } from "./rounds.js"
+import { isFailure, measureAll } from "./rounds.js"
 import type { Bench, Sizes } from "./Stage.js"
 import { oursId } from "./systems/index.js"
 import * as Systems from "./systemsHere.js"
 import * as tables from "./tables.js"
+import type { Workload } from "./Workload.js"
 import { quickWorkloads, usualWorkloads, workloads } from "./workloads/index.js"
 
 const inRoot = (file: string): string => fileURLToPath(new URL(`../../../${file}`, import.meta.url))
@@ -51,12 +52,7 @@ const run = (flags: Flags) =>
     const isQuick = flags.quick || flags.check
     const chosen = yield* workloadsOf(flags.workloads, workloads, isQuick ? quickWorkloads : usualWorkloads)
     const wanted = yield* systemsOf(Option.getOrUndefined(flags.peers), isQuick)
-    const recorded = flags.check ? Result.readRecorded(results) : undefined
-    if (flags.check && recorded === undefined) {
-      return yield* new ArgumentInvalid({
-        reason: "nothing is recorded to check against; run with --quick --write first"
-      })
-    }
+    const recorded = flags.check ? yield* recordOf(flags, chosen) : undefined
     const sizes: Sizes = { quick: isQuick, scale: flags.scale, seed: flags.seed }
     const stream = yield* log
     const onOutput = (text: string) => void stream.write(text)
@@ -88,12 +84,27 @@ const run = (flags: Flags) =>
     if (flags.json) yield* Effect.forEach(figures, (figure) => Console.log(JSON.stringify(verdict(figure))))
     const lost = checked.filter(({ holds }) => !holds).map(({ workload }) => workload)
     if (lost.length > 0) return yield* new RunFailed({ reason: `below two thirds of the record: ${lost.join(", ")}` })
-    const failed = figures.filter(({ missing }) => missing[oursId]?.startsWith(failedPrefix) === true)
+    const failed = figures.filter(({ missing }) => isFailure(missing[oursId] ?? ""))
     if (failed.length > 0) {
       const names = failed.map(({ workload }) => workload).join(", ")
       return yield* new RunFailed({ reason: `Orrery was not measured in ${names}; see ${logFile}` })
     }
   }).pipe(Effect.scoped)
+
+/** What to check against: the ratios of the chosen workloads, measured in the same way. */
+const recordOf = ({ peers, scale }: Flags, chosen: ReadonlyArray<Workload>) => {
+  const refuse = (reason: string) => Either.left(new ArgumentInvalid({ reason }))
+  if (Option.isSome(peers)) return refuse("--check takes the peers that the record was made with: leave --peers out")
+  const found = Result.readRecorded(results)
+  if (found === undefined) return refuse("nothing is recorded to check against; run with --quick --write first")
+  const recordedScale = found.scale ?? 1
+  if (scale !== recordedScale) return refuse(`the record is of --scale ${recordedScale}, and --check of ${scale}`)
+  const ids = chosen.map(({ id }) => id)
+  const recorded = Result.recordedFor(found, ids)
+  return Object.keys(recorded.ratios).length === 0
+    ? refuse(`no ratio of ${ids.join(", ")} is recorded to check against`)
+    : Either.right(recorded)
+}
 
 const write = (result: Result.Result) =>
   Effect.gen(function*() {

@@ -3,14 +3,21 @@ import { Cause, Effect } from "effect"
 import { cpus } from "node:os"
 import type { Description } from "./Calls.js"
 import type { Figure, Series } from "./Figure.js"
-import { type Bench, MeasureInvalid } from "./Stage.js"
-import type { Case, Measured } from "./Workload.js"
+import { type Bench, NotWithin, notWithinPrefix } from "./Stage.js"
+import { oursId } from "./systems/index.js"
+import { type Case, type Measured, workloadOf } from "./Workload.js"
 
-/** Longest for one system, one round. */
-const measureWithin = "45 minutes"
+/** Longest for ours, one round, s: one that is slow is to be seen, and not to be left out. */
+const oursWithinS = 45 * 60
+/** Longest for a peer, one round of a case that does not say otherwise, s. */
+const withinSDefault = 300
 
 /** How the reason begins when a system was measured and it went wrong. */
-export const failedPrefix = "failed: "
+const failedPrefix = "failed: "
+
+/** It takes part in the case, and has no figure all the same. */
+export const isFailure = (reason: string): boolean =>
+  reason.startsWith(failedPrefix) || reason.startsWith(notWithinPrefix)
 
 export interface Plan {
   readonly cases: ReadonlyArray<Case>
@@ -40,7 +47,7 @@ const measureCase = (bench: Bench, plan: Plan, one: Case, done: Done): Effect.Ef
     done.set(one.id, measured)
     const entered = plan.systems.filter((system) => isTunedFor(one, system))
     for (const system of plan.systems) {
-      const reason = one.skip?.(system)
+      const reason = one.skip?.(system) ?? system.unsupported?.[workloadOf(one)]
         ?? (entered.some(({ peer }) => peer === system.peer) ? undefined : "no variant of it takes part")
       if (reason !== undefined) missing.set(system.id, reason)
     }
@@ -77,7 +84,10 @@ const shown = (value: number): string =>
   value >= 100 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)))
 
 /** Each variant takes part where it is tuned for it, so that a peer is seen at its best. */
-const isTunedFor = (one: Case, system: Description): boolean => system.workloads.includes(one.id.split(/[-@]/)[0]!)
+const isTunedFor = (one: Case, system: Description): boolean => system.workloads.includes(workloadOf(one))
+
+const withinMs = ({ withinS = withinSDefault }: Case, { id }: Description): number =>
+  (id === oursId ? oursWithinS : withinS) * 1_000
 
 /** Each goes first in turn, so that none profits from its place. */
 export const rotated = <A>(list: ReadonlyArray<A>, by: number): ReadonlyArray<A> =>
@@ -90,12 +100,13 @@ const measureOnce = (
 ): Effect.Effect<ReadonlyArray<Measured> | string> =>
   Effect.scoped(one.run(bench, system)).pipe(
     Effect.timeoutFail({
-      duration: measureWithin,
-      onTimeout: () => new MeasureInvalid({ reason: `not done within ${measureWithin}` })
+      duration: withinMs(one, system),
+      onTimeout: () => new NotWithin({ ms: withinMs(one, system) })
     }),
     Effect.catchAllCause((cause) => {
       if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
       const error = Cause.squash(cause)
+      if (error instanceof NotWithin) return Effect.succeed(error.message)
       return Effect.succeed(failedPrefix + (error instanceof Error ? error.message : String(error)))
     })
   )

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Figure, verdict } from "../src/Figure.js"
-import { check } from "../src/Result.js"
+import { check, recordedFor } from "../src/Result.js"
 import { figuresOf, rotated } from "../src/rounds.js"
 import type { Measured } from "../src/Workload.js"
 
@@ -85,6 +85,12 @@ describe("rounds", () => {
 })
 
 describe("check", () => {
+  it("asks for the ratios of the workloads that are measured, and for no others", () => {
+    const recorded = { at: "", ratios: { W2: 1, "W2-history": 2, "W20": 3, "scale-nodes@1": 4 } }
+
+    assert.deepStrictEqual(recordedFor(recorded, ["W2"]).ratios, { W2: 1, "W2-history": 2 })
+  })
+
   it("holds down to two thirds of each recorded ratio, and not without a figure", () => {
     const found = check(
       { at: "", ratios: { W0: 3, W1: 3, W2: 3 } },

@@ -2,10 +2,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { between, generate } from "../src/docsPage.js"
 import type { Result } from "../src/Result.js"
 
-const resultOf = (at: string, value: number): Result => ({
+const resultOf = (at: string, value: number, sizes: Partial<Result["sizes"]> = {}): Result => ({
   at,
   command: "W1 --write",
-  sizes: { quick: false, scale: 1, seed: 1 },
+  sizes: { quick: false, scale: 1, seed: 1, ...sizes },
   rounds: 1,
   machine: { cpu: "a <fast> one", cores: 2, memoryGiB: 8, system: "Linux x64", node: "v20" },
   postgres: { server_version: "18.4", fsync: "on" },
@@ -50,5 +50,14 @@ describe("docs page", () => {
     assert.deepStrictEqual([...plots.keys()], ["W1.svg", "scale-nodes.svg"])
     assert.include(plots.get("W1.svg"), ">200</text>")
     assert.include(plots.get("scale-nodes.svg"), "<polyline")
+  })
+
+  it("says which runs were quick or small, and plots none of a small one beside one of full size", () => {
+    const small = resultOf("2026-11-26T10:00", 300, { quick: true, scale: 0.01 })
+    const { plots, text } = generate([resultOf("2026-11-25T10:00", 200), small])
+
+    assert.include(text, "| figure | 2026-11-25 10:00 | 2026-11-26 10:00, quick, scale 0.01 |")
+    assert.include(plots.get("W1.svg"), ">200</text>")
+    assert.include(generate([small]).plots.get("W1.svg"), ">300</text>")
   })
 })

@@ -25,7 +25,7 @@ const payload = Options.text("payload").pipe(
   ),
   Options.withDefault("null")
 )
-const queue = Options.text("queue").pipe(
+const queue = options.named("queue").pipe(
   Options.withDescription("Queue of the run. Give the one the task is defined with. Default: default."),
   Options.withDefault("default")
 )

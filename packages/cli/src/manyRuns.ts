@@ -28,9 +28,28 @@ const filterOf = ({ namespace, queue, task }: {
   ...options.given("task", task)
 })
 
-const lines = ({ isComplete, matched }: { readonly isComplete: boolean; readonly matched: number }) => [
-  `${matched} runs${isComplete ? "" : " (and perhaps more)"}`
-]
+interface Report {
+  readonly matched: number
+  readonly isComplete: boolean
+  readonly sample: ReadonlyArray<string>
+}
+
+interface Telling<R> {
+  readonly dryRun: boolean
+  readonly json: boolean
+  /** Of a dry run: what none is. */
+  readonly what: string
+  readonly done: (report: R) => string
+}
+
+const tell = <R extends Report>(report: R, { done, dryRun, json, what }: Telling<R>) => {
+  const { isComplete, matched, sample } = report
+  const shown = [
+    `${matched} runs${isComplete ? "" : " (and perhaps more)"}`,
+    ...dryRun ? [`none ${what}, this is a dry run`, ...sample] : [done(report)]
+  ]
+  return Console.log(json ? JSON.stringify(report) : shown.join("\n"))
+}
 
 export const cancel = Command.make(
   "cancel-many",
@@ -47,12 +66,13 @@ export const cancel = Command.make(
   ({ dryRun, json, limit, nodes, state, ...flags }) =>
     Effect.gen(function*() {
       const filter = { ...filterOf(flags), ...options.given("state", state) }
-      const report = yield* cancelMany({ filter, dryRun, limit })
-      const { alreadyFinal, cancelled, requested, sample } = report
-      const done = dryRun
-        ? ["none cancelled, this is a dry run", ...sample]
-        : [`${cancelled} cancelled, ${requested} being interrupted, ${alreadyFinal} had ended`]
-      yield* Console.log(json ? JSON.stringify(report) : [...lines(report), ...done].join("\n"))
+      yield* tell(yield* cancelMany({ filter, dryRun, limit }), {
+        dryRun,
+        json,
+        what: "cancelled",
+        done: ({ alreadyFinal, cancelled, requested }) =>
+          `${cancelled} cancelled, ${requested} being interrupted, ${alreadyFinal} had ended`
+      })
     }).pipe(Effect.provide(Client.layer(nodes)))
 ).pipe(
   Command.withDescription("Cancels all runs of a queue, task or namespace that are not final, each through its owner.")
@@ -63,12 +83,12 @@ export const retry = Command.make(
   { ...common, ...filters, dryRun, limit },
   ({ dryRun, json, limit, nodes, ...flags }) =>
     Effect.gen(function*() {
-      const report = yield* retryMany({ filter: filterOf(flags), dryRun, limit })
-      const { gone, retried, sample } = report
-      const done = dryRun
-        ? ["none changed, this is a dry run", ...sample]
-        : [`${retried} due now, ${gone} did not wait any more`]
-      yield* Console.log(json ? JSON.stringify(report) : [...lines(report), ...done].join("\n"))
+      yield* tell(yield* retryMany({ filter: filterOf(flags), dryRun, limit }), {
+        dryRun,
+        json,
+        what: "changed",
+        done: ({ gone, retried }) => `${retried} due now, ${gone} did not wait any more`
+      })
     }).pipe(Effect.provide(Client.layer(nodes)))
 ).pipe(
   Command.withDescription(
@@ -79,13 +99,13 @@ export const retry = Command.make(
 
 /** Also of `orrery dead-letters delete`. */
 export const deleteAndTell = (asked: DeleteManyOptions & { readonly dryRun: boolean }, json: boolean) =>
-  Effect.gen(function*() {
-    const report = yield* deleteMany(asked)
-    const done = asked.dryRun
-      ? ["none deleted, this is a dry run", ...report.sample]
-      : [`${report.deleted} deleted`]
-    yield* Console.log(json ? JSON.stringify(report) : [...lines(report), ...done].join("\n"))
-  })
+  Effect.flatMap(deleteMany(asked), (report) =>
+    tell(report, {
+      dryRun: asked.dryRun,
+      json,
+      what: "deleted",
+      done: ({ deleted }) => `${deleted} deleted`
+    }))
 
 export const remove = Command.make(
   "delete-many",

@@ -2,6 +2,7 @@
 import { Command } from "@effect/cli"
 import * as OrreryNode from "@orrery/cluster/OrreryNode"
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
+import * as LimitKeeper from "@orrery/core/LimitKeeper"
 import * as NodeConfig from "@orrery/core/NodeConfig"
 import * as Setting from "@orrery/core/Setting"
 import * as Redis from "@orrery/signals-redis/Redis"
@@ -36,7 +37,7 @@ export const command = Command.make("node", { handlers: options.handlers }, ({ h
     yield* supervised.armFailpoint
     const config = yield* NodeConfig.NodeConfig
     yield* supervised.hardEndAfter(config.shutdownTimeoutMs)
-    const node = Layer.provide(OrreryNode.layer, HandlersModule.layer(handlers))
+    const node = Layer.provide(OrreryNode.layer, LimitKeeper.joining(HandlersModule.layer(handlers)))
     // For the handlers too: they may use limits.
     return yield* Effect.provide(serve, Layer.provide(node, Redis.layerConfig))
   }).pipe(Effect.provide(NodeConfig.layerAllConfig))).pipe(

@@ -45,8 +45,11 @@ const lineOf = ({ address, health, nodeId }: Asked): string => {
   const signals = "signals" in health && health.signals !== null
     ? `${health.signals.kind} ${health.signals.isUp ? "connected" : `away: ${health.signals.detail}`}`
     : ""
+  const ends = "ends" in health && health.ends !== null
+    ? `ends ${health.ends.hits} found, ${health.ends.misses} not, ${health.ends.refused} not believed`
+    : ""
   const state = health.notReady.length === 0 ? "ready" : `not ready: ${health.notReady.join("; ")}`
-  return [nodeId, address, state, work, signals].filter((part) => part !== "").join("  ")
+  return [nodeId, address, state, work, signals, ends].filter((part) => part !== "").join("  ")
 }
 
 export const command = Command.make(

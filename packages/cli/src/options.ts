@@ -1,8 +1,9 @@
 /** Flags that several commands share, and how flags meet the environment. */
-import { Options } from "@effect/cli"
-import { isName } from "@orrery/core/Name"
+import { Args, HelpDoc, Options, ValidationError } from "@effect/cli"
+import { InvalidRequest } from "@orrery/core/Errors"
+import { isName, nameLengthMax } from "@orrery/core/Name"
 import * as WorkerConfig from "@orrery/core/WorkerConfig"
-import { ConfigProvider, Layer, Option } from "effect"
+import { ConfigProvider, Effect, Layer, Option } from "effect"
 
 export const json = Options.boolean("json").pipe(
   Options.withDescription("Print JSON, one object a line, for programs to read.")
@@ -31,14 +32,22 @@ export const nodes = Options.text("nodes").pipe(
   Options.optional
 )
 
+/** What is no name is refused before anything is connected to, in the words of `InvalidRequest`. */
+const checked = (field: string, text: string): Effect.Effect<string, HelpDoc.HelpDoc> => {
+  const limit = `1 to ${nameLengthMax} characters of A-Z a-z 0-9 _ . : / -`
+  const actual = text.length > nameLengthMax ? `${text.length} characters` : JSON.stringify(text)
+  const refused = new InvalidRequest({ field, limit, actual })
+  return isName(text) ? Effect.succeed(text) : Effect.fail(HelpDoc.p(refused.message))
+}
+
 /** A namespace, queue or task. */
 export const named = (name: string) =>
   Options.text(name).pipe(
-    Options.filterMap(
-      (text) => isName(text) ? Option.some(text) : Option.none(),
-      "must be 1 to 200 characters of A-Z a-z 0-9 _ . : / -"
-    )
+    Options.mapEffect((text) => Effect.mapError(checked(`--${name}`, text), ValidationError.invalidValue))
   )
+
+/** The same where it is no flag. */
+export const namedArg = (name: string) => Args.text({ name }).pipe(Args.mapEffect((text) => checked(name, text)))
 
 /** A field for an option that was given, else none. */
 export const given = <K extends string, A>(key: K, value: Option.Option<A>): { readonly [P in K]?: A } =>

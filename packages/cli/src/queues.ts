@@ -1,7 +1,6 @@
 /** `orrery queues`: settings of queues while they run, and what happens in them. */
-import { Args, Command, Options } from "@effect/cli"
+import { Command, Options } from "@effect/cli"
 import { InvalidRequest } from "@orrery/core/Errors"
-import { Name } from "@orrery/core/Name"
 import type { KeyOf, QueueCall, QueueLimits, QueueRecord } from "@orrery/core/QueueSettings"
 import { queuesLimitMax } from "@orrery/core/QueueSettingsStore"
 import { Queues } from "@orrery/core/Queues"
@@ -16,7 +15,7 @@ const limitDefault = 100
 const common = { nodes: options.nodes, json: options.json }
 const named = {
   ...common,
-  queue: Args.text({ name: "QUEUE" }).pipe(Args.withSchema(Name)),
+  queue: options.namedArg("QUEUE"),
   namespace: options.named("namespace").pipe(Options.withDefault("default"))
 }
 const changing = {
@@ -39,10 +38,15 @@ const key = Options.text("key").pipe(
 const iso = (ms: number | null) => ms === null ? "-" : new Date(ms).toISOString()
 const keyText = (of: KeyOf) => of.kind === "concurrency" ? `${of.kind}:${of.name}=${of.key}` : `${of.kind}:${of.key}`
 
-const limitsText = ({ backlog, concurrency, limits = [], rate, rates = [] }: QueueLimits): ReadonlyArray<string> => [
+const limitsText = (
+  { backlog, concurrency, limiters = [], limits = [], rate, rates = [] }: QueueLimits
+): ReadonlyArray<string> => [
   ...concurrency === undefined ? [] : [`concurrency ${concurrency}`],
   ...backlog === undefined ? [] : [`max depth ${backlog.maxDepth}${perTenantText(backlog.maxDepthPerTenant)}`],
   ...rate === undefined ? [] : [`rate ${rate.limit} per ${rate.perMs} ms`],
+  ...limiters.map((each) =>
+    `limiter ${each.name} ${each.limit} ${each.kind === "rate" ? `per ${each.perMs} ms` : "at once"}`
+  ),
   ...limits.map((each) => `limit ${nameText(each)} ${each.limit}`),
   ...rates.map((each) => `rate ${nameText(each)} ${each.limit} per ${each.perMs} ms`)
 ]

@@ -19,10 +19,10 @@ import * as specOptions from "./scheduleSpecOptions.js"
 const limitDefault = 20
 
 const common = { nodes: options.nodes, json: options.json }
-const name = Args.text({ name: "name" }).pipe(
+const name = options.namedArg("name").pipe(
   Args.withDescription(`Name of the schedule, at most ${nameLengthMax} characters.`)
 )
-const namespace = Options.text("namespace").pipe(Options.withDefault("default"))
+const namespace = options.named("namespace").pipe(Options.withDefault("default"))
 const named = { ...common, name, namespace }
 const expected = Options.integer("revision").pipe(
   Options.withDescription("Do it only if this is the schedule's revision still."),
@@ -79,7 +79,7 @@ const defining = {
   ...specOptions.flags,
   ...policyOptions.flags,
   task: Options.text("task").pipe(Options.withDescription("Task of the runs.")),
-  queue: Options.text("queue").pipe(Options.withDefault("default")),
+  queue: options.named("queue").pipe(Options.withDefault("default")),
   payload: Options.text("payload").pipe(
     Options.withPseudoName("JSON"),
     Options.withDescription("Payload of each run. Default: null."),
@@ -150,7 +150,7 @@ const list = Command.make(
   "list",
   {
     ...common,
-    namespace: Options.text("namespace").pipe(Options.optional),
+    namespace: options.named("namespace").pipe(Options.optional),
     after: Options.text("after").pipe(
       Options.withDescription("Ids after this: the last of the page before."),
       Options.optional

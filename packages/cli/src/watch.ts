@@ -85,8 +85,8 @@ export const ofQueue = Command.make(
   "watch",
   {
     ...common,
-    queue: Args.text({ name: "QUEUE" }),
-    namespace: Options.text("namespace").pipe(Options.withDefault("default"))
+    queue: options.namedArg("QUEUE"),
+    namespace: options.named("namespace").pipe(Options.withDefault("default"))
   },
   ({ after, json, namespace, nodes, queue }) =>
     Stream.runForEach(Watch.queue({ namespace, queue }, { after }), print(json, queueLines)).pipe(

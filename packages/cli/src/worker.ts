@@ -1,5 +1,6 @@
 /** `orrery worker`: executes runs in a process of its own. */
 import { Command, Options } from "@effect/cli"
+import * as LimitKeeper from "@orrery/core/LimitKeeper"
 import * as Setting from "@orrery/core/Setting"
 import * as WorkerConfig from "@orrery/core/WorkerConfig"
 import * as Redis from "@orrery/signals-redis/Redis"
@@ -42,7 +43,7 @@ const serve = (file: string) =>
     yield* Layer.build(
       Worker.layer({ workerId, slots: config.slots, shutdownGrace: config.shutdownGraceMs, cancelGrace }).pipe(
         Layer.provide(RemoteLinks.layer({ nodes: config.nodes })),
-        Layer.provide(HandlersModule.layer(Option.some(file))),
+        Layer.provide(LimitKeeper.joining(HandlersModule.layer(Option.some(file)))),
         Layer.provide(Redis.layerConfig)
       )
     )

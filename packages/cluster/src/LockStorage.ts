@@ -59,6 +59,8 @@ export class LockStorage extends Context.Tag("@orrery/cluster/LockStorage")<Lock
   /** Shards whose locks this node has, as of the last answer of the database. */
   readonly heldCount: () => number
   readonly holds: (shard: ShardId.ShardId) => boolean
+  /** Since when without a break, monotonic ms, not too early: no other node has had it from then on. */
+  readonly heldSince: (shard: ShardId.ShardId) => number | undefined
 }>() {}
 
 /** Nodes that start at once race to create the tables; the losers find them made: 100 ms apart, 50 times. */
@@ -103,7 +105,7 @@ export const layer: Layer.Layer<
     const allReleased = yield* Effect.makeLatch(false)
     const hint = yield* Effect.makeLatch(true)
     const look = (): void => void hint.unsafeOpen()
-    const held = new Set<string>()
+    const held = new Map<string, number>()
     let isLeaving = false
     let hasJoined = false
     let hasLeft = false
@@ -134,7 +136,7 @@ export const layer: Layer.Layer<
     const releaseWithAll = (address: RunnerAddress.RunnerAddress, shard: ShardId.ShardId, one: Released) =>
       Effect.suspend((): Released => {
         mayGo.add(shard.toString())
-        for (const each of held) {
+        for (const each of held.keys()) {
           if (!mayGo.has(each)) return Effect.raceFirst(allReleased.await, Effect.delay(one, releaseWait))
         }
         return releaseAll(address)
@@ -158,7 +160,8 @@ export const layer: Layer.Layer<
         }),
       acquire: (address, shards) =>
         Effect.tap(confirmedBy(acquireAll(storage, address, shards)), (acquired: ReadonlyArray<ShardId.ShardId>) => {
-          for (const shard of acquired) held.add(shard.toString())
+          const now = performance.now()
+          for (const shard of acquired) if (!held.has(shard.toString())) held.set(shard.toString(), now)
           if (acquired.length > 0) { for (const callback of acquiredCallbacks) callback() }
         }),
       refresh: (address, shards) =>
@@ -229,7 +232,8 @@ export const layer: Layer.Layer<
             look()
           },
           heldCount: () => held.size,
-          holds: (shard) => held.has(shard.toString())
+          holds: (shard) => held.has(shard.toString()),
+          heldSince: (shard) => held.get(shard.toString())
         })
       )
     )

@@ -14,12 +14,15 @@ import { leavingMsMax, NodeRpcs, SessionUnknown } from "@orrery/api/NodeRpcs"
 import * as RpcBounds from "@orrery/api/RpcBounds"
 import { ClusterConfig } from "@orrery/core/ClusterConfig"
 import { ClusterUnavailable } from "@orrery/core/Errors"
+import * as LimitAsk from "@orrery/core/LimitAsk"
+import { SharedLimits } from "@orrery/core/LimitStore"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { Queues } from "@orrery/core/Queues"
 import { RunHistory } from "@orrery/core/RunHistory"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect, Layer, Option } from "effect"
+import { ClusterLimits } from "./ClusterLimits.js"
 import { Gateway } from "./Gateway.js"
 import { InboxDrain } from "./InboxDrain.js"
 import { LockStorage } from "./LockStorage.js"
@@ -151,6 +154,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const queues = yield* Queues
       const residents = yield* Residents
       const history = yield* RunHistory
+      const limits = (yield* SharedLimits) ?? (yield* ClusterLimits)
       return {
         Get: ({ id }) => gateway.get(id),
         List: ({ filter }) => gateway.list(filter),
@@ -173,6 +177,7 @@ const rpcHandlers = (sessions: Sessions) =>
           }),
         Leaving: () => Effect.map(Effect.timeoutOption(locks.leaving, leavingMsMax), Option.isSome),
         Health: () => Effect.sync(readiness.health),
+        AskLimit: ({ ask }) => LimitAsk.answer(limits, ask),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),
         MembersChanged: () => Effect.sync(locks.look),
         Nudge: ({ forwarded, partitions }) => Effect.sync(() => inbox.nudge(partitions, forwarded)),

@@ -6,7 +6,6 @@
 import type { SocketServer } from "@effect/platform"
 import type { ClusterConfig } from "@orrery/core/ClusterConfig"
 import type { Handlers } from "@orrery/core/Handlers"
-import type { LimitStore } from "@orrery/core/LimitStore"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import type { Queues } from "@orrery/core/Queues"
 import { parse as parseRetention } from "@orrery/core/Retention"
@@ -26,7 +25,6 @@ import * as PgRunTally from "@orrery/store-pg/PgRunTally"
 import * as PgScheduleStore from "@orrery/store-pg/PgScheduleStore"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import * as Admission from "./Admission.js"
-import { ClusterLimits } from "./ClusterLimits.js"
 import * as DatabaseMemory from "./DatabaseMemory.js"
 import * as Drain from "./Drain.js"
 import * as Ends from "./Ends.js"
@@ -63,8 +61,6 @@ export class OrreryNode extends Context.Tag("@orrery/cluster/OrreryNode")<Orrery
   /** Fails when the node must leave: its process exits with code 75 and is started again. */
   readonly fatal: Effect.Effect<never, SelfWatch.NodeFenced>
   readonly residents: Residents.Residents["Type"]
-  /** Limits that span queues, as the cluster keeps them where it has no Redis. */
-  readonly limitStore: LimitStore["Type"]
 }>() {}
 
 /** The database is waited for at start: 100 ms doubling to 2 s, for `startBudgetMs`. */
@@ -124,8 +120,7 @@ const Node = Layer.effect(
       dataAddress: self.dataAddress,
       runnerAddress: self.runnerAddress,
       fatal,
-      residents,
-      limitStore: yield* ClusterLimits
+      residents
     })
   })
 )
@@ -205,7 +200,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Remember.layer),
   Layer.provideMerge(Layer.provide(ScheduleEntity.layer, Gateway.layerRuns)),
   Layer.provideMerge(
-    Layer.merge(Layer.provide(Gateway.layer, Ends.layer), NodeQueues.layer).pipe(
+    Layer.merge(Layer.provideMerge(Gateway.layer, Ends.layer), NodeQueues.layer).pipe(
       Layer.provideMerge(InboxDrain.layer)
     )
   ),

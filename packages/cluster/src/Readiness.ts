@@ -3,6 +3,7 @@
  * unable to commit. Answered from memory, so that asking costs nothing and cannot hang.
  */
 import type { NodeHealth } from "@orrery/api/NodeRpcs"
+import * as EndCache from "@orrery/core/EndCache"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, Layer } from "effect"
 import { DatabaseMemory } from "./DatabaseMemory.js"
@@ -37,6 +38,7 @@ const make = (options: ReadinessOptions) =>
     const reconciler = yield* Reconciler
     const memory = yield* DatabaseMemory
     const signals = yield* Signals
+    const ends = yield* EndCache.EndCache
 
     const reasons = (): ReadonlyArray<string> => {
       const found: Array<string> = []
@@ -67,7 +69,8 @@ const make = (options: ReadinessOptions) =>
         workers: residents.hub.workerCount,
         unaccounted: reconciler.unaccounted(),
         database: memory.told(),
-        signals: signals.health() ?? null
+        signals: signals.health() ?? null,
+        ends: ends === EndCache.none ? null : ends.counters()
       })
     })
   })

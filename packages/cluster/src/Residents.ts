@@ -10,6 +10,7 @@ import type { Overloaded } from "@orrery/core/Errors"
 import { failpoint } from "@orrery/core/Failpoint"
 import { Journal } from "@orrery/core/Journal"
 import * as LimitDesk from "@orrery/core/LimitDesk"
+import * as LimitKeeper from "@orrery/core/LimitKeeper"
 import { type LimitStore, SharedLimits } from "@orrery/core/LimitStore"
 import * as MemoryLimitStore from "@orrery/core/MemoryLimitStore"
 import { NodeConfig } from "@orrery/core/NodeConfig"
@@ -89,7 +90,7 @@ export interface ResidentsOptions {
   readonly retention?: QueueRetention | undefined
   /** Why new runs are not taken now. */
   readonly overload?: () => Overloaded | undefined
-  /** Of limits that span queues, where no `SharedLimits` are given. Left out: they are kept here alone. */
+  /** Of limits that span queues, where no `SharedLimits` are given. Left out: by the `LimitKeeper`, or here alone. */
   readonly limitStore?: LimitStore["Type"]
 }
 
@@ -120,7 +121,8 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
 
   /** Nothing has been heard of the database for a while: what time is it? Without an answer its last word counts. */
   const reckon = Effect.ignore(Effect.map(store.now, (now) => clock.observe(now)))
-  const limitStore = (yield* SharedLimits) ?? options.limitStore ?? (yield* MemoryLimitStore.make)
+  const limitStore = (yield* SharedLimits) ?? options.limitStore ?? (yield* LimitKeeper.LimitKeeper)?.store
+    ?? (yield* MemoryLimitStore.make)
   const limits = yield* LimitDesk.make({ store: limitStore, leaseMsMin: cluster.leaseMs * permitLeases })
   const host: ActorHost = {
     limits,
@@ -280,6 +282,7 @@ export const layer = Layer.scoped(
     // A partition is taken only on locks confirmed lately; what is owned is kept until others may have it.
     const mayTakeOver = () => mayAct() && locks.confirmedMsAgo() < eventLoopLagMaxMs
     const limitStore = yield* ClusterLimits
+    yield* LimitKeeper.keptBy((yield* SharedLimits) ?? limitStore)
     return yield* make({
       nodeId,
       windowBytesMax,

@@ -195,6 +195,7 @@ describe("a node that starts", () => {
             workers: 0,
             unaccounted: 0,
             signals: null,
+            ends: null,
             database: told
           }))
       })

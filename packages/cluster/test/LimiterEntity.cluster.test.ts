@@ -1,3 +1,5 @@
+import * as LiveNode from "@orrery/api/LiveNode"
+import * as RemoteLimits from "@orrery/api/RemoteLimits"
 import * as OrreryNode from "@orrery/cluster/OrreryNode"
 import * as Handlers from "@orrery/core/Handlers"
 import { LimitStore } from "@orrery/core/LimitStore"
@@ -13,9 +15,13 @@ const node = Layer.unwrapScoped(
   )
 )
 
-const limiterActors = Layer.effect(
+/** The whole way: a connection, a node, the message to the actor. */
+const limiterActors = Layer.scoped(
   LimitStore,
-  Effect.map(OrreryNode.OrreryNode, ({ limitStore }) => limitStore)
+  Effect.gen(function*() {
+    const { dataAddress } = yield* OrreryNode.OrreryNode
+    return RemoteLimits.make(yield* LiveNode.make([dataAddress]))
+  })
 ).pipe(Layer.provide(node))
 
-limitStoreContract("limiter actors", limiterActors)
+limitStoreContract("limiter actors, asked over a connection", limiterActors, "granted")

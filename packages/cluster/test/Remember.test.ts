@@ -65,7 +65,8 @@ const setUp = (partitions: ReadonlyArray<WithWork>) => {
       hasOthers: () => false,
       leave: () => undefined,
       heldCount: () => state.ours.size,
-      holds: () => true
+      holds: () => true,
+      heldSince: () => 0
     })
   )
   return Effect.as(Layer.build(Layer.provide(Remember.layer, services)), state)

@@ -2,18 +2,19 @@ import { assert, describe, it } from "@effect/vitest"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
 import { mostInWindow } from "@orrery/testing/limitSamples"
 import * as RedisServer from "@orrery/testing/RedisServer"
-import { gpu, partner, permitted, spanned } from "@orrery/testing/rigTasks"
+import { asked, asking, gpu, partner, permitted, spanned } from "@orrery/testing/rigTasks"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
 import { Effect, Redacted } from "effect"
 
 interface Told {
   readonly process: string
+  readonly task: string
   readonly what: string
   readonly n: number
   readonly at: number
 }
 
-const pattern = /(?:spanned|permitted) (begins|ends) \S+ (\d+) ([\d.]+);/
+const pattern = /(spanned|permitted|asking) (begins|ends) \S+ (\d+) ([\d.]+);/
 
 /** By how much the clocks of owners, as they estimate that of the database, may differ, ms. */
 const wayMs = 60
@@ -21,6 +22,7 @@ const wayMs = 60
 const handlerMs = 250
 
 const runsPerQueue = 100
+const askingRuns = 30
 
 /** Of nodes with or without a Redis; what their attempts tell. */
 const start = (withRedis: boolean) =>
@@ -33,13 +35,13 @@ const start = (withRedis: boolean) =>
       workerSlots: 8,
       ...redis === undefined ? {} : { env: { ORRERY_REDIS_URL: Redacted.value(redis.url) } },
       onLine: (process, line) => {
-        const [, what, n, at] = pattern.exec(line) ?? []
-        if (what !== undefined) told.push({ process, what, n: Number(n), at: Number(at) })
+        const [, task, what, n, at] = pattern.exec(line) ?? []
+        if (task !== undefined) told.push({ process, task, what: what!, n: Number(n), at: Number(at) })
       }
     })
     const ended = (task: string, count: number) =>
       ClusterRig.eventually(
-        rig.query<{ count: string }>(`select count(*) from orrery.run_history where task like $1`, [`${task}-%`]),
+        rig.query<{ count: string }>(`select count(*) from orrery.run_history where task like $1`, [`${task}%`]),
         ([row]) => Number(row!.count) >= count
       )
     /** By the rows: a client that has seen each node die knows of none that took their place. */
@@ -48,7 +50,7 @@ const start = (withRedis: boolean) =>
         yield* ended(task, count)
         const [rows] = yield* rig.query<{ failed: string }>(
           "select count(*) as failed from orrery.run_history where task like $1 and state <> 5",
-          [`${task}-%`]
+          [`${task}%`]
         )
         assert.strictEqual(rows!.failed, "0")
       })
@@ -113,7 +115,7 @@ describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
   )
 
   it.scopedLive(
-    "hold a number of attempts at once over four queues and three nodes, one of which is killed",
+    "hold a number of attempts at once over four queues and three nodes, one of which is killed; and a rate that handlers ask for",
     () =>
       Effect.gen(function*() {
         const { allSucceed, client, ended, ownerOf, told } = yield* start(withRedis)
@@ -123,16 +125,31 @@ describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
             task.enqueueMany(Array.from({ length: count }, (_, n) => ({ n: queue * count + n, key: "k", ms: 150 })))),
           client
         )
+        yield* Effect.provide(
+          asking.enqueueMany(Array.from({ length: askingRuns }, (_, n) => ({ n, key: "k", ms: 1 }))),
+          client
+        )
         yield* ended("permitted", 15)
         const owner = yield* ownerOf(permitted[0]!.queue)
         yield* owner.kill("SIGKILL")
         const kills = [{ process: owner.name, at: performance.timeOrigin + performance.now() }]
         yield* allSucceed("permitted", permitted.length * count)
+        yield* allSucceed("asking", askingRuns)
 
-        const most = together(told, kills)
+        const most = together(
+          told.filter(({ task }) =>
+            task === "permitted"
+          ),
+          kills
+        )
         assert.isAtMost(most, gpu.rule.limit)
         // At its limit, or the test shows nothing.
         assert.isAtLeast(most, gpu.rule.limit - 1)
+        const through = told.filter(({ task, what }) => task === "asking" && what === "begins")
+        assert.isAtMost(mostInWindow(through.map(({ at }) => at), asked.rule.perMs - handlerMs), asked.rule.limit)
+        // In nodes and in the worker, which has no Redis where they have none.
+        const places = new Set(through.map(({ process }) => process))
+        assert.isTrue(places.has("worker-1") && places.size > 1, [...places].join())
       }),
     150_000
   )

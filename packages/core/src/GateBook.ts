@@ -9,6 +9,11 @@ import { isSpan, type Lender, makeSpan, type SpanGate, SpanPermit } from "./Span
 /** Idle ones are looked for after so many have been made: nobody tells when the last start of a rate is long enough ago. */
 const sweepEvery = 1_024
 
+/** Policies of tasks with limiters whose limits are remembered together with those of the queue. */
+const mergedMax = 1_024
+
+type Limiters = ReadonlyArray<LimiterTerms> | undefined
+
 const noSpans: ReadonlyArray<SpanGate> = []
 const nobody: ReadonlyArray<Entry> = []
 
@@ -19,6 +24,9 @@ export class GateBook {
   /** Of paused keys. */
   private closed: ReadonlyArray<Closed> = []
 
+  /** Said of the queue; and with them what tasks say, by that. */
+  private limiters: Limiters
+  private readonly merged = new Map<Limiters, Limiters>()
   private readonly filled = new Set<SpanGate>()
   /** Gates that attempts have passed which hold no permit any more. */
   private readonly lost = new Set<SpanPermit>()
@@ -38,17 +46,37 @@ export class GateBook {
     return this.gates.get(id)
   }
 
-  /** Other settings of the queue: limits hold at once. True: paused keys have changed, so gates are to be found anew. */
+  /** Other settings of the queue: limits hold at once. True: which gates a run must pass is to be found anew. */
   apply(rules: QueueRules): boolean {
     const before = this.rules
     this.rules = rules
+    const isLimitedAnew = JSON.stringify(this.limiters) !== JSON.stringify(rules.limiters)
+    if (isLimitedAnew) {
+      this.limiters = rules.limiters
+      this.merged.clear()
+    }
     for (const gate of this.gates.values()) {
       if (gate instanceof Permit && gate.told !== undefined) gate.override = this.limitOf(gate.told)
       if (gate instanceof Rate && gate.told !== undefined) gate.overrule(this.rateOf(gate.told))
     }
-    if (before.pausedKeys === rules.pausedKeys || before.pausedKeys.length + rules.pausedKeys.length === 0) return false
+    if (before.pausedKeys === rules.pausedKeys || before.pausedKeys.length + rules.pausedKeys.length === 0) {
+      return isLimitedAnew
+    }
     this.closed = rules.pausedKeys.map((paused) => new Closed(paused))
     return true
+  }
+
+  /** Limits over queues that a run needs: what its task says, and what is said of the queue under other names. */
+  limitersOf(entry: Entry): Limiters {
+    const own = policyOf(entry).limiters
+    if (this.limiters === undefined || own === undefined) return own ?? this.limiters
+    let all = this.merged.get(own)
+    if (all === undefined) {
+      if (this.merged.size >= mergedMax) this.merged.clear()
+      all = [...own, ...this.limiters.filter(({ name }) => own.every((each) => each.name !== name))]
+      this.merged.set(own, all)
+    }
+    return all
   }
 
   private limitOf({ key, name }: ConcurrencyKey): number | undefined {
@@ -72,7 +100,7 @@ export class GateBook {
       rate.declare(key, entry.seq)
       gates.push(rate)
     }
-    for (const terms of policyOf(entry).limiters ?? []) gates.push(this.span(terms, entry))
+    for (const terms of this.limitersOf(entry) ?? []) gates.push(this.span(terms, entry))
     return gates
   }
 

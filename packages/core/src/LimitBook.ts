@@ -12,7 +12,7 @@ import { SlidingWindow } from "./SlidingWindow.js"
 import { TokenBucket } from "./TokenBucket.js"
 
 export const limitsMax = 10_000
-/** Of a window: longest validity of tokens that owners of queues are lent. */
+/** Of a window: longest validity of tokens of a strict rate. Who takes a limit over waits for as long. */
 export const validShareMax = 0.25
 
 interface Holders {

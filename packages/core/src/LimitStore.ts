@@ -20,7 +20,7 @@ export interface RateRequest {
   /** Fewer are of no use. At most `limit` (relaxed: `burst`). */
   readonly min: number
   readonly want: number
-  /** Tokens will be used within this from before the request, or not at all. */
+  /** Tokens will be used within this from before the request, or not at all. Strict: at most a quarter of the window. */
   readonly validMs: number
 }
 

@@ -8,7 +8,7 @@
  *
  * Bounds: `linesMax` lines with keys; `windowsOf` says how many runs of each are in memory.
  */
-import { type Entry, needOf, policyOf, type WorkerPool } from "./Entry.js"
+import { type Entry, needOf, type WorkerPool } from "./Entry.js"
 import { GateBook } from "./GateBook.js"
 import { Counted, type Gate, Held, Rate } from "./Gates.js"
 import { Heap } from "./Heap.js"
@@ -110,7 +110,7 @@ export class Lines {
   place(line: Line, now: number): void {
     const head = line.window.peek()
     const entry = head?.item
-    const isMet = entry !== undefined && line.keysText === entry.keys && line.limiters === policyOf(entry).limiters
+    const isMet = entry !== undefined && line.keysText === entry.keys && line.limiters === this.gates.limitersOf(entry)
     // The usual case: it is up and stays so.
     if (isMet && line.turn !== undefined && line.kind === kindOf(entry)) {
       const rank = this.rankOf(line.isOrdered, entry)
@@ -138,11 +138,10 @@ export class Lines {
     if (wasUp && (line.turn === undefined || line.kind !== before.kind)) this.wakeOthers(before.gates, before.kind, now)
   }
 
-  /** Other settings of the queue: limits of keys hold at once, and lines of keys that are paused or not any more move. */
+  /** Other settings of the queue: limits hold at once, and lines whose gates are others now move. */
   apply(rules: QueueRules, now: number): void {
     if (this.gates.apply(rules)) {
       for (const line of [...this.byName.values()]) {
-        if (!line.isKeyed) continue
         line.keysText = undefined
         if (line.window.peek() !== undefined) this.place(line, now)
       }
@@ -448,7 +447,7 @@ export class Lines {
   /** Finds the tenant and gates of the line's first run. */
   private meet(line: Line, entry: Entry): void {
     line.keysText = entry.keys
-    line.limiters = policyOf(entry).limiters
+    line.limiters = this.gates.limitersOf(entry)
     const keys = entry.told
     const tenant = this.tenantOf(keys?.tenant ?? "", keys?.weight ?? 1)
     const isPlain = keys === undefined && line.limiters === undefined

@@ -11,6 +11,8 @@ import { checkCall, type NamedLimit, type QueueCall, type QueueName } from "./Qu
 import { type QueueError, Queues } from "./Queues.js"
 import type { QueueRetention } from "./Retention.js"
 import type { RateAlgorithm } from "./RunKeys.js"
+import * as TaskLimiters from "./TaskLimiters.js"
+import type { StartLimiter } from "./TaskLimiters.js"
 
 export interface QueueRateOption {
   /** Starts in each period, 1 to 10,000. */
@@ -40,6 +42,11 @@ export interface QueueOptions {
   /** Instead of what tasks say of limits with these names. At most 100. */
   readonly limits?: ReadonlyArray<NamedLimit>
   /**
+   * Limits shared with other queues: a run of whatever task starts when each of them, and of those of its task, has room. At most 4,
+   * each of another name, and of a `cost` that is a number. Not divided among the partitions: the limit is exact over all.
+   */
+  readonly limiters?: StartLimiter<void> | ReadonlyArray<StartLimiter<void>>
+  /**
    * How long its runs stay readable after their end, by how they ended: `{ succeeded: "1 day", failed: "90 days" }`. One of
    * `retentionPeriods`. What is left out is as the nodes say for all queues (`ORRERY_RETENTION`).
    */
@@ -61,6 +68,10 @@ export const make = (name: string, options: QueueOptions): Queue => {
       actual: String(maxDepthPerTenant)
     })
   }
+  const { costsOf, terms: limiters } = TaskLimiters.make<void>(options)
+  if (costsOf !== undefined) {
+    throw new InvalidRequest({ field: "limiters", limit: "each of a cost that is a number", actual: "a function" })
+  }
   const declaration: QueueCall = {
     _tag: "declare",
     namespace,
@@ -73,6 +84,7 @@ export const make = (name: string, options: QueueOptions): Queue => {
       ...maxDepth === undefined
         ? {}
         : { backlog: { maxDepth, ...maxDepthPerTenant === undefined ? {} : { maxDepthPerTenant } } },
+      ...limiters === undefined ? {} : { limiters },
       ...limits === undefined ? {} : { limits }
     },
     ...retention === undefined ? {} : { retention }

@@ -8,6 +8,7 @@
  */
 import { Either, Schema } from "effect"
 import { InvalidRequest } from "./Errors.js"
+import { limitersPerTaskMax, LimiterTerms } from "./LimiterTerms.js"
 import { Name } from "./Name.js"
 import { concurrencyMax, keyLengthMax, RateAlgorithm, rateLimitMax, ratePeriodMsMax } from "./RunKeys.js"
 import { over as overRetention, QueueRetention, retentionProblem } from "./Retention.js"
@@ -65,6 +66,18 @@ export const QueueLimits = Schema.Struct({
   rate: optional(QueueRate),
   /** Runs of the queue that are not final, of whatever task: instead of what the tasks say. */
   backlog: optional(Backlog),
+  /**
+   * Limits that span queues, which each run of the queue needs beside those of its task; of one name, as its task says. Not divided
+   * among the partitions.
+   */
+  limiters: optional(
+    Schema.Array(LimiterTerms).pipe(
+      Schema.maxItems(limitersPerTaskMax),
+      Schema.filter((all) =>
+        new Set(all.map(({ name }) => name)).size === all.length || "limiters of one queue are each of another name"
+      )
+    )
+  ),
   /** Instead of what the tasks say of these limits. */
   limits: optional(Schema.Array(NamedLimit).pipe(Schema.maxItems(namedLimitsMax))),
   rates: optional(Schema.Array(NamedRate).pipe(Schema.maxItems(namedLimitsMax)))
@@ -280,6 +293,7 @@ export interface QueueRules {
   readonly concurrency?: number
   readonly rate?: QueueRate
   readonly backlog?: Backlog
+  readonly limiters?: ReadonlyArray<LimiterTerms>
   readonly limits: ReadonlyArray<NamedLimit>
   readonly rates: ReadonlyArray<NamedRate>
   /** What is left out is as the nodes say for all queues. */
@@ -302,6 +316,7 @@ export const rulesOf = (settings: QueueSettings, partition: number, count: numbe
     ...limits.concurrency === undefined ? {} : { concurrency: share(limits.concurrency) },
     ...limits.rate === undefined ? {} : { rate: { ...limits.rate, limit: share(limits.rate.limit) } },
     ...limits.backlog === undefined ? {} : { backlog: sharedBacklog(limits.backlog, share) },
+    ...limits.limiters === undefined || limits.limiters.length === 0 ? {} : { limiters: limits.limiters },
     limits: limits.limits ?? [],
     rates: limits.rates ?? [],
     ...Object.keys(retention).length === 0 ? {} : { retention }

@@ -6,12 +6,13 @@
  * Plain calls on the way of a start; only `ask` is an effect.
  */
 import { Effect, Exit } from "effect"
+import { validShareMax } from "./LimitBook.js"
 import type { LimitSource } from "./LimitSource.js"
 import type { LimitStore, RateGrant, RateRule } from "./LimitStore.js"
 import type { Borrower, Lent, Ticket } from "./StartLimits.js"
 
 /** Share of a window for which tokens are valid: at first and at least, and at most. */
-const validShare = { min: 0.02, max: 0.25 }
+const validShare = { min: 0.02, max: validShareMax }
 const relaxedValidShare = 0.1
 const validMsMin = 2
 /** Of a strict limit in one chunk, so that processes take turns. */

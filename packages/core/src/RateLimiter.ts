@@ -16,7 +16,7 @@ export interface RateLimiterOptions<I> {
   readonly cost?: number | ((input: I) => number)
   /**
    * `strict` (default): never more than `limit` in any window of `per`, wherever it begins. Costs up to 5 % of the limit; a
-   * store that has lost its memory (a new one, a restart, a fail-over) lets nothing through for one `per`.
+   * keeper that has lost its memory (a new one, a restart, a fail-over) lets nothing through for 1.25 `per`.
    *
    * `relaxed`: a token bucket; in any window of `per` at most `burst + 1.1 * limit`, and once more `burst` after the store
    * has lost its memory. Tokens are fetched ahead, so most uses wait for nobody.
@@ -25,8 +25,8 @@ export interface RateLimiterOptions<I> {
   /** Relaxed: tokens that may be used at once after a rest, 1 to `limit`. Default: a tenth of `limit`, at least one `cost`. */
   readonly burst?: number
   /**
-   * When limits cannot be asked for: `closed` (default) lets nothing through, `open` lets each process have the whole
-   * limit for itself.
+   * When limits cannot be asked for, of Redis or of the cluster: `closed` (default) lets nothing through, `open` lets each
+   * process have the whole limit for itself.
    */
   readonly whenGone?: WhenGone
   /** Longest wait of a use; default 1 min. */

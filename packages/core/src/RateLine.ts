@@ -7,13 +7,14 @@
  */
 import { Effect, Exit } from "effect"
 import type { LimitNotGranted } from "./Errors.js"
+import { validShareMax } from "./LimitBook.js"
 import { LimitSource, type LimitSourceOptions } from "./LimitSource.js"
 import type { RateGrant, RateRule } from "./LimitStore.js"
 
 /** Those that wait in one process for one limit. */
 const waitersMaxDefault = 10_000
 /** Share of a window for which tokens are valid, at least and at most; the first costs the use of as much of the limit. */
-const validShare = { min: 0.02, max: 1 }
+const validShare = { min: 0.02, max: validShareMax }
 /** Of a relaxed limit: larger chunks, and the bound grows by as much. */
 const relaxedValidShare = 0.1
 const validMsMin = 2

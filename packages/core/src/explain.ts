@@ -2,7 +2,7 @@
  * Why a run is where it is, from the memory of its owner. A look at most of what is in memory: for people who ask, not for
  * the way of each run.
  */
-import { type Entry, entryOf, needOf, policyOf, slotsOf } from "./Entry.js"
+import { type Entry, entryOf, needOf, slotsOf } from "./Entry.js"
 import { type HoldsUp, namedRunsMax, type Reason } from "./Explanation.js"
 import { hasKey, spanId } from "./GateBook.js"
 import { type Gate, Permit, Rate } from "./Gates.js"
@@ -198,7 +198,7 @@ const gatesOf = (machine: QueueMachine, entry: Entry) => {
   }
   for (const each of told?.limits ?? []) add(each, `${each.name}|${each.key}`)
   for (const each of told?.rates ?? []) add(each, `${each.name}|${each.key}|rate`)
-  for (const terms of policyOf(entry).limiters ?? []) add({ name: terms.name, key: "*" }, spanId(terms, entry))
+  for (const terms of book.limitersOf(entry) ?? []) add({ name: terms.name, key: "*" }, spanId(terms, entry))
   return found
 }
 

@@ -1,4 +1,4 @@
 import { limitStoreContract } from "@orrery/testing/limitStoreContract"
 import * as MemoryLimitStore from "../src/MemoryLimitStore.js"
 
-limitStoreContract("memory", MemoryLimitStore.layer)
+limitStoreContract("memory", MemoryLimitStore.layer, "granted")

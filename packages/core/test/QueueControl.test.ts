@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { RunFinish } from "@orrery/core/Journal"
 import { checkCall, dividedProblem, noRules, type QueueRules, rulesOf } from "@orrery/core/QueueSettings"
+import type { LimiterTerms } from "@orrery/core/LimiterTerms"
 import type { RunKeys } from "@orrery/core/RunKeys"
 import type { Backlog } from "@orrery/core/RunRequest"
 import { machineOf } from "./machineRig.js"
@@ -126,6 +127,23 @@ describe("settings of a queue", () => {
 
     assert.deepStrictEqual(shares.map(({ concurrency }) => concurrency), [3, 2, 2])
     assert.deepStrictEqual(shares.map(({ rate }) => rate!.limit), [2, 1, 1])
+  })
+
+  it("do not divide limits that span queues; what people say replaces them, and none takes them away", () => {
+    const rate = (name: string, perMs = 1_000): LimiterTerms => ({ kind: "rate", name, limit: 1, perMs })
+    const declared = { version: 1, limits: { limiters: [rate("a"), rate("b")] } }
+    const said = (limiters?: ReadonlyArray<LimiterTerms>) =>
+      rulesOf({ pausedKeys: [], declared, override: limiters === undefined ? {} : { limiters } }, 1, 3).limiters
+    const call = (limiters: ReadonlyArray<LimiterTerms>) =>
+      checkCall({ _tag: "setLimits", namespace: "default", queue: "q", by: "ann", limits: { limiters } })?.message
+
+    assert.deepStrictEqual(said(), [rate("a"), rate("b")])
+    assert.deepStrictEqual(said([rate("c")]), [rate("c")])
+    assert.isUndefined(said([]))
+    assert.isUndefined(call([rate("a"), rate("b")]))
+    assert.match(call([rate("a"), rate("a")])!, /limiters.* another name/)
+    assert.match(call(["a", "b", "c", "d", "e"].map(rate))!, /limiters/)
+    assert.match(call([rate("a", 120_000)])!, /60000 ms/)
   })
 
   it("say how long runs are kept that end from then on, by how they end", () => {

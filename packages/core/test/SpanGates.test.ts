@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { explain } from "../src/explain.js"
 import type { StoredRun } from "../src/Journal.js"
 import type { LimiterTerms } from "../src/LimiterTerms.js"
+import { noRules } from "../src/QueueSettings.js"
 import { unsafeMakeRunId } from "../src/RunId.js"
 import { defaultPolicy } from "../src/RunRequest.js"
 import type { Borrower, Lent } from "../src/StartLimits.js"
@@ -195,6 +196,53 @@ describe("a limit that spans queues", () => {
     commit()
     const back = machine.find(stopped[0]!.runId)
     assert.deepStrictEqual([back?.state, back?.attempt], ["ready", 0])
+  })
+
+  it("said of a queue holds back its runs of all tasks, counts once where a task says it too, and can be taken back", () => {
+    const { admit, fill, machine, start, state } = rig()
+    admit(null, { task: "plain" })
+    admit(null, limited(rate, { task: "limited" }))
+    admit(null, limited(permit, { task: "permitted" }))
+    machine.configure({ ...noRules, limiters: [rate] }, 0)
+
+    assert.strictEqual(start(1).length, 0)
+    fill(1)
+    assert.deepStrictEqual(start(2).map(({ task }) => task), ["plain"])
+    fill(1)
+    assert.deepStrictEqual(start(3).map(({ task }) => task), ["limited"])
+    assert.strictEqual(state.taken, 2)
+    fill(2)
+    assert.deepStrictEqual(start(4).map(({ task }) => task), ["permitted"])
+    assert.strictEqual(state.taken, 4, "one of the queue, one of its task")
+    const closed = state.closed
+    const waits = admit(null, { task: "plain" })
+    start(5)
+    assert.deepInclude(
+      explain(machine, waits.id, 5, { slotsFor: () => 1, backfillsOf: () => ({ most: 1, taken: 0 }) })?.reasons[0],
+      {
+        _tag: "RateLimited",
+        limit: { name: "partner", key: "*" }
+      }
+    )
+    machine.configure(noRules, 6)
+    assert.strictEqual(start(6).length, 1)
+    assert.isAbove(state.closed, closed, "what was lent goes back")
+    assert.strictEqual(state.taken, 4)
+  })
+
+  it("said of a queue counts attempts that run under the owner before", () => {
+    const before = { state: "running", attempt: 1, lease: 5, worker: "w", startedAt: 0 } as const
+    const { lender, state } = makeLender()
+    const { admit, machine, start } = machineOf(
+      { ...noRules, limiters: [permit] },
+      [machineOf().admit(null, before)],
+      2,
+      100,
+      lender
+    )
+    admit()
+
+    assert.deepStrictEqual([state.adopted, start(1).length, machine.runningCount], [1, 0, 1])
   })
 
   it("is what explains why a run waits", () => {

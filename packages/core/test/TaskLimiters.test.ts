@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as ConcurrencyLimiter from "@orrery/core/ConcurrencyLimiter"
 import { InvalidRequest } from "@orrery/core/Errors"
 import { permitRuleOf, rateRuleOf } from "@orrery/core/LimiterTerms"
+import * as Queue from "@orrery/core/Queue"
 import * as RateLimiter from "@orrery/core/RateLimiter"
 import { parseKeys } from "@orrery/core/RunKeys"
 import { defaultPolicy, parsePolicy } from "@orrery/core/RunRequest"
@@ -76,6 +77,20 @@ describe("limiters of a task", () => {
 
     assert.include(refusalOf(() => requestOf({ limiters: [partner, another] })), "each of another name, got partner")
     assert.include(refusalOf(() => requestOf({ limiters: many })), "at most 4, got 5")
+  })
+
+  it("may be said of a queue, where what a start costs is a number", () => {
+    const { declaration } = Queue.make("images", { version: 1, limiters: [partner, gpu] })
+
+    assert.deepStrictEqual("limits" in declaration ? declaration.limits.limiters : undefined, [
+      partner.terms,
+      gpu.terms
+    ])
+    const priced = lines as unknown as RateLimiter.RateLimiter
+    assert.include(
+      refusalOf(() => Queue.make("images", { version: 1, limiters: priced })),
+      "limiters must be each of a cost that is a number"
+    )
   })
 
   it("that no owner could read are refused with the policy", () => {

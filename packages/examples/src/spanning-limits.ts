@@ -6,7 +6,7 @@
  * In a cluster they hold over all nodes: kept by limiter actors, or by Redis where ORRERY_REDIS_URL names one.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { ConcurrencyLimiter, Orrery, RateLimiter, Task } from "@orrery/orrery"
+import { ConcurrencyLimiter, Orrery, Queue, RateLimiter, Task } from "@orrery/orrery"
 import { Console, Effect, Layer, Schema } from "effect"
 
 /** A use costs as many tokens as it sends lines. */
@@ -21,7 +21,9 @@ const Payload = Schema.Struct({ n: Schema.Number, lines: Schema.Number })
 const order = Task.make("order", { payload: Payload, queue: "orders", limiters: partnerApi })
 const refund = Task.make("refund", { payload: Payload, queue: "refunds", limiters: partnerApi })
 const render = Task.make("render", { payload: Payload, queue: "images", limiters: gpu })
-const preview = Task.make("preview", { payload: Payload, queue: "previews", limiters: gpu })
+/** Of a queue: for all its tasks, whatever they say. */
+const previews = Queue.make("previews", { version: 1, limiters: gpu })
+const preview = Task.make("preview", { payload: Payload, queue: "previews" })
 
 const began = performance.now()
 const calls: Array<{ readonly at: number; readonly lines: number }> = []
@@ -53,6 +55,7 @@ const mostLines = () =>
 
 const program = Effect.gen(function*() {
   const payloads = Array.from({ length: 10 }, (_, n) => ({ n, lines: 1 + n % 3 }))
+  yield* Queue.reconcile([previews])
   const ids = {
     orders: yield* order.enqueueMany(payloads),
     refunds: yield* refund.enqueueMany(payloads),

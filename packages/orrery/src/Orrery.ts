@@ -13,6 +13,7 @@
  * `RateLimiter` or a `ConcurrencyLimiter`, and hints for those who watch queues.
  *
  *   layerRedis, layerRedisConfig   between all processes on a Redis
+ *   layerLimits                    limits alone, kept by the cluster itself: for its nodes and clients
  *   layerOneProcess                in this process, for what is no cluster
  */
 import * as RunsClient from "@orrery/api/RunsClient"
@@ -24,6 +25,7 @@ import * as StoreRuns from "@orrery/cluster/StoreRuns"
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
 import * as codedPorts from "@orrery/core/codedPorts"
 import * as Handlers from "@orrery/core/Handlers"
+import * as LimitKeeper from "@orrery/core/LimitKeeper"
 import * as Limits from "@orrery/core/Limits"
 import * as MemoryEndStore from "@orrery/core/MemoryEndStore"
 import * as MemorySignals from "@orrery/core/MemorySignals"
@@ -103,14 +105,17 @@ type NodeOptions<E, R> = Parameters<typeof NodeConfig.layerAll>[0] & CodecOption
 
 /** A member of a cluster: owns queues, executes runs, listens for the others. Settings: docs/configuration.md. */
 export const layerNode = <E = never, R = never>({ codec, handlers, ...options }: NodeOptions<E, R>) =>
-  OrreryNode.layer.pipe(Layer.provide([filled(handlers, codec), NodeConfig.layerAll(options)]), coded(codec))
+  OrreryNode.layer.pipe(
+    Layer.provide([LimitKeeper.joining(filled(handlers, codec)), NodeConfig.layerAll(options)]),
+    coded(codec)
+  )
 
 /** As `layerNode`, with the settings of the environment (`ORRERY_...`). */
 export const layerNodeConfig = <E = never, R = never>(
   options: CodecOption & { readonly handlers?: HandlersLayer<E, R> } = {}
 ) =>
   OrreryNode.layer.pipe(
-    Layer.provide([filled(options.handlers, options.codec), NodeConfig.layerAllConfig]),
+    Layer.provide([LimitKeeper.joining(filled(options.handlers, options.codec)), NodeConfig.layerAllConfig]),
     coded(options.codec)
   )
 
@@ -128,10 +133,14 @@ export const layerEmbedded = <E = never, R = never>({ dataDir, ...options }: Emb
 /** On a given Redis. Never waits for it. */
 export const layerRedis = Redis.layer
 
-/**
- * On the Redis of `ORRERY_REDIS_URL`. Without one: each process keeps limits by itself, and watchers of queues poll.
- */
+/** On the Redis of `ORRERY_REDIS_URL`. Without one: limits as `layerLimits`, and watchers of queues poll. */
 export const layerRedisConfig = Redis.layerConfig
+
+/**
+ * Limits without Redis. Of a node or a client (`layerNode`, `layerClient`): those of its cluster, the same for tasks that name them
+ * and for handlers that use them; in any other process, its own.
+ */
+export const layerLimits = LimitKeeper.layer
 
 /** Limits and hints within this process, for `layerMemory` and `layerEmbedded`. */
 export const layerOneProcess = Layer.mergeAll(Limits.layerMemory, MemorySignals.layer, MemoryEndStore.layer)

@@ -5,6 +5,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
+import { connect } from "@orrery/api/NodeConnection"
 import { OrreryNode } from "@orrery/cluster/OrreryNode"
 import type { RunId } from "@orrery/core/RunId"
 import { Orrery, Runs, Task } from "@orrery/orrery"
@@ -159,11 +160,19 @@ describe("ends of runs", () => {
         const flushed = yield* measured("forgotten", outside, ids.slice(0, 5))
         yield* redis.stop("SIGKILL")
         const gone = yield* measured("without Redis", other, ids.slice(0, 5))
+        const { ends } = yield* Effect.scoped(
+          Effect.flatMap(connect(Context.get(other, OrreryNode).dataAddress), (connection) =>
+            connection.call("Health", (client) => client.Health()))
+        )
 
         assert.deepStrictEqual([swapped.answers, swapped.rowsPerAwait], [doubled.slice(1, 5), 1])
         assert.deepStrictEqual([wrongType.answers, wrongType.rowsPerAwait], [doubled.slice(0, 5), 1])
         assert.deepStrictEqual([flushed.answers, flushed.rowsPerAwait], [doubled.slice(0, 5), 1])
         assert.deepStrictEqual([gone.answers, gone.rowsPerAwait], [doubled.slice(0, 5), 1])
+        // What the node tells of itself.
+        assert.isAtLeast(ends!.hits, runsMax * 0.9)
+        assert.isAtLeast(ends!.kept, runsMax)
+        assert.isAtLeast(ends!.refused, forgeries.length * 4)
       }).pipe(Effect.provide(counting)),
     120_000
   )

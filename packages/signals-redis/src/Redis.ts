@@ -2,9 +2,10 @@
  * Signals, limits and ends of runs on Redis, put together. Each layer owns its connections and closes them with its scope.
  *
  *   layer         on given settings
- *   layerConfig   on those of the environment (`ORRERY_REDIS_...`); without a URL: none, and limits of this process alone
+ *   layerConfig   on those of the environment (`ORRERY_REDIS_...`); without a URL: none, and limits as `LimitKeeper` says
  */
 import * as EndStore from "@orrery/core/EndStore"
+import * as LimitKeeper from "@orrery/core/LimitKeeper"
 import * as Limits from "@orrery/core/Limits"
 import { LimitStore, SharedLimits } from "@orrery/core/LimitStore"
 import type { ConfigInvalid } from "@orrery/core/Setting"
@@ -31,9 +32,9 @@ const onClients = Layer.mergeAll(RedisSignals.layer, RedisEndStore.layer, limits
 export const layer = (options: RedisConfig.Options): Layer.Layer<Services, ConfigInvalid> =>
   Layer.provide(onClients, RedisConfig.layer(options))
 
-/** What there is without Redis: no hints from other processes, and limits within this one. */
+/** What there is without Redis: no hints from other processes; limits are kept by the cluster, or within this process. */
 export const layerNone: Layer.Layer<Services> = Layer.mergeAll(
-  Limits.layerMemory,
+  LimitKeeper.layer,
   Layer.succeed(Signals.Signals, Signals.none),
   Layer.succeed(SharedLimits, undefined),
   Layer.succeed(EndStore.EndStore, EndStore.none)

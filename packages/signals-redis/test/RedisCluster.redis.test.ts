@@ -51,7 +51,7 @@ const start: Effect.Effect<Started, never, Scope.Scope> = Effect.gen(function*()
 const services = Layer.unwrapScoped(Effect.map(start, ({ options }) => rig.services(options)))
 
 signalsContract("redis cluster", services)
-limitStoreContract("redis cluster", services)
+limitStoreContract("redis cluster", services, "refused for a window")
 endStoreContract("redis cluster", services)
 
 const until = (what: () => boolean) =>

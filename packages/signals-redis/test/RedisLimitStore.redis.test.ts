@@ -11,7 +11,7 @@ import { RedisClients } from "../src/RedisClients.js"
 import * as RedisScripts from "../src/RedisScripts.js"
 import * as rig from "./redisRig.js"
 
-limitStoreContract("redis, a user with no right too many", rig.layer())
+limitStoreContract("redis, a user with no right too many", rig.layer(), "refused for a window")
 
 interface Request {
   readonly pauseMs: number

@@ -50,8 +50,18 @@ const longestStandStill = Effect.gen(function*() {
   }
 })
 
-/** What every `LimitStore` must do, and what `Limits` makes of it. */
-export const limitStoreContract = (name: string, store: Layer.Layer<LimitStore, unknown>): void =>
+/** More than there are limiter actors, so that some are asked for the first time. */
+const newNames = 64
+
+/**
+ * What every `LimitStore` must do, and what `Limits` makes of it. `unknown`: what a store that has been there for a while makes of
+ * the first use of a strict limit.
+ */
+export const limitStoreContract = (
+  name: string,
+  store: Layer.Layer<LimitStore, unknown>,
+  unknown: "granted" | "refused for a window"
+): void =>
   layer(Layer.provideMerge(Limits.layer, store), { excludeTestServices: true, timeout: 60_000 })(
     `LimitStore contract: ${name}`,
     (it) => {
@@ -80,6 +90,21 @@ export const limitStoreContract = (name: string, store: Layer.Layer<LimitStore, 
           assert.isAtLeast(nothing.waitMs, 300)
           assert.isAtMost(nothing.waitMs, 412)
           assert.isAtLeast(again.granted, 7)
+        }))
+
+      it.effect(`knows of a name it has never heard: ${unknown}`, () =>
+        Effect.gen(function*() {
+          const limits = yield* LimitStore
+          const request = { min: 1, want: 5, validMs: 2 }
+          yield* Effect.sleep(150)
+
+          const first = yield* Effect.forEach(
+            Array.from({ length: newNames }, () => strict(5, 100)),
+            (rule) => limits.grant(rule, request)
+          )
+
+          if (unknown === "granted") assert.deepStrictEqual(first, first.map(() => ({ granted: 5, waitMs: 0 })))
+          else assert.isTrue(first.every(({ granted, waitMs }) => granted === 0 && waitMs > 50))
         }))
 
       it.effect("counts a token until the window after its last use is over", () =>

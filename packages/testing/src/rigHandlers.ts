@@ -1,6 +1,21 @@
 /** Handlers module of the cluster tests (`--handlers`). */
 import { Effect, Layer } from "effect"
-import { heavy, inOrder, light, limited, nap, once, permitted, single, spanned, ticks } from "./rigTasks.js"
+import {
+  asked,
+  asking,
+  guardedClosed,
+  guardedOpen,
+  heavy,
+  inOrder,
+  light,
+  limited,
+  nap,
+  once,
+  permitted,
+  single,
+  spanned,
+  ticks
+} from "./rigTasks.js"
 
 const [first, ...rest] = ticks.map((tick) => tick.toLayer(({ n }) => Effect.succeed(n + 1)))
 
@@ -16,6 +31,9 @@ export default Layer.mergeAll(
   inOrder.toLayer(told("in-order")),
   heavy.toLayer(told("heavy")),
   light.toLayer(told("light")),
+  asking.toLayer((payload) => Effect.flatMap(Effect.orDie(asked.take()), () => told("asking")(payload))),
+  guardedClosed.toLayer(told("guarded-closed")),
+  guardedOpen.toLayer(told("guarded-open")),
   nap.toLayer(({ ms }) => Effect.sleep(ms)),
   once.toLayer(({ client }) => Effect.succeed(client)),
   single.toLayer(({ ms }) => Effect.sleep(ms)),

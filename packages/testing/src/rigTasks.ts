@@ -86,3 +86,24 @@ export const permitted = Array.from(
   { length: 4 },
   (_, n) => Task.make(`permitted-${n}`, { payload: Spanned, queue: `rig-permitted-${n}`, limiters: gpu, retry: again })
 )
+
+/** No limit of its starts: its handlers wait, whatever process they are in. */
+export const asked = RateLimiter.make("rig-asked", { limit: 10, per: "500 millis" })
+/** Tells the log when it was let through. */
+export const asking = Task.make("asking", { payload: Spanned, queue: "rig-asking", retry: again })
+
+/** Of each of the two that follow. */
+export const guardedRate = { limit: 5, perMs: 200 } as const
+const guardedBy = (whenGone: "closed" | "open") =>
+  Task.make(`guarded-${whenGone}`, {
+    payload: Spanned,
+    queue: `rig-guarded-${whenGone}`,
+    limiters: RateLimiter.make(`rig-guarded-${whenGone}`, {
+      limit: guardedRate.limit,
+      per: guardedRate.perMs,
+      whenGone
+    }),
+    retry: again
+  })
+export const guardedClosed = guardedBy("closed")
+export const guardedOpen = guardedBy("open")

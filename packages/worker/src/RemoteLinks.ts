@@ -11,9 +11,11 @@ import {
   withoutDelay
 } from "@orrery/api/Frames"
 import * as LiveNode from "@orrery/api/LiveNode"
-import { connect, type NodeConnection } from "@orrery/api/NodeConnection"
+import { connect, isUnknownCall, type NodeConnection } from "@orrery/api/NodeConnection"
 import { type NodeAddress, SessionUnknown } from "@orrery/api/NodeRpcs"
+import * as RemoteLimits from "@orrery/api/RemoteLimits"
 import { ClusterUnavailable } from "@orrery/core/Errors"
+import * as LimitKeeper from "@orrery/core/LimitKeeper"
 import { type NodeLink, NodeLinks, type OutcomeReport, type WorkerSession } from "@orrery/core/WorkerProtocol"
 import { Deferred, Duration, Effect, Either, Exit, Layer } from "effect"
 
@@ -37,6 +39,7 @@ const goodbyeTimeout = Duration.seconds(1)
 const make = (options: RemoteLinksOptions) =>
   Effect.gen(function*() {
     const live = yield* LiveNode.make(options.nodes)
+    yield* LimitKeeper.keptBy(RemoteLimits.make(live))
     const watchers = new Set<(links: ReadonlyArray<NodeLink>) => void>()
     const stale = yield* Effect.makeLatch(false)
     const links = new Map<string, NodeLink>()
@@ -174,8 +177,6 @@ const sessionOf = (connection: NodeConnection, session: {
   }
 }
 
-const isUnknownCall = ({ reason }: ClusterUnavailable): boolean => reason.includes("Unknown request tag")
-
 /** Asked when it first matters, once per session. A node of an earlier release knows neither delays nor the question. */
 const delaysKnownBy = (connection: NodeConnection): Effect.Effect<boolean, ClusterUnavailable> => {
   let known: boolean | undefined
@@ -187,5 +188,5 @@ const delaysKnownBy = (connection: NodeConnection): Effect.Effect<boolean, Clust
   return Effect.suspend(() => known === undefined ? question : Effect.succeed(known))
 }
 
-/** Learns the nodes in the background. Needs nothing. */
+/** Learns the nodes in the background, and asks them for the limits of handlers (`LimitKeeper`). Needs nothing. */
 export const layer = (options: RemoteLinksOptions): Layer.Layer<NodeLinks> => Layer.scoped(NodeLinks, make(options))

@@ -94,6 +94,7 @@ export const systems: ReadonlyArray<System> = [{
   durability: "commit",
   keepsHistory: "always",
   workloads: ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W12", "W13"],
+  unsupported: { W11: "1,000/s are beyond it: W5" },
   share: 0.05,
   prepare,
   produce,

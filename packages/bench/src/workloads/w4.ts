@@ -1,8 +1,8 @@
 /** W4: from the intended submission to the start of the handler, at 200/s, and one job at a time. */
 import { Effect } from "effect"
 import type { Description } from "../Calls.js"
-import { openPair, steady } from "../loads.js"
-import { type Bench, MeasureInvalid, shapeOf } from "../Stage.js"
+import { openPair, steady, stragglersMs } from "../loads.js"
+import { type Bench, NotWithin, shapeOf } from "../Stage.js"
 import type { Case, Measured, Workload } from "../Workload.js"
 
 const perSecond = 200
@@ -11,18 +11,16 @@ const singles = 300
 /** The system is idle again before the next one. */
 const pause = "5 millis"
 /** For one job on an idle system. */
-const startWithin = "20 seconds"
+const startWithinMs = 20_000
 
 const openLoop = (bench: Bench, system: Description) =>
   Effect.gen(function*() {
     const pair = yield* openPair(bench, system)
-    const { jobs, report, submitted } = yield* steady(pair, {
-      perSecond,
-      forMs: forMs * Math.min(1, bench.sizes.scale),
-      overMs: 0
-    })
+    const ms = forMs * Math.min(1, bench.sizes.scale)
+    const { jobs, report, submitted } = yield* steady(pair, { perSecond, forMs: ms, overMs: 0 })
     if (report.handled < jobs) {
-      return yield* new MeasureInvalid({ reason: `only ${report.handled} of ${jobs} started: it falls behind 200/s` })
+      const what = `only ${report.handled} of ${jobs} started: it falls behind ${perSecond}/s`
+      return yield* new NotWithin({ ms: ms + stragglersMs, what })
     }
     const details = { jobs, p95Ms: report.start.p95, maxMs: report.start.max, failed: submitted.failed }
     return [
@@ -40,8 +38,8 @@ const oneAtATime = (bench: Bench, system: Description) =>
     for (let n = 0; n < jobs; n++) {
       yield* producer.ask("openLoop", { ...one, firstIndex: next + n })
       yield* worker.awaitStarted(n + 1).pipe(Effect.timeoutFail({
-        duration: startWithin,
-        onTimeout: () => new MeasureInvalid({ reason: `job ${n} did not start within ${startWithin}` })
+        duration: startWithinMs,
+        onTimeout: () => new NotWithin({ ms: startWithinMs, what: `job ${n} has not started` })
       }))
       yield* Effect.sleep(pause)
     }

@@ -7,6 +7,9 @@ import type { Bench, MeasureFailed } from "../Stage.js"
 import type { Measured, Workload } from "../Workload.js"
 
 export const rates: ReadonlyArray<number> = [
+  25,
+  50,
+  100,
   250,
   500,
   1_000,
@@ -27,7 +30,13 @@ const forMsWhole = 12_000
 const forMsQuick = 6_000
 
 /** Where the climb begins: what was measured before. It goes down from there when that is too high. */
-const expected: Readonly<Record<string, number>> = { orrery: 4_000, bullmq: 4_000 }
+const expected: Readonly<Record<string, number>> = {
+  orrery: 4_000,
+  bullmq: 4_000,
+  "effect-entity": 100,
+  "effect-workflow": 50,
+  dbos: 100
+}
 const expectedDefault = 250
 
 /** What the system was left with after a step that failed must not burden the next: it gets a new one. */
@@ -76,5 +85,5 @@ const measure = (bench: Bench, system: Description) =>
 export const w5: Workload = {
   id: "W5",
   title: "sustained rate",
-  cases: [{ id: "W5", title: "highest rate with p99 start under 250 ms", inQuick: true, run: measure }]
+  cases: [{ id: "W5", title: "highest rate with p99 start under 250 ms", inQuick: true, withinS: 900, run: measure }]
 }

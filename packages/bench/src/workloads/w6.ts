@@ -2,7 +2,7 @@
 import { Effect } from "effect"
 import type { Description, WorkReport } from "../Calls.js"
 import { fill } from "../loads.js"
-import { type Bench, jobsOf, type MeasureFailed, MeasureInvalid, open, shapeOf } from "../Stage.js"
+import { type Bench, jobsOf, type MeasureFailed, NotWithin, open, shapeOf } from "../Stage.js"
 import type { Case, Measured, Workload } from "../Workload.js"
 
 const burstJobs = 20_000
@@ -11,7 +11,7 @@ const spreadMs = 10_000
 /** From the first enqueue to the due instant: all must be stored by then. */
 const leadMs = 8_000
 /** For the last to start, after it was due. */
-const lateWithin = "2 minutes"
+const lateMs = 120_000
 
 const timed = (
   bench: Bench,
@@ -25,11 +25,11 @@ const timed = (
     const dueMs = Date.now() + leadMs
     yield* fill(producer, { shape: shapeOf(stage), firstIndex: 0, count: jobs, dueMs, dueSpreadMs: overMs })
     if (Date.now() >= dueMs) {
-      return yield* new MeasureInvalid({ reason: `${jobs} jobs were not stored before they were due, in ${leadMs} ms` })
+      return yield* new NotWithin({ ms: leadMs, what: `the ${jobs} jobs were not stored before they were due` })
     }
     yield* Effect.raceFirst(worker.awaitStarted(jobs), worker.failed).pipe(Effect.timeoutFail({
-      duration: lateWithin,
-      onTimeout: () => new MeasureInvalid({ reason: `only ${worker.started()} of ${jobs} jobs started in time` })
+      duration: lateMs,
+      onTimeout: () => new NotWithin({ ms: lateMs, what: `only ${worker.started()} of ${jobs} jobs have started` })
     }))
     return yield* worker.ask("report", { overMs: 0 })
   }))

@@ -253,24 +253,17 @@ const build = (shape: number): string => {
       )`
     )
   }
-  if ((shape & bits.updates) > 0) {
-    const set = updated.slice(2).map(([name]) => `${name} = u.${name}`).join(", ")
+  const change = <A>(name: string, columns: Columns<A>): void => {
+    const set = columns.slice(2).map(([column]) => `${column} = u.${column}`).join(", ")
     const ids = places + 1
-    parts.push(`changed as (
-      update orrery.runs r set ${set} from unnest(${given(updated)}) u(${list(updated)})
+    parts.push(`${name} as (
+      update orrery.runs r set ${set} from unnest(${given(columns)}) u(${list(columns)})
       where ${isRowOf("r", "u", ids)} and r.partition_id = u.partition_id and ${isOpen("u.partition_id")}
       returning 1
     )`)
   }
-  if ((shape & bits.edits) > 0) {
-    const set = edited.slice(2).map(([name]) => `${name} = u.${name}`).join(", ")
-    const ids = places + 1
-    parts.push(`edited as (
-      update orrery.runs r set ${set} from unnest(${given(edited)}) u(${list(edited)})
-      where ${isRowOf("r", "u", ids)} and r.partition_id = u.partition_id and ${isOpen("u.partition_id")}
-      returning 1
-    )`)
-  }
+  if ((shape & bits.updates) > 0) change("changed", updated)
+  if ((shape & bits.edits) > 0) change("edited", edited)
   if ((shape & bits.finishes) > 0) {
     const end = finished.slice(2).map(([name]) => name)
     const ids = places + 1
