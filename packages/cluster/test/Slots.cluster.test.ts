@@ -3,67 +3,23 @@ import { Runs } from "@orrery/core/Runs"
 import * as RecurringSchedule from "@orrery/core/schedule/RecurringSchedule"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
+import * as RigHistory from "@orrery/testing/rigHistory"
 import { heavy, light } from "@orrery/testing/rigTasks"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
 import { Clock, Context, Effect } from "effect"
 
-interface Told {
-  readonly process: string
-  readonly task: string
-  readonly what: string
-  readonly key: string
-  readonly n: number
-  readonly at: number
-}
+const tasks = ["heavy", "light"]
 
-const pattern = /(heavy|light) (begins|ends) (\S+) (\d+) ([\d.]+);/
-
-const now = () => performance.timeOrigin + performance.now()
-
-/** What each attempt told of itself, and when its process was killed: its attempts end there. */
-const history = () => {
-  const told: Array<Told> = []
-  const kills: Array<{ readonly process: string; readonly at: number }> = []
-  return {
-    onLine: (process: string, line: string) => {
-      const [, task, what, key, n, at] = pattern.exec(line) ?? []
-      if (task === undefined) return
-      told.push({ process, task, what: what!, key: key!, n: Number(n), at: Number(at) })
-    },
-    killed: (process: string) => void kills.push({ process, at: now() }),
-    told: (): ReadonlyArray<Told> => {
-      const ends = kills.flatMap(({ at, process }) => {
-        const running = new Map<string, Told>()
-        for (const each of told) {
-          if (each.process !== process || each.at > at) continue
-          const id = `${each.task} ${each.key} ${each.n}`
-          if (each.what === "begins") running.set(id, each)
-          else running.delete(id)
-        }
-        return [...running.values()].map((each) => ({ ...each, what: "ends", at }))
-      })
-      return [...told, ...ends]
-    }
-  }
-}
-
-/** The most slots in use at once. At one instant an end comes before a beginning. */
-const inUse = (told: ReadonlyArray<Told>): number => {
-  let used = 0
-  let most = 0
-  for (const { task, what } of [...told].sort((a, b) => a.at - b.at || (a.what === "ends" ? -1 : 1))) {
-    used += (what === "begins" ? 1 : -1) * (task === "heavy" ? 3 : 1)
-    most = Math.max(most, used)
-  }
-  return most
-}
+/** The most slots in use at once. */
+const inUse = (told: ReadonlyArray<RigHistory.Told>): number =>
+  RigHistory.mostTogether(told, ({ task }) => task === "heavy" ? 3 : 1)
 
 describe("slots", () => {
   it.scopedLive(
     "of a worker are never overdrawn, while a worker and the owner of the queue are killed, and heavy runs have their turn",
     () =>
       Effect.gen(function*() {
-        const { killed, onLine, told: toldBy } = history()
+        const { killed, onLine, told: toldBy } = RigHistory.make(tasks)
         const databaseUrl = yield* TestPostgres.freshDatabase
         const { client, cluster, ownerOf, query } = yield* ClusterRig.start({
           ...{ databaseUrl, nodes: 2, workers: 2, workerSlots: 0, slots: 4, onLine }
@@ -110,7 +66,7 @@ describe("slots", () => {
     "are for a backfill by half, while the owner of its queue is killed, and the next one",
     () =>
       Effect.gen(function*() {
-        const { onLine, told: toldBy } = history()
+        const { onLine, told: toldBy } = RigHistory.make(tasks)
         const databaseUrl = yield* TestPostgres.freshDatabase
         const { client, ownerOf, query } = yield* ClusterRig.start({
           ...{ databaseUrl, nodes: 3, workers: 1, workerSlots: 0, slots: 12, onLine }

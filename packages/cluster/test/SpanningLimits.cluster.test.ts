@@ -2,19 +2,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
 import { mostInWindow } from "@orrery/testing/limitSamples"
 import * as RedisServer from "@orrery/testing/RedisServer"
+import * as RigHistory from "@orrery/testing/rigHistory"
 import { asked, asking, gpu, partner, permitted, spanned } from "@orrery/testing/rigTasks"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
 import { Effect, Redacted } from "effect"
-
-interface Told {
-  readonly process: string
-  readonly task: string
-  readonly what: string
-  readonly n: number
-  readonly at: number
-}
-
-const pattern = /(spanned|permitted|asking) (begins|ends) \S+ (\d+) ([\d.]+);/
 
 /** By how much the clocks of owners, as they estimate that of the database, may differ, ms. */
 const wayMs = 60
@@ -27,17 +18,14 @@ const askingRuns = 30
 /** Of nodes with or without a Redis; what their attempts tell. */
 const start = (withRedis: boolean) =>
   Effect.gen(function*() {
-    const told: Array<Told> = []
+    const { killed, onLine, told } = RigHistory.make(["spanned", "permitted", "asking"])
     const redis = withRedis ? yield* RedisServer.start({}) : undefined
     const rig = yield* ClusterRig.start({
       databaseUrl: yield* TestPostgres.freshDatabase,
       workers: 1,
       workerSlots: 8,
       ...redis === undefined ? {} : { env: { ORRERY_REDIS_URL: Redacted.value(redis.url) } },
-      onLine: (process, line) => {
-        const [, task, what, n, at] = pattern.exec(line) ?? []
-        if (task !== undefined) told.push({ process, task, what: what!, n: Number(n), at: Number(at) })
-      }
+      onLine
     })
     const ended = (task: string, count: number) =>
       ClusterRig.eventually(
@@ -54,31 +42,8 @@ const start = (withRedis: boolean) =>
         )
         assert.strictEqual(rows!.failed, "0")
       })
-    return { ...rig, told, ended, allSucceed }
+    return { ...rig, killed, told, ended, allSucceed }
   })
-
-/** The most that ran at once; what a killed process had begun ended with it. */
-const together = (
-  told: ReadonlyArray<Told>,
-  kills: ReadonlyArray<{ readonly process: string; readonly at: number }>
-) => {
-  const ends = kills.flatMap(({ at, process }) => {
-    const open = new Map<number, Told>()
-    for (const each of told) {
-      if (each.process !== process || each.at > at) continue
-      if (each.what === "begins") open.set(each.n, each)
-      else open.delete(each.n)
-    }
-    return [...open.values()].map((each) => ({ ...each, what: "ends", at }))
-  })
-  let now = 0
-  let most = 0
-  for (const { what } of [...told, ...ends].sort((a, b) => a.at - b.at || (a.what === "ends" ? -1 : 1))) {
-    now += what === "begins" ? 1 : -1
-    most = Math.max(most, now)
-  }
-  return most
-}
 
 describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
   it.scopedLive(
@@ -106,7 +71,7 @@ describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
         assert.strictEqual(rows.length, spanned.length * runsPerQueue)
         // As their owners decided, by the clock of the database; and as their handlers began.
         assert.isAtMost(mostInWindow(rows.map((row) => Number(row.at)), perMs - wayMs), limit)
-        const begins = told.filter(({ what }) => what === "begins").map(({ at }) => at)
+        const begins = told().filter(({ what }) => what === "begins").map(({ at }) => at)
         assert.isAtMost(mostInWindow(begins, perMs - handlerMs), limit)
         // All of them would have begun at once.
         assert.isAbove(Math.max(...begins) - Math.min(...begins), (begins.length / limit - 2) * perMs)
@@ -118,7 +83,7 @@ describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
     "hold a number of attempts at once over four queues and three nodes, one of which is killed; and a rate that handlers ask for",
     () =>
       Effect.gen(function*() {
-        const { allSucceed, client, ended, ownerOf, told } = yield* start(withRedis)
+        const { allSucceed, client, ended, killed, ownerOf, told } = yield* start(withRedis)
         const count = 30
         yield* Effect.provide(
           Effect.forEach(permitted, (task, queue) =>
@@ -132,20 +97,15 @@ describe.each([false, true])("limits over queues (Redis: %s)", (withRedis) => {
         yield* ended("permitted", 15)
         const owner = yield* ownerOf(permitted[0]!.queue)
         yield* owner.kill("SIGKILL")
-        const kills = [{ process: owner.name, at: performance.timeOrigin + performance.now() }]
+        killed(owner.name)
         yield* allSucceed("permitted", permitted.length * count)
         yield* allSucceed("asking", askingRuns)
 
-        const most = together(
-          told.filter(({ task }) =>
-            task === "permitted"
-          ),
-          kills
-        )
+        const most = RigHistory.mostTogether(told().filter(({ task }) => task === "permitted"))
         assert.isAtMost(most, gpu.rule.limit)
         // At its limit, or the test shows nothing.
         assert.isAtLeast(most, gpu.rule.limit - 1)
-        const through = told.filter(({ task, what }) => task === "asking" && what === "begins")
+        const through = told().filter(({ task, what }) => task === "asking" && what === "begins")
         assert.isAtMost(mostInWindow(through.map(({ at }) => at), asked.rule.perMs - handlerMs), asked.rule.limit)
         // In nodes and in the worker, which has no Redis where they have none.
         const places = new Set(through.map(({ process }) => process))
