@@ -41,6 +41,8 @@ export const nodesMax = 1_000
 const nodeIdLengthMax = 64
 /** Most partitions in one `Nudge`. */
 export const nudgesMax = 1_000
+/** Most partitions in one `Departs`. */
+export const departsMax = 1_000
 const featuresMax = 100
 /** Longest wait for the answer to `Leaving`, ms. */
 export const leavingMsMax = 20_000
@@ -283,6 +285,16 @@ const node = [
   }),
   /** A hint: the members have changed, look now. */
   Rpc.make("MembersChanged"),
+  /**
+   * A hint: that node stops, and serves these partitions until they have another owner: go on asking it for them. A node of an
+   * earlier release does not know it, and waits for the new owner.
+   */
+  Rpc.make("Departs", {
+    payload: {
+      nodeId: Schema.String.pipe(Schema.maxLength(nodeIdLengthMax)),
+      partitions: Schema.Array(PartitionName).pipe(Schema.maxItems(departsMax))
+    }
+  }),
   Rpc.make("ForwardRedrive", {
     payload: { partition: PartitionName, id: RunId, payload: optionalExact(Schema.String) },
     success: Redriven,

@@ -16,6 +16,8 @@ export interface Load {
   readonly acknowledged: () => number
   /** Longest time between two answers of any queue since the last call, ms. */
   readonly longestGap: () => number
+  /** The same of each queue, since this or `longestGap` was called last. */
+  readonly gaps: () => ReadonlyMap<string, number>
   /** Completes when every queue has been answered again from now on. */
   readonly allServed: Effect.Effect<void>
   /** Times a request failed and was sent again, by the name of the failure. */
@@ -71,6 +73,10 @@ interface Producer {
   readonly times: () => number
   /** Monotonic, ms. */
   lastAnswer: number
+  /** Longest time between two answers, ms. */
+  gap: number
+  /** What it does beside: a question or a cancel that takes long must not look like a queue that takes no runs. */
+  beside: Fiber.Fiber<void> | undefined
   answers: number
   acknowledged: number
 }
@@ -97,16 +103,25 @@ export const start = (options: LoadOptions): Effect.Effect<Load, never, Scope.Sc
       failures,
       times: () => times,
       lastAnswer: performance.now(),
+      gap: 0,
+      beside: undefined,
       answers: 0,
       acknowledged: 0
     }))
-    let gap = 0
     let isStopped = false
     const answered = (producer: Producer): void => {
       const now = performance.now()
-      gap = Math.max(gap, now - producer.lastAnswer)
+      producer.gap = Math.max(producer.gap, now - producer.lastAnswer)
       producer.lastAnswer = now
       producer.answers += 1
+    }
+    const gaps = (): ReadonlyMap<string, number> => {
+      const now = performance.now()
+      return new Map(producers.map((each) => {
+        const gap = Math.max(each.gap, now - each.lastAnswer)
+        each.gap = 0
+        return [queues[each.at]!, gap]
+      }))
     }
     const fibers = yield* Effect.forEach(producers, (producer) =>
       round(producer, () => answered(producer)).pipe(
@@ -117,12 +132,8 @@ export const start = (options: LoadOptions): Effect.Effect<Load, never, Scope.Sc
       ))
     return {
       acknowledged: () => producers.reduce((sum, each) => sum + each.acknowledged, 0),
-      longestGap: () => {
-        const now = performance.now()
-        const longest = Math.max(gap, ...producers.map((each) => now - each.lastAnswer))
-        gap = 0
-        return longest
-      },
+      longestGap: () => Math.max(...gaps().values()),
+      gaps,
       allServed: Effect.suspend(() => {
         const before = producers.map((each) => each.answers)
         return until("every queue is served", () => producers.every(({ answers }, at) => answers > before[at]! + 1))
@@ -130,14 +141,19 @@ export const start = (options: LoadOptions): Effect.Effect<Load, never, Scope.Sc
       failures,
       stop: Effect.suspend(() => {
         isStopped = true
-        const ended = Effect.forEach(fibers, Fiber.await, { concurrency: fibers.length, discard: true })
-        return Effect.zipRight(Effect.timeoutOption(ended, stopWithin), Fiber.interruptAll(fibers))
+        const all = () => [...fibers, ...producers.flatMap(({ beside }) => beside ?? [])]
+        const ended = Effect.suspend(() =>
+          Effect.forEach(all(), Fiber.await, { concurrency: 2 * producers.length, discard: true })
+        )
+        return Effect.timeoutOption(Effect.zipRight(ended, ended), stopWithin).pipe(
+          Effect.zipRight(Effect.suspend(() => Fiber.interruptAll(all())))
+        )
       })
     }
   })
 
-/** Asks for a few runs until they are acknowledged, and may do more with them. */
-const round = (producer: Producer, answered: () => void) =>
+/** Asks for a few runs until they are acknowledged, and may do more with them: one thing at a time, beside what it asks for. */
+const round = (producer: Producer, answered: () => void): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function*() {
     const { options: { clockOffset, history }, random } = producer
     const count = random.integer(1, requestsAtOnceMax) * producer.times()
@@ -149,10 +165,21 @@ const round = (producer: Producer, answered: () => void) =>
     yield* untilAcknowledged(producer, requests)
     producer.acknowledged += requests.length
     answered()
-    if (random.chance(shares.again)) yield* untilAcknowledged(producer, requests.map(asResend))
+    if (random.chance(shares.again)) {
+      yield* untilAcknowledged(producer, requests.map(asResend))
+      answered()
+    }
     const { id } = random.pick(requests)
-    if (random.chance(shares.read)) yield* look(producer, id)
-    if (random.chance(shares.cancelled)) yield* Effect.ignore(producer.runs.cancel(id))
+    const isRead = random.chance(shares.read)
+    const isCancelled = random.chance(shares.cancelled)
+    if (!isRead && !isCancelled) return
+    const before = producer.beside
+    producer.beside = yield* Effect.forkScoped(
+      (before === undefined ? Effect.void : Effect.asVoid(Fiber.await(before))).pipe(
+        Effect.zipRight(isRead ? look(producer, id) : Effect.void),
+        Effect.zipRight(isCancelled ? Effect.ignore(producer.runs.cancel(id)) : Effect.void)
+      )
+    )
   })
 
 const numbers = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, at) => at)

@@ -1,5 +1,11 @@
 /** What a scenario found, as it is printed. */
-import type { Violation } from "./Scenario.js"
+import type { Gaps, Violation } from "./Scenario.js"
+
+/** `null`: of nothing. */
+export interface Spread {
+  readonly median: number | null
+  readonly worst: number | null
+}
 
 export interface Result {
   readonly scenario: string
@@ -11,8 +17,10 @@ export interface Result {
   readonly early: number
   readonly overLimit: number
   /** `null`: nothing that one recovers from was done. */
-  readonly recoveryMs: { readonly median: number | null; readonly worst: number | null }
+  readonly recoveryMs: Spread
   readonly recoveries: ReadonlyArray<number>
+  /** Where events are about some queues only; as `Gaps`. */
+  readonly gapsMs?: { readonly its: Spread; readonly others: Spread; readonly before: Spread }
   /** The first `violationsToldMax`, and how many there are. */
   readonly violations: ReadonlyArray<Violation>
   readonly violationsTotal: number
@@ -33,6 +41,7 @@ export const make = (found: {
   readonly seed: number
   readonly runs: number
   readonly recoveries: ReadonlyArray<number>
+  readonly gaps: ReadonlyArray<Gaps>
   readonly violations: ReadonlyArray<Violation>
   readonly durationMs: number
   readonly events: number
@@ -47,6 +56,13 @@ export const make = (found: {
   overLimit: countOf(found.violations, "overLimit"),
   recoveryMs: spread(found.recoveries),
   recoveries: found.recoveries.map(Math.round),
+  ...(found.gaps.length === 0 ? {} : {
+    gapsMs: {
+      its: spread(found.gaps.flatMap(({ its }) => its ?? [])),
+      others: spread(found.gaps.flatMap(({ others }) => others ?? [])),
+      before: spread(found.gaps.map(({ before }) => before))
+    }
+  }),
   violations: found.violations.slice(0, violationsToldMax),
   violationsTotal: found.violations.length,
   durationMs: Math.round(found.durationMs),
@@ -55,11 +71,11 @@ export const make = (found: {
 })
 
 export const skipped = (scenario: string, seed: number, why: string): Result => ({
-  ...make({ scenario, seed, runs: 0, recoveries: [], violations: [], durationMs: 0, events: 0, notes: {} }),
+  ...make({ scenario, seed, runs: 0, recoveries: [], gaps: [], violations: [], durationMs: 0, events: 0, notes: {} }),
   skipped: why
 })
 
-export const spread = (values: ReadonlyArray<number>): Result["recoveryMs"] => {
+export const spread = (values: ReadonlyArray<number>): Spread => {
   if (values.length === 0) return { median: null, worst: null }
   const sorted = [...values].sort((a, b) => a - b)
   return { median: Math.round(sorted[Math.floor(sorted.length / 2)]!), worst: Math.round(sorted[sorted.length - 1]!) }

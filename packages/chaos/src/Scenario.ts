@@ -32,6 +32,18 @@ export interface Event {
   readonly inject: Effect.Effect<unknown, unknown>
   /** Before queues can be served again at all: the time counts from its end. */
   readonly repair?: Effect.Effect<unknown, unknown>
+  /** The queues it is about: recovery is of these alone, and what all others suffer meanwhile is told apart (`Gaps`). */
+  readonly of?: Effect.Effect<ReadonlySet<string>>
+}
+
+/** Longest time without an answer on any of the queues, ms, of one event each. `null`: there is no such queue. */
+export interface Gaps {
+  /** Queues that the event is about, from it until all are served again. */
+  readonly its: number | null
+  /** All others, in the same time: what the machine did to them, and the loss of the node that the client was asking. */
+  readonly others: number | null
+  /** All queues, in the two seconds before. */
+  readonly before: number
 }
 
 export interface Scenario {

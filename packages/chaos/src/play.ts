@@ -6,7 +6,7 @@ import { conclude } from "./conclude.js"
 import { NeverHappened } from "./patience.js"
 import type { Postgres } from "./Postgres.js"
 import * as Result from "./Result.js"
-import type { Event, Scenario, Scene, Violation } from "./Scenario.js"
+import type { Event, Gaps, Scenario, Scene, Violation } from "./Scenario.js"
 import * as Stage from "./Stage.js"
 
 export interface PlayOptions {
@@ -26,6 +26,8 @@ export interface PlayOptions {
 const warmUp = "3 seconds"
 /** Hand-overs that come after the first answers count too. */
 const afterEvent = "500 millis"
+/** How long the load is looked at before an event, to know what is usual on this machine just now. */
+const usualFor = "2 seconds"
 /** Between two events: what was killed is back, shards have settled. */
 const betweenEvents = "3 seconds"
 
@@ -34,6 +36,7 @@ export interface Played {
   readonly scenario: Scenario
   readonly scene: Scene
   readonly recoveries: ReadonlyArray<number>
+  readonly gaps: ReadonlyArray<Gaps>
   readonly violations: Array<Violation>
   readonly notes: Readonly<Record<string, number | string>>
   readonly events: number
@@ -47,6 +50,7 @@ export const playOn = (
 ): Effect.Effect<Played, never, Scope.Scope> =>
   Effect.gen(function*() {
     const recoveries: Array<number> = []
+    const gaps: Array<Gaps> = []
     const violations: Array<Violation> = []
     const notes: Record<string, number | string> = {}
     let events = 0
@@ -57,9 +61,15 @@ export const playOn = (
         stage.history.write({ _tag: "fault", what })
         options.onProgress(`${scenario.name}: ${what}`)
       })
-    const event = (what: string, { inject, repair }: Event) =>
+    const usual = Effect.suspend(() => {
+      stage.load.longestGap()
+      return Effect.map(Effect.sleep(usualFor), () => stage.load.longestGap())
+    })
+    const event = (what: string, { inject, of, repair }: Event) =>
       Effect.gen(function*() {
         yield* stage.load.allServed
+        const before = of === undefined ? 0 : yield* usual
+        const its = of === undefined ? undefined : yield* of
         yield* fault(what)
         stage.load.longestGap()
         yield* inject
@@ -74,9 +84,11 @@ export const playOn = (
         yield* stage.load.allServed
         const served = performance.now() - began
         yield* Effect.sleep(afterEvent)
-        const ms = repair === undefined ? stage.load.longestGap() : served
+        const found = gapsOf(stage.load.gaps(), before, its)
+        if (its !== undefined) gaps.push(found)
+        const ms = repair === undefined ? found.its ?? 0 : served
         recovered(ms)
-        options.onProgress(`${scenario.name}: every queue served again after ${Math.round(ms)} ms`)
+        options.onProgress(`${scenario.name}: every queue served again after ${Math.round(ms)} ms${toldOf(found, its)}`)
         yield* Effect.sleep(betweenEvents)
         return ms
       }).pipe(Effect.orDie)
@@ -109,6 +121,7 @@ export const playOn = (
       scenario,
       scene,
       recoveries,
+      gaps,
       violations,
       notes,
       get events() {
@@ -116,6 +129,20 @@ export const playOn = (
       }
     }
   })
+
+const longest = (gaps: ReadonlyArray<number>): number | null => gaps.length === 0 ? null : Math.max(...gaps)
+
+/** `its` left out: it is about all of them. One that is about none shows in what the others suffer. */
+const gapsOf = (gaps: ReadonlyMap<string, number>, before: number, its: ReadonlySet<string> | undefined): Gaps => {
+  const of = (isIts: boolean) =>
+    longest([...gaps].flatMap(([queue, gap]) => (its === undefined || its.has(queue)) === isIts ? [gap] : []))
+  return { its: of(true), others: of(false), before }
+}
+
+const toldOf = ({ before, others }: Gaps, its: ReadonlySet<string> | undefined): string =>
+  its === undefined
+    ? ""
+    : `, its ${its.size}; the others waited ${Math.round(others ?? 0)} ms, and ${Math.round(before)} ms before it`
 
 /** Everything of its own: database, processes, folder. The folder is kept when a promise was broken, or on wish. */
 export const play = (
@@ -145,6 +172,7 @@ export const play = (
       seed,
       runs: conclusion.runs,
       recoveries: played.recoveries,
+      gaps: played.gaps,
       violations: [...played.violations, ...conclusion.violations],
       durationMs: performance.now() - began,
       events: played.events,
@@ -169,6 +197,7 @@ export const play = (
           seed: options.seed,
           runs: 0,
           recoveries: [],
+          gaps: [],
           violations: [{ checker: "scenario", what: Cause.pretty(cause) }],
           durationMs: 0,
           events: 0,

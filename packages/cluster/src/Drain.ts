@@ -3,10 +3,11 @@
  * runs and outcomes until their heirs have taken over (`HandOver`). No worker loses its session before its attempts have a
  * new owner.
  *
- * First this node lets go of its shards, then the others learn that they are theirs; in this order they find the locks
- * free at their first try. They are told, so that they look at once.
+ * First the others hear which queues they go on asking this node for. Then it lets go of its shards, and they learn that these are
+ * theirs; in this order they find the locks free at their first try. They are told, so that they look at once.
  */
 import { type Duration, Effect, Layer } from "effect"
+import { isWanted } from "./HandOver.js"
 import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import { Reach } from "./Reach.js"
@@ -32,6 +33,7 @@ const make = Effect.gen(function*() {
     residents.hub.close()
     const own = locks.runners().find((each) => each.address === self.runnerAddress)
     if (own === undefined || !locks.hasOthers()) return
+    yield* reach.departs(residents.list().filter(isWanted).map(({ name }) => name))
     locks.leave()
     yield* until(() => locks.heldCount() === 0, releaseWithin)
     yield* locks.setHealth(own.runner.address, false)

@@ -37,6 +37,7 @@ import { NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import * as OwnedCalls from "./OwnedCalls.js"
 import type { RowFailure } from "./OwnedCalls.js"
+import * as Owners from "./Owners.js"
 import { Peers } from "./Peers.js"
 import type { QueueActor } from "./QueueActor.js"
 import { entityIdProblem, QueueEntity, shardGroup } from "./QueueEntity.js"
@@ -45,17 +46,21 @@ import * as Watching from "./Watching.js"
 
 /** How long an owner is looked for before a call fails with `ClusterUnavailable`. */
 const routeBudget = Duration.seconds(15)
-/** Between two tries: 20 ms doubling to 100 ms. Most of the time a try waits for the members to change. */
-const routeRetry = Schedule.exponential("20 millis").pipe(Schedule.union(Schedule.spaced("100 millis")))
+/**
+ * Between two tries: none the first time, for whoever was asked wrongly has said so; then 20 ms doubling to 100 ms. Most of the
+ * time a try waits for the members to change.
+ */
+const routeRetry = Schedule.recurs(1).pipe(
+  Schedule.andThen(Schedule.exponential("20 millis").pipe(Schedule.union(Schedule.spaced("100 millis"))))
+)
 /** Longest wait for the word of one runner; then the owner is looked for anew. */
 const locateTimeout = "1 second"
 const residentWaitMs = 2_000
 const callTimeout = "5 seconds"
+/** Of an enqueue at a node that departs: its heirs are there by then. */
+const departingTimeout = "1500 millis"
 /** Longest wait of one call for the end of a run. */
 export const waitMsMax = 20_000
-const ownersMax = 10_000
-/** Addresses of nodes that have left. */
-const leftMax = 1_000
 
 export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   /** Stores the runs, wherever their owners are; answers which were not, and why, and for which others stand. */
@@ -71,6 +76,7 @@ export class Gateway extends Context.Tag("@orrery/cluster/Gateway")<Gateway, {
   readonly queueChanges: Runs["Type"]["queueChanges"]
   /** The run once it is final, or `null` after `waitMs`. */
   readonly awaitFinal: (id: RunId, waitMs: number) => Effect.Effect<Run | null, RunNotFound | ClusterUnavailable>
+  readonly departs: Owners.Owners["departs"]
   /** What another node asks of the owner it takes this node for. */
   readonly owned: {
     readonly enqueue: (
@@ -121,32 +127,7 @@ const make = Effect.gen(function*() {
   const locate = yield* QueueEntity.client
   const directory = yield* NodeDirectory
   const partitions = QueuePartitions.parse((yield* ClusterConfig).queuePartitions) ?? new Map<string, number>()
-  const owners = new Map<string, string>()
-  const addresses = () => new Set(directory.live().map((node) => node.dataAddress))
-  let live = addresses()
-  // Not all that are not live: another node may know of a new one before this one does.
-  let left = new Set<string>()
-  const stop = directory.onChange(() => {
-    const before = live
-    live = addresses()
-    if (left.size > leftMax) left = new Set()
-    for (const address of before) if (!live.has(address)) left.add(address)
-    for (const address of live) left.delete(address)
-    for (const [key, address] of owners) if (left.has(address)) owners.delete(key)
-  })
-  yield* Effect.addFinalizer(() => Effect.sync(stop))
-
-  /** A frozen node answers nothing and breaks no connection: whoever waits for it gives up when it has been left out. */
-  const leftOut = (address: string) =>
-    Effect.async<never, ClusterUnavailable>((resume) => {
-      const look = () => {
-        if (!left.has(address)) return
-        resume(new ClusterUnavailable({ operation: "forward", reason: `${address} has left the cluster` }))
-      }
-      const stopWatching = directory.onChange(look)
-      look()
-      return Effect.sync(stopWatching)
-    })
+  const owners = yield* Owners.make
 
   /** The members have changed, so the owner may have. */
   const membersChanged = Effect.async<never, "members-changed">((resume) =>
@@ -179,14 +160,13 @@ const make = Effect.gen(function*() {
     const actor = residents.find(name)
     if (actor !== undefined) return { actor }
     const key = partitionKey(name)
-    const known = owners.get(key)
-    if (known !== undefined && !mayLiveHere(name)) return { address: known }
+    const known = owners.find(key)
+    if (known !== undefined && (!mayLiveHere(name) || owners.isDeparting(known))) return { address: known }
     const found = yield* findOwner(name)
     if (found.nodeId === self.nodeId) {
       return { actor: (yield* residents.await(name, residentWaitMs)) ?? (yield* notOwner(name)) }
     }
-    if (owners.size >= ownersMax) owners.clear()
-    owners.set(key, found.address)
+    owners.learn(key, found.address)
     return { address: found.address }
   })
 
@@ -209,7 +189,7 @@ const make = Effect.gen(function*() {
     }).pipe(
       Effect.tapError((error) =>
         Effect.sync(() => {
-          if (error instanceof NotOwner || error instanceof ClusterUnavailable) owners.delete(partitionKey(name))
+          if (error instanceof NotOwner || error instanceof ClusterUnavailable) owners.forget(partitionKey(name))
         })
       )
     )
@@ -232,7 +212,9 @@ const make = Effect.gen(function*() {
   }
 
   const at = <A, E>(address: string, use: (connection: NodeConnection) => Effect.Effect<A, E>) =>
-    Effect.raceFirst(Effect.scoped(Effect.flatMap(peers.connection(address), use)), leftOut(address))
+    Effect.raceFirst(Effect.scoped(Effect.flatMap(peers.connection(address), use)), owners.leftOut(address)).pipe(
+      Effect.tapError((error) => Effect.sync(() => error instanceof ClusterUnavailable && owners.failed(address)))
+    )
 
   const call = <A, E>(
     operation: string,
@@ -256,7 +238,8 @@ const make = Effect.gen(function*() {
       there: (address, again) =>
         at(address, (connection) => {
           const rows = encodeRequests(resent(requests, again))
-          return connection.request(forwardEnqueue, [name.namespace, name.queue, name.partition, rows], callTimeout)
+          const timeout = owners.isDeparting(address) ? departingTimeout : callTimeout
+          return connection.request(forwardEnqueue, [name.namespace, name.queue, name.partition, rows], timeout)
         }).pipe(
           Effect.catchTag(
             "UnknownFrameVersion",
@@ -441,6 +424,7 @@ const make = Effect.gen(function*() {
         })
       }),
     awaitFinal,
+    departs: owners.departs,
     changes: (id, after, wait) => Watching.runChanges(sources, id, after, Math.min(wait, waitMsMax)),
     queueChanges: (name, after, wait) => Watching.queueChanges(sources, name, after, Math.min(wait, waitMsMax)),
     owned: {

@@ -180,6 +180,7 @@ const rpcHandlers = (sessions: Sessions) =>
         AskLimit: ({ ask }) => LimitAsk.answer(limits, ask),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),
         MembersChanged: () => Effect.sync(locks.look),
+        Departs: ({ nodeId, partitions }) => Effect.sync(() => void gateway.departs(nodeId, partitions)),
         Nudge: ({ forwarded, partitions }) => Effect.sync(() => inbox.nudge(partitions, forwarded)),
 
         ScheduleCall: ({ call }) => schedules.call(call),

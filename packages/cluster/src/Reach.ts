@@ -2,8 +2,11 @@
  * What nodes tell each other about each other: whether one reaches another, and that the members have changed. All of it is
  * a help: who is not told finds out by itself, later.
  */
+import type { NodeConnection } from "@orrery/api/NodeConnection"
+import { departsMax } from "@orrery/api/NodeRpcs"
 import { NodeConfig } from "@orrery/core/NodeConfig"
-import { Context, Effect, Exit, Layer } from "effect"
+import type { PartitionName } from "@orrery/core/PartitionStore"
+import { Chunk, Context, Effect, Exit, Layer } from "effect"
 import { type DirectoryEntry, NodeDirectory } from "./NodeDirectory.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import { Peers } from "./Peers.js"
@@ -23,6 +26,8 @@ export class Reach extends Context.Tag("@orrery/cluster/Reach")<Reach, {
   readonly others: () => ReadonlyArray<DirectoryEntry>
   /** Has the others look at once who is a member, instead of at their next poll. */
   readonly membersChanged: Effect.Effect<void>
+  /** Tells the others that this node stops, and that it serves these partitions until they have another owner. */
+  readonly departs: (partitions: ReadonlyArray<PartitionName>) => Effect.Effect<void>
 }>() {}
 
 const askedMax = 8
@@ -58,22 +63,36 @@ const make = Effect.gen(function*() {
       return answer ? "reaches" : "does not reach"
     }).pipe(Effect.scoped, Effect.catchAllCause(() => Effect.succeed("silent" as const)))
 
-  return Reach.of({
-    reaches,
-    others,
-    ask: (nodes, nodeId) =>
-      Effect.forEach(nodes.slice(0, askedMax), (node) => askOne(node, nodeId), { concurrency: askedMax }),
-    membersChanged: Effect.suspend(() =>
+  const tell = <A, E>(say: (connection: NodeConnection) => Effect.Effect<A, E>): Effect.Effect<void> =>
+    Effect.suspend(() =>
       Effect.forEach(others(), (node) =>
-        peers.connection(node.dataAddress).pipe(
-          Effect.flatMap((connection) =>
-            connection.call("MembersChanged", (client) => client.MembersChanged(), tellWithin)
-          ),
+        Effect.flatMap(peers.connection(node.dataAddress), say).pipe(
           Effect.scoped,
           Effect.timeout(tellWithin),
           Effect.ignore
         ), { concurrency: 16, discard: true })
     )
+
+  return Reach.of({
+    reaches,
+    others,
+    ask: (nodes, nodeId) =>
+      Effect.forEach(nodes.slice(0, askedMax), (node) => askOne(node, nodeId), { concurrency: askedMax }),
+    membersChanged: tell((connection) =>
+      connection.call("MembersChanged", (client) => client.MembersChanged(), tellWithin)
+    ),
+    departs: (partitions) =>
+      tell((connection) =>
+        Effect.forEach(
+          Chunk.chunksOf(Chunk.unsafeFromArray(partitions), departsMax),
+          (some) =>
+            connection.call(
+              "Departs",
+              (client) => client.Departs({ nodeId: self.nodeId, partitions: [...some] }),
+              tellWithin
+            )
+        )
+      )
   })
 })
 

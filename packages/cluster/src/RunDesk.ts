@@ -34,11 +34,15 @@ export class RunDesk {
 
   constructor(private readonly actor: QueueActor, private readonly host: ActorHost) {}
 
-  /** A waiting run is cancelled, durably, when it answers. `undefined`: no such run here that is not final. */
+  /** A waiting run is cancelled, durably, when it answers; a running one of an actor that retires by its heir. `undefined`: no such run here that is not final. */
   cancel(id: RunId): Effect.Effect<CancelAnswer | undefined, NotOwner | StoreUnavailable> {
     const { machine } = this.actor
     return this.withRun(id, (run, now): Effect.Effect<CancelAnswer | undefined, NotOwner> => {
       if (run === undefined) return Effect.succeed(undefined)
+      // That a running one is to be cancelled is in memory only: it is for the heir, as soon as there is one.
+      if (this.actor.isRetiring && ("place" in run ? run.place : run.state) === "running") {
+        return Effect.zipRight(this.actor.stopped, Effect.fail(notOwner))
+      }
       const known = machine.cancel(id, now)
       if (known !== "unknown" && known.answer === "requested") {
         this.carryOut()

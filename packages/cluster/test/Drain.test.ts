@@ -1,6 +1,7 @@
 /** What a node that stops does, in which order, and that it does it when its program is interrupted, as at SIGTERM. */
 import { RunnerAddress } from "@effect/cluster"
 import { assert, it } from "@effect/vitest"
+import type { PartitionName } from "@orrery/core/PartitionStore"
 import { Effect, Fiber, Layer } from "effect"
 import * as Drain from "../src/Drain.js"
 import { LockStorage } from "../src/LockStorage.js"
@@ -15,7 +16,9 @@ const own = { address: "127.0.0.1:1", runner: { address: RunnerAddress.make("127
 const setUp = (hasOthers: boolean) => {
   const steps: Array<string> = []
   let held = 1
-  let actors = [{} as QueueActor]
+  const actor = (queue: string, isOpen: boolean) =>
+    ({ name: { namespace: "default", queue, partition: 0 }, isOpen, isIdle: false }) as QueueActor
+  let actors = [actor("served", true), actor("ended", false)]
   const step = (what: string, then: () => void = () => undefined) =>
     Effect.sync(() => {
       steps.push(what)
@@ -37,7 +40,14 @@ const setUp = (hasOthers: boolean) => {
       { hub: { close: () => steps.push("closes") }, list: () => actors } as unknown as Residents["Type"]
     ),
     Layer.succeed(NodeIdentity, { runnerAddress: "127.0.0.1:1" } as NodeIdentity["Type"]),
-    Layer.succeed(Reach, { membersChanged: step("tells", () => void (actors = [])) } as unknown as Reach["Type"])
+    Layer.succeed(
+      Reach,
+      {
+        departs: (partitions: ReadonlyArray<PartitionName>) =>
+          step(`departs with ${partitions.map(({ queue }) => queue).join()}`),
+        membersChanged: step("tells", () => void (actors = []))
+      } as unknown as Reach["Type"]
+    )
   )
   return { layer: Layer.provide(Drain.layer, services), steps, left: () => actors.length }
 }
@@ -58,7 +68,7 @@ it.live("a node that is interrupted lets go of its shards, says so, and stays un
 
     yield* interrupted(layer)
 
-    assert.deepStrictEqual(steps, ["closes", "leaves", "is gone, holds 0", "tells"])
+    assert.deepStrictEqual(steps, ["closes", "departs with served", "leaves", "is gone, holds 0", "tells"])
     assert.strictEqual(left(), 0)
   }))
 

@@ -44,7 +44,6 @@ describe("a partition that is handed over", () => {
       // Nothing more is started, all else goes on.
       assert.strictEqual(residents.find(name), actor)
       assert.deepStrictEqual(yield* actor.enqueue([request()]), ["stored"])
-      assert.strictEqual(yield* Effect.flip(actor.cancel(assigned[0]!.runId)), "not-owner")
       assert.deepStrictEqual(yield* session.report([reportOf(assigned[0]!, success)]), ["accepted"])
       assert.strictEqual(assigned.length, 1)
       yield* until(() => calls() > 0)
@@ -55,6 +54,28 @@ describe("a partition that is handed over", () => {
       yield* until(() => worker.assigned.length === 2)
       yield* until(() => residents.list().length === 0)
       assert.strictEqual(assigned.length, 1)
+    }).pipe(Effect.provide(store)))
+
+  it.scopedLive("cancels what waits, and leaves it to its heir to cancel what runs", () =>
+    Effect.gen(function*() {
+      const { actor, letGo, residents } = yield* oldOwner
+      const { assigned } = attach(residents, 1)
+      const requests = [request(), request()]
+      yield* actor.enqueue(requests)
+      yield* until(() => assigned.length === 1)
+      yield* letGo
+      const running = assigned[0]!.runId
+      const waiting = requests.find(({ id }) => id !== running)!.id
+
+      assert.strictEqual(yield* actor.cancel(waiting), "cancelled")
+      const cancelling = yield* Effect.fork(Effect.flip(actor.cancel(running)))
+      yield* Effect.sleep("20 millis")
+      assert.strictEqual((yield* Fiber.poll(cancelling))._tag, "None")
+
+      const heir = yield* startNode({ nodeId: "heir" })
+      assert.strictEqual(yield* Fiber.join(cancelling), "not-owner")
+      assert.strictEqual(yield* heir.actor.cancel(running), "requested")
+      assert.isUndefined(yield* heir.actor.cancel(waiting))
     }).pipe(Effect.provide(store)))
 
   it.scopedLive("keeps its attempts, whoever is told how they end", () =>

@@ -126,6 +126,7 @@ class Lane {
     private readonly connection: JournalConnection,
     private readonly fork: (effect: Effect.Effect<void>) => void
   ) {
+    this.connection.warm()
     this.takeNext()
   }
 

@@ -18,7 +18,7 @@ import type { RunId } from "@orrery/core/RunId"
 import { Effect, Layer } from "effect"
 import type Pg from "pg"
 import { unavailable } from "./internal/pgErrors.js"
-import { isInLine, isRunning, isTimer, line, linesOfPartition } from "./internal/places.js"
+import { isInLine, isRunning, isTimer, line, linesOf } from "./internal/places.js"
 import { recordOf, settingsColumns, type SettingsRow } from "./internal/settingsRows.js"
 import { storedColumns, storedOf, type StoredRow } from "./internal/storedRows.js"
 import { PgPools } from "./PgPools.js"
@@ -38,17 +38,26 @@ const raiseEpoch: Statement = {
     returning id, epoch`
 }
 
+/** Named, and not by its number: that is in an answer which is not waited for. */
+const taken = "(select id from orrery.partitions where namespace = $1 and queue = $2 and partition = $3)"
+
 const readRunning: Statement = {
   name: "orrery_running",
-  text: `select ${storedColumns} from orrery.runs where partition_id = $1 and ${isRunning}`
+  text: `select ${storedColumns} from orrery.runs where partition_id = ${taken} and ${isRunning}`
 }
 
 const readWaiting: Statement = {
   name: "orrery_lines",
-  text: `with recursive ${linesOfPartition}
+  text: `with recursive ${linesOf(taken)}
     select coalesce((select array_agg(line) from lines where line is not null), '{}') as "lines",
-      exists (select from orrery.runs where partition_id = $1 and ${isTimer()}) as "hasTimers",
+      exists (select from orrery.runs where partition_id = ${taken} and ${isTimer()}) as "hasTimers",
       (extract(epoch from clock_timestamp()) * 1000)::float8 as now`
+}
+
+const readTakenSettings: Statement = {
+  name: "orrery_taken_settings",
+  text: `select ${settingsColumns()} from orrery.queue_settings s
+    where s.namespace = $1 and s.queue = $2 and s.revision > 0`
 }
 
 const readSettings: Statement = {
@@ -188,6 +197,23 @@ const readClock = {
   text: `select (extract(epoch from clock_timestamp()) * 1000)::float8 as now`
 }
 
+/**
+ * Sends all at once, over one connection: the server answers one after the other. The rows of each; fails with the first failure,
+ * once all have been answered.
+ */
+const inTurn = async (pool: Pg.Pool, statements: ReadonlyArray<Pg.QueryConfig>) => {
+  const client = await pool.connect()
+  // Unheard, the event of a connection that breaks would end the process: its statements fail too.
+  const heard = () => undefined
+  client.on("error", heard)
+  const answers = await Promise.allSettled(statements.map((each) => client.query<object>(each)))
+  client.removeListener("error", heard)
+  const failed = answers.find((each) => each.status === "rejected")
+  client.release(failed !== undefined)
+  if (failed !== undefined) throw failed.reason
+  return answers.map((each): ReadonlyArray<object> => each.status === "fulfilled" ? each.value.rows : [])
+}
+
 /** A window that has read nothing yet asks for what follows -Infinity, which `bigint` does not know. */
 const seqAfter = (seq: number): number => Math.max(Math.min(seq, Number.MAX_SAFE_INTEGER), Number.MIN_SAFE_INTEGER)
 
@@ -224,26 +250,36 @@ export const make = Effect.gen(function*() {
       (rows) => rows.map(recordOf)
     )
 
-  const takeOver = Effect.fnUntraced(function*({ namespace, partition, queue }: PartitionName, owner: string) {
-    const [taken] = yield* query<{ id: number; epoch: number }>("takeOver", raiseEpoch, [
-      namespace,
-      queue,
-      partition,
-      owner
-    ])
-    const { epoch, id } = taken!
-    // Later statements: their snapshots hold everything the old owner has committed.
-    const running = yield* query<StoredRow>("takeOver", readRunning, [id])
-    const [settings] = yield* newerSettings([{ namespace, queue, revision: 0 }])
-    const [lines] = yield* query<Pick<Takeover, "hasTimers" | "now" | "lines">>("takeOver", readWaiting, [id])
-    return {
-      partitionId: id,
-      epoch,
-      running: running.map(storedOf),
-      ...lines!,
-      ...settings === undefined ? {} : { settings }
-    }
-  })
+  /**
+   * One round trip: from the raised epoch on nobody serves the partition. Each statement is a transaction of its own, begun when
+   * the one before it has committed, so the later snapshots hold everything the old owner has committed.
+   */
+  const takeOver = ({ namespace, partition, queue }: PartitionName, owner: string) => {
+    const name = [namespace, queue, partition]
+    return Effect.tryPromise({
+      try: () =>
+        inTurn(read, [
+          { ...raiseEpoch, values: [...name, owner] },
+          { ...readRunning, values: name },
+          { ...readTakenSettings, values: [namespace, queue] },
+          { ...readWaiting, values: name }
+        ]),
+      catch: unavailable("takeOver")
+    }).pipe(
+      Effect.map(([raised, running, settings, waiting]): Takeover => {
+        const { epoch, id } = raised![0] as { readonly id: number; readonly epoch: number }
+        const known = settings as ReadonlyArray<SettingsRow>
+        return {
+          partitionId: id,
+          epoch,
+          running: (running as ReadonlyArray<StoredRow>).map(storedOf),
+          ...waiting![0] as Pick<Takeover, "hasTimers" | "now" | "lines">,
+          ...known[0] === undefined ? {} : { settings: recordOf(known[0]) }
+        }
+      }),
+      Effect.withSpan("PgPartitionStore.takeOver")
+    )
+  }
 
   const readLines = (requests: ReadonlyArray<LinePageRequest>) => {
     const [first] = requests
@@ -306,4 +342,30 @@ export const make = Effect.gen(function*() {
   })
 })
 
-export const layer: Layer.Layer<PartitionStore, never, PgPools> = Layer.effect(PartitionStore, make)
+/**
+ * Dials the connections of the pool, and has each prepare what a take-over reads: a node that has just joined takes many partitions
+ * over at once. What fails is dialled later.
+ */
+const warmUp = Effect.flatMap(PgPools, ({ read }) =>
+  Effect.forEach(
+    Array.from({ length: read.options.max }),
+    () =>
+      Effect.ignore(
+        Effect.tryPromise(() =>
+          inTurn(read, [
+            { ...readRunning, values: nobody },
+            { ...readTakenSettings, values: nobody.slice(0, 2) },
+            { ...readWaiting, values: nobody }
+          ])
+        )
+      ),
+    { concurrency: read.options.max, discard: true }
+  ))
+
+/** No partition has a namespace without a name. */
+const nobody = ["", "", 0]
+
+export const layer: Layer.Layer<PartitionStore, never, PgPools> = Layer.scoped(
+  PartitionStore,
+  Effect.tap(make, () => Effect.forkScoped(warmUp))
+)

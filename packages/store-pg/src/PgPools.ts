@@ -27,6 +27,8 @@ export interface PoolOptions {
   readonly queryTimeoutMs: number
   /** The server ends a session that has been idle for this long, and frees its locks. */
   readonly idleSessionTimeoutMs?: number
+  /** A connection that has not been used for so long is closed. Default 10 s. */
+  readonly idleTimeoutMs?: number
   /** Statements are sent without waiting for the answers before them. */
   readonly pipeline?: boolean
   /** Extra session settings, `-c name=value`; no spaces in values. */
@@ -86,6 +88,7 @@ const poolConfig = (options: PoolOptions): Pg.PoolConfig => {
     connectionTimeoutMillis: connectTimeoutMs,
     query_timeout: options.queryTimeoutMs,
     types: { getTypeParser },
+    ...(options.idleTimeoutMs === undefined ? {} : { idleTimeoutMillis: options.idleTimeoutMs }),
     ...(options.pipeline === true ? { pipeline: true } : {})
   }
 }
@@ -108,6 +111,7 @@ export interface PoolsConfig {
 /** Longest commit of the journal: the server then gives it up. */
 const journalTimeoutMs = 10_000
 const readTimeoutMs = 15_000
+const readIdleMs = 5 * 60_000
 /** The client waits longer than the server, so that normally the server says what became of a statement. */
 const graceMs = 1_000
 
@@ -147,6 +151,9 @@ const make = Effect.fn("PgPools.make")(function*(config: PoolsConfig) {
     max: config.readConnections ?? 4,
     statementTimeoutMs: readTimeoutMs,
     queryTimeoutMs: readTimeoutMs + graceMs,
+    // A take-over is a row of statements in one round trip; many come at once, and none should have to dial first.
+    pipeline: true,
+    idleTimeoutMs: readIdleMs,
     settings: byIndex
   })
   return PgPools.of({ journal, journalConnections, read })

@@ -2,10 +2,10 @@
 import { RunTally } from "@orrery/core/RunTally"
 import { Effect, Layer } from "effect"
 import { unavailable } from "./internal/pgErrors.js"
-import { isInLine, isRunning, isTimer, line, linesOfPartition } from "./internal/places.js"
+import { isInLine, isRunning, isTimer, line, linesOf } from "./internal/places.js"
 import { PgPools } from "./PgPools.js"
 
-const text = `with recursive ${linesOfPartition},
+const text = `with recursive ${linesOf("$1")},
   asked as (
     select l.line, coalesce(e.key, 'Infinity') as key, coalesce(e.seq, ${Number.MAX_SAFE_INTEGER}) as seq,
       coalesce(e.wanted, 0) + 1 as most

@@ -4,7 +4,7 @@ import type { JournalBatch } from "@orrery/core/Journal"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import { batchOf, finishOf, sampleRun, takePartition, updateOf } from "@orrery/testing/storeSamples"
 import * as TestStore from "@orrery/testing/TestStore"
-import { Effect } from "effect"
+import { Context, Effect, Layer } from "effect"
 import { commitStatement } from "../src/internal/commitStatement.js"
 
 const deadRows = 30_000
@@ -32,7 +32,9 @@ it.scopedLive("a commit reads the rows it changes, however many dead ones are ke
   Effect.gen(function*() {
     const owner = yield* takePartition()
     yield* keepDeadRows
-    const { journal } = yield* PgPools.PgPools
+    // A pool of its own: those of the store's are held by its journal.
+    const { url } = yield* TestStore.TestDatabase
+    const { journal } = Context.get(yield* Layer.build(PgPools.layer({ url })), PgPools.PgPools)
     const session = yield* Effect.acquireRelease(
       Effect.promise(() => journal.connect()),
       (connected) => Effect.sync(() => connected.release(true))

@@ -208,7 +208,9 @@ describe("lost connections", () => {
       const { journal: pool } = yield* PgPools.PgPools
       const owner = yield* takePartition()
       const run = yield* sampleRun()
-      yield* Effect.promise(() => pool.end())
+      // No connection is to be had any more, and those that there are break.
+      void pool.end()
+      cutSockets(pool)
 
       const error = yield* Effect.flip(commit(owner, { inserts: [run] }))
 

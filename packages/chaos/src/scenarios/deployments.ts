@@ -3,7 +3,7 @@ import { Effect, Option } from "effect"
 import { newer } from "../chaosTasks.js"
 import { eventually } from "../patience.js"
 import type { Scenario, Scene } from "../Scenario.js"
-import { inTurn, nodeIdOf, nodeIdsOf, reborn } from "./processes.js"
+import { inTurn, nodeIdOf, nodeIdsOf, queuesOf, reborn } from "./processes.js"
 
 const newerRuns = 50
 
@@ -20,7 +20,10 @@ export const rollingRestart: Scenario = {
       for (let round = 0; round < scene.times; round++) {
         for (const child of [...scene.cluster.nodes, ...scene.cluster.workers]) {
           const before = yield* nodeIdOf(child)
-          yield* scene.event(`SIGTERM of ${child.name}`, { inject: child.kill("SIGTERM") })
+          yield* scene.event(`SIGTERM of ${child.name}`, {
+            inject: child.kill("SIGTERM"),
+            ...scene.cluster.nodes.includes(child) ? { of: queuesOf(scene, before) } : {}
+          })
           yield* reborn(child, before)
         }
       }

@@ -5,7 +5,7 @@ import { Context, Effect } from "effect"
 import { block, nap } from "../chaosTasks.js"
 import { eventually } from "../patience.js"
 import type { Scenario, Scene } from "../Scenario.js"
-import { inTurn, nodeIdOf, nodeIdsOf, reborn } from "./processes.js"
+import { inTurn, nodeIdOf, nodeIdsOf, queuesOf, reborn } from "./processes.js"
 
 /** One that is asked to end takes its time: what its queues suffer on the way counts, up to its last moment. */
 const end = (victim: Supervised, signal: NodeJS.Signals) =>
@@ -20,7 +20,7 @@ const kills = (scene: Scene, signal: NodeJS.Signals) =>
     for (let n = 0; n < scene.times; n++) {
       const victim = inTurn(scene.cluster.nodes, n)
       const before = yield* nodeIdOf(victim)
-      yield* scene.event(`${signal} of ${victim.name}`, { inject: end(victim, signal) })
+      yield* scene.event(`${signal} of ${victim.name}`, { inject: end(victim, signal), of: queuesOf(scene, before) })
       yield* reborn(victim, before)
     }
   })

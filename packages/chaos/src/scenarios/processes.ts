@@ -19,6 +19,13 @@ export const nodeIdOf = (node: Supervised): Effect.Effect<string | undefined> =>
 export const nodeIdsOf = (scene: Scene): Effect.Effect<ReadonlyArray<string | undefined>> =>
   Effect.forEach(scene.cluster.nodes, nodeIdOf)
 
+/** Queues that the node owns now. */
+export const queuesOf = (scene: Scene, nodeId: string | undefined): Effect.Effect<ReadonlySet<string>> =>
+  Effect.map(
+    scene.query<{ queue: string }>("select queue from orrery.partitions where owner = $1", [nodeId]),
+    (rows) => new Set(rows.map(({ queue }) => queue))
+  )
+
 /** A violation for each process that is not the one it was, when the effect has ended. */
 export const allSurvive = <A, E, R>(scene: Scene, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.gen(function*() {

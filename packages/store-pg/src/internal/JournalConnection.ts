@@ -23,14 +23,21 @@ export class JournalConnection {
   private session: Session | undefined
   private lost: Session | undefined
   private busy = false
+  private connecting: Promise<Pg.PoolClient> | undefined
+  private isClosed = false
 
   constructor(private readonly pool: Pg.Pool) {}
+
+  /** Dials ahead of the first statement, which a node that has just joined would have callers wait for. */
+  warm(): void {
+    this.connected().catch(() => undefined)
+  }
 
   /** One statement at a time. After an error that is no answer of the server the connection is made anew. */
   async query<Row extends object>(statement: Pg.QueryConfig): Promise<Array<Row>> {
     this.busy = true
     try {
-      const client = this.client ?? (await this.connect())
+      const client = this.client ?? (await this.connected())
       return (await client.query<Row>(statement)).rows
     } catch (error) {
       if (this.client !== undefined && verdictOf(error) === "lost") {
@@ -44,9 +51,14 @@ export class JournalConnection {
   }
 
   close(): void {
+    this.isClosed = true
     const client = this.client
     this.client = undefined
     client?.release(this.busy)
+  }
+
+  private connected(): Promise<Pg.PoolClient> {
+    return this.connecting ??= this.connect().finally(() => void (this.connecting = undefined))
   }
 
   private async connect(): Promise<Pg.PoolClient> {
@@ -65,6 +77,10 @@ export class JournalConnection {
     } catch (error) {
       client.release(true)
       return notConnected(error)
+    }
+    if (this.isClosed) {
+      client.release(true)
+      return notConnected(new Error("the journal was closed"))
     }
     this.client = client
     return client

@@ -11,12 +11,16 @@ export const isRunning = `state = ${codes.running}`
 /** Of a run without keys that is its task, and not stored. */
 export const line = (r = "") => `coalesce(${r}line, ${r}task)`
 
-/** `lines` of partition $1, by a skip scan: one probe per line, whatever the number of runs. The last one is null. */
-export const linesOfPartition = `lines as (
-      (select ${line()} as line from orrery.runs where partition_id = $1 and ${isInLine()} order by ${line()} limit 1)
+/** `lines` of a partition, by a skip scan: one probe per line, whatever the number of runs. The last one is null. */
+export const linesOf = (partition: string) =>
+  `lines as (
+      (select ${line()} as line from orrery.runs where partition_id = ${partition} and ${isInLine()}
+        order by ${line()} limit 1)
       union all
       select (
         select ${line("r.")} from orrery.runs r
-        where r.partition_id = $1 and ${isInLine("r.")} and ${line("r.")} > l.line order by ${line("r.")} limit 1
+        where r.partition_id = ${partition} and ${isInLine("r.")} and ${line("r.")} > l.line order by ${
+    line("r.")
+  } limit 1
       ) from lines l where l.line is not null
     )`
