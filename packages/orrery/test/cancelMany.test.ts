@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { cancelMany, Orrery, Runs, Task } from "@orrery/orrery"
-import { Effect, Schema } from "effect"
+import { Effect, Schedule, Schema } from "effect"
 
 const later = Task.make("later", { payload: Schema.Number, queue: "bulk" })
 const going = Task.make("going", { payload: Schema.Number, queue: "bulk" })
@@ -16,7 +16,9 @@ describe("cancelMany", { timeout: 30_000 }, () => {
       const running = yield* going.enqueueMany([1, 2])
       const [kept] = yield* other.enqueueMany([1], { delay: "1 hour" })
       yield* Effect.repeat(runs.list({ queue: "bulk", state: "running", limit: 10 }), {
-        until: (all) => all.length === 2
+        until: (all) => all.length === 2,
+        // Without a pause nothing else of this process would happen for long.
+        schedule: Schedule.spaced("5 millis")
       })
 
       const dry = yield* cancelMany({ filter: { queue: "bulk" }, dryRun: true })
