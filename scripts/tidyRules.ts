@@ -69,6 +69,7 @@ export const lineRules: ReadonlyArray<LineRule> = [
       files: /^packages\/api\/src\/NodeConnection\.ts$/,
       reason: "the time limit of each frame call: a fiber for it would be a good part of the call"
     },
+    { files: /^packages\/cli\/launch\.mjs$/, reason: "plain Node, runs before the program does" },
     {
       files: /^packages\/cli\/src\/(?:Supervisor|supervised)\.ts$/,
       reason: "must fire even when the Effect runtime hangs"

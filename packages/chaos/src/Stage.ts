@@ -185,14 +185,19 @@ const destinationsOf = (
 
 interface Preload {
   readonly install: (routes: Readonly<Record<string, number>>) => void
+  readonly forget: (routes: Readonly<Record<string, number>>) => void
 }
 
 /** The clients of the harness go through the proxies as the processes do. */
 const installRoutes = (links: Links.Links) =>
-  Effect.promise(async () => {
-    const { install } = await import(new URL("./preload.mjs", import.meta.url).href) as Preload
-    install(links.routesOf(Links.clientName))
-  })
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const preload = await import(new URL("./preload.mjs", import.meta.url).href) as Preload
+      preload.install(links.routesOf(Links.clientName))
+      return preload
+    }),
+    ({ forget }) => Effect.sync(() => forget(links.routesOf(Links.clientName)))
+  )
 
 const ownerOf = (query: Database.Query, cluster: Cluster.Cluster): Stage["ownerOf"] => (queue) =>
   Effect.gen(function*() {

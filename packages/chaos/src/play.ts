@@ -1,5 +1,5 @@
 /** One scenario, from an empty database to its result. */
-import { Cause, Effect, type Scope } from "effect"
+import { Cause, type Duration, Effect, type Scope } from "effect"
 import { mkdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { conclude } from "./conclude.js"
@@ -18,6 +18,8 @@ export interface PlayOptions {
   readonly isQuick: boolean
   /** The stage has been played on before: it need not warm up. */
   readonly isWarm?: boolean
+  /** Between two events: what was killed is back, shards have settled. Default 3 s. */
+  readonly betweenEvents?: Duration.DurationInput
   /** Told as it happens. */
   readonly onProgress: (line: string) => void
 }
@@ -28,8 +30,7 @@ const warmUp = "3 seconds"
 const afterEvent = "500 millis"
 /** How long the load is looked at before an event, to know what is usual on this machine just now. */
 const usualFor = "2 seconds"
-/** Between two events: what was killed is back, shards have settled. */
-const betweenEvents = "3 seconds"
+const betweenEventsDefault: Duration.DurationInput = "3 seconds"
 
 /** What a scenario did, when it is over. */
 export interface Played {
@@ -89,7 +90,7 @@ export const playOn = (
         const ms = repair === undefined ? found.its ?? 0 : served
         recovered(ms)
         options.onProgress(`${scenario.name}: every queue served again after ${Math.round(ms)} ms${toldOf(found, its)}`)
-        yield* Effect.sleep(betweenEvents)
+        yield* Effect.sleep(options.betweenEvents ?? betweenEventsDefault)
         return ms
       }).pipe(Effect.orDie)
     const scene: Scene = {

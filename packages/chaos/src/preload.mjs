@@ -40,6 +40,15 @@ export const install = (more) => {
   }
 }
 
+/**
+ * These addresses may be anybody's from now on.
+ *
+ * @param {Readonly<Record<string, number>>} some
+ */
+export const forget = (some) => {
+  for (const address of Object.keys(some)) routes.delete(address)
+}
+
 /** All routes lead to the host they were meant for: only the port changes. */
 const routed = (options) => {
   const port = options[direct] === true ? undefined : routes.get(`${options.host}:${options.port}`)

@@ -3,7 +3,7 @@
  * The long tier is `npm run chaos`.
  */
 import { assert, layer } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { Context, type Duration, Effect, Layer } from "effect"
 import { mkdirSync, rmSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { conclude } from "../src/conclude.js"
@@ -24,6 +24,8 @@ const servedWithinMs = 10_000
 const servedAfterPartitionWithinMs = 40_000
 const timeout = 120_000
 const startTimeout = 120_000
+/** Where the scenario waits by itself for what it killed. */
+const soon = "1 second"
 
 class Stage extends Context.Tag("@orrery/chaos/test/Stage")<Stage, Stages.Stage>() {}
 
@@ -45,9 +47,13 @@ const stage = Layer.scoped(
 )
 
 let isWarm = false
-const play = (scenario: Scenario, times: number): Effect.Effect<Played, never, Stage> =>
+const play = (
+  scenario: Scenario,
+  times: number,
+  betweenEvents: Duration.DurationInput = soon
+): Effect.Effect<Played, never, Stage> =>
   Effect.flatMap(Stage, (stage) => {
-    const options = { seed, times, isQuick: true, isWarm, onProgress: () => undefined }
+    const options = { seed, times, isQuick: true, isWarm, betweenEvents, onProgress: () => undefined }
     isWarm = true
     return Effect.scoped(playOn(stage, scenario, options))
   })
@@ -87,7 +93,7 @@ layer(stage, { excludeTestServices: true, timeout: startTimeout })("chaos, short
 
   it.effect(
     "goes on when PostgreSQL is back after a crash",
-    () => Effect.map(play(database.restartPostgres, 1), (played) => assertServed(played)),
+    () => Effect.map(play(database.restartPostgres, 1, "3 seconds"), (played) => assertServed(played)),
     timeout
   )
 

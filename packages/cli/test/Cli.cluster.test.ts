@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { Effect, Redacted } from "effect"
 import { fileURLToPath } from "node:url"
-import { orrery } from "./orrery.js"
+import { orrery, orreryHere } from "./orrery.js"
 
 const fileOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 const handlers = fileOf("../../examples/src/hello.ts")
@@ -46,14 +46,14 @@ describe("orrery", () => {
     Effect.gen(function*() {
       const url = yield* TestPostgres.freshDatabase
       const env = { ORRERY_DATABASE_URL: Redacted.value(url) }
-      assert.strictEqual((yield* orrery(env, "migrate")).code, 0)
       yield* LocalCluster.start({ databaseUrl: url, nodes: 1, handlers })
-      const queues = (...args: ReadonlyArray<string>) => orrery(env, "queues", ...args)
-      const enqueue = orrery(env, "enqueue", "nobodys", "--queue", "deep")
+      const queues = (...args: ReadonlyArray<string>) => orreryHere(env, "queues", ...args)
+      const nobodys = ["enqueue", "nobodys", "--queue", "deep"]
+      const enqueue = orreryHere(env, ...nobodys)
 
       const set = yield* queues("set-limit", "deep", "--max-depth", "1", "--max-depth-per-tenant", "1", "--by", "ann")
       const first = yield* enqueue
-      const full = yield* enqueue
+      const full = yield* orrery(env, ...nobodys)
       const alone = yield* queues("set-limit", "deep", "--max-depth-per-tenant", "1")
       const above = yield* queues("set-limit", "deep", "--max-depth", "1", "--max-depth-per-tenant", "2")
       const named = yield* queues("set-limit", "deep", "--max-depth", "1", "--name", "api")
@@ -70,17 +70,15 @@ describe("orrery", () => {
       assert.include(named.err, "--max-depth must be absent with --name")
     }))
 
-  it.scopedLive("says which cluster it lacks, which setting is wrong, and what it could not reach", () =>
+  it.scopedLive("says which cluster it lacks, and which setting is wrong", () =>
     Effect.gen(function*() {
-      const { nobody, none, wrong } = yield* Effect.all({
-        none: orrery({}, "runs", "list"),
-        wrong: orrery({ ORRERY_WORKER_SLOTS: "many", ORRERY_HOST: "0.0.0.0" }, "node"),
-        nobody: orrery({}, "runs", "list", "--nodes", "127.0.0.1:9")
-      }, { concurrency: 3 })
+      const { none, wrong } = yield* Effect.all({
+        none: orreryHere({}, "runs", "list"),
+        wrong: orrery({ ORRERY_WORKER_SLOTS: "many", ORRERY_HOST: "0.0.0.0" }, "node")
+      }, { concurrency: 2 })
 
-      assert.deepStrictEqual([none.code, wrong.code, nobody.code], [1, 1, 69])
+      assert.deepStrictEqual([none.code, wrong.code], [1, 1])
       assert.match(none.err, /ORRERY_NODES or ORRERY_DATABASE_URL/)
       for (const name of ["ORRERY_DATABASE_URL", "ORRERY_WORKER_SLOTS", "ORRERY_HOST"]) assert.include(wrong.err, name)
-      assert.match(nobody.err, /cluster unavailable/)
     }))
 })

@@ -1,4 +1,7 @@
-/** Each command that controls queues and runs, by its own process, on a node of a cluster. */
+/**
+ * Each command that controls queues and runs, on a node of a cluster: one of each family, and each way to end, by a process of
+ * its own; the many other cases in this one.
+ */
 import * as LocalCluster from "@orrery/cli/LocalCluster"
 import { assert, describe, it } from "@effect/vitest"
 import type * as DeadLetters from "@orrery/core/DeadLetters"
@@ -6,9 +9,9 @@ import type { QueueRecord } from "@orrery/core/QueueSettings"
 import type { Edited } from "@orrery/core/RunEdit"
 import { eventually } from "@orrery/testing/ClusterRig"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { fileURLToPath } from "node:url"
-import { type Answer, orrery } from "./orrery.js"
+import { type Answer, orrery, orreryHere } from "./orrery.js"
 
 const handlers = fileURLToPath(new URL("./fixtures/controlHandlers.ts", import.meta.url))
 const noRun = "01890000-0000-7000-8000-000000000000"
@@ -20,27 +23,44 @@ describe("control of a cluster by its command", () => {
       Effect.gen(function*() {
         const databaseUrl = yield* TestPostgres.freshDatabase
         const { addresses } = yield* LocalCluster.start({ databaseUrl, nodes: 1, handlers })
-        const run = (...args: ReadonlyArray<string>) => orrery({ ORRERY_NODES: addresses[0]! }, ...args)
-        const ok = (...args: ReadonlyArray<string>) =>
-          Effect.map(run(...args), ({ code, err, out }) => {
+        const env = { ORRERY_NODES: addresses[0]! }
+        const run = (...args: ReadonlyArray<string>) => orreryHere(env, ...args)
+        const process = (...args: ReadonlyArray<string>) => orrery(env, ...args)
+        const okOf = (how: typeof run) => (...args: ReadonlyArray<string>) =>
+          Effect.map(how(...args), ({ code, err, out }) => {
             assert.strictEqual(code, 0, `${args.join(" ")}: ${err}`)
             return out
           })
+        const ok = okOf(run)
+        const okProcess = okOf(process)
         const json = <A>(...args: ReadonlyArray<string>) =>
           Effect.map(ok(...args, "--json"), (out) => JSON.parse(out) as A)
         const lines = (text: string) => text.split("\n").filter((line) => line !== "")
-        const refused = (cases: ReadonlyArray<readonly [args: ReadonlyArray<string>, reason: RegExp]>) =>
+        const refused = (cases: ReadonlyArray<readonly [args: ReadonlyArray<string>, reason: RegExp]>, how = run) =>
           Effect.forEach(cases, ([args, reason]) =>
-            Effect.map(run(...args), ({ code, err, out }: Answer) => {
+            Effect.map(how(...args), ({ code, err, out }: Answer) => {
               assert.strictEqual(code, 1, `${args.join(" ")}: ${out} ${err}`)
               // The parser of arguments explains on standard output or error.
               assert.match(`${out}\n${err}`, reason, args.join(" "))
             }), { concurrency: 4, discard: true })
         const enqueue = (task: string, ...args: ReadonlyArray<string>) =>
           Effect.map(ok("enqueue", task, "--queue", "work", ...args), lines)
+        // No cluster, and none that answers: 10 s each, beside all else.
+        const nowhere = yield* Effect.forkScoped(Effect.all([
+          orreryHere({}, "queues", "list"),
+          orrery({ ORRERY_NODES: "127.0.0.1:1" }, "runs", "edit", noRun, "--priority", "1"),
+          orreryHere({}, "runs", "list", "--nodes", "127.0.0.1:9"),
+          orreryHere({ ORRERY_NODES: "127.0.0.1:1" }, "runs", "delete-many", "--queue", "work")
+        ], { concurrency: 4 }))
+
+        // By a process: the parser refuses, a node does.
+        yield* refused([[["queues", "show"], /QUEUE/], [
+          ["runs", "edit", noRun, "--priority", "1"],
+          /run 01890000-\S+ not found/
+        ]], process)
 
         // Queues.
-        const paused = yield* ok("queues", "pause", "work", "--by", "ann", "--why", "the relay is down")
+        const paused = yield* okProcess("queues", "pause", "work", "--by", "ann", "--why", "the relay is down")
         assert.match(paused, /^default\/work {2}revision 1 .* ann\n {2}paused by ann: the relay is down$/)
         const limited = yield* json<QueueRecord>("queues", "set-limit", "work", "--concurrency", "3", "--rate", "50")
         assert.deepInclude(limited, { revision: 2, queue: "work" })
@@ -54,12 +74,11 @@ describe("control of a cluster by its command", () => {
             /--per must be absent without --rate/
           ],
           [["queues", "pause", "work", "--key", "nonsense"], /key/i],
-          [["queues", "pause", "not a name"], /1 to 200 characters/],
-          [["queues", "show"], /QUEUE/]
+          [["queues", "pause", "not a name"], /1 to 200 characters/]
         ])
 
         // Edits, while the queue is paused.
-        const [id] = yield* enqueue("echo", "--payload", "{\"a\":1}")
+        const [id] = lines(yield* okProcess("enqueue", "echo", "--queue", "work", "--payload", "{\"a\":1}"))
         assert.match(yield* ok("runs", "explain", id!), /ann/)
         assert.match(
           yield* ok("runs", "edit", id!, "--payload", "{\"a\":2}", "--priority", "1"),
@@ -78,8 +97,7 @@ describe("control of a cluster by its command", () => {
           [["runs", "edit", id!, "--delay", "-1"], /delay must be 0 to/],
           [["runs", "edit", id!, "--delay", "1", "--at", "2040-01-01"], /--at must be absent with --delay, got both/],
           [["runs", "edit", id!, "--at", "tomorrow"], /must be an instant/],
-          [["runs", "edit", "nobody", "--priority", "1"], /UUID|version 7|nobody/i],
-          [["runs", "edit", noRun, "--priority", "1"], /run 01890000-\S+ not found/]
+          [["runs", "edit", "nobody", "--priority", "1"], /UUID|version 7|nobody/i]
         ])
         yield* ok("runs", "edit", id!, "--delay", "0")
         const resumed = yield* ok("queues", "resume", "work", "--by", "ann")
@@ -111,7 +129,7 @@ describe("control of a cluster by its command", () => {
         assert.strictEqual(rest, "3 runs\n3 cancelled, 0 being interrupted, 0 had ended")
         const running = yield* json("runs", "cancel-many", "--queue", "work", "--state", "running")
         assert.deepInclude(running, { matched: 1, requested: 1 })
-        assert.strictEqual((yield* run("runs", "await", stuck!)).code, 1)
+        assert.strictEqual((yield* process("runs", "await", stuck!)).code, 1)
         yield* refused([
           [["runs", "cancel-many"], /filter must be with a namespace, a queue or a task, got none/],
           [["runs", "cancel-many", "--task", "echo@2"], /must be 1 to 200 characters of/],
@@ -144,7 +162,7 @@ describe("control of a cluster by its command", () => {
         assert.deepInclude(groups, { count: 3, tag: "Down", task: "doomed" })
         const filter = ["--queue", "work", "--fingerprint", groups.fingerprint]
         assert.match(yield* ok("dead-letters", "redrive", ...filter, "--dry-run"), /matched +3\nredriven +0\n/)
-        const stopped = yield* run("dead-letters", "redrive", ...filter, "--canary", "1", "--json")
+        const stopped = yield* process("dead-letters", "redrive", ...filter, "--canary", "1", "--json")
         assert.strictEqual(stopped.code, 1)
         assert.deepInclude(JSON.parse(stopped.out), { redriven: 1, failed: 1, stopped: "canaries failed" })
         assert.match(stopped.err, /stopped after 1 runs, canaries failed: 1 failed, 0 succeeded/)
@@ -216,15 +234,11 @@ describe("control of a cluster by its command", () => {
         const unsaid = yield* json<QueueRecord>("queues", "reset-retention", "work")
         assert.deepStrictEqual([unsaid.revision, unsaid.settings.retention], [7, undefined])
 
-        // No cluster, and none that answers.
-        const nowhere = yield* Effect.all([
-          orrery({}, "queues", "list"),
-          orrery({ ORRERY_NODES: "127.0.0.1:1" }, "runs", "edit", noRun, "--priority", "1"),
-          orrery({ ORRERY_NODES: "127.0.0.1:1" }, "runs", "delete-many", "--queue", "work")
-        ], { concurrency: 3 })
-        assert.deepStrictEqual(nowhere.map(({ code }) => code), [1, 69, 69])
-        assert.match(nowhere[0].err, /which cluster\? give --nodes/)
-        assert.match(nowhere[1].err, /cluster unavailable in edit/)
+        const [none, edit, list, remove] = yield* Fiber.join(nowhere)
+        assert.deepStrictEqual([none, edit, list, remove].map(({ code }) => code), [1, 69, 69, 69])
+        assert.match(none.err, /which cluster\? give --nodes/)
+        assert.match(edit.err, /cluster unavailable in edit/)
+        assert.match(list.err, /cluster unavailable/)
       }),
     600_000
   )

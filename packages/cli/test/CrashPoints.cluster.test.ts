@@ -92,20 +92,22 @@ it.scopedLive(
       )
       // All that is left comes to an end.
       const ids = [...acknowledged]
+      /** A busy machine may not give a connection in time. */
+      const patiently = Effect.retry(Schedule.spaced("100 millis").pipe(Schedule.upTo("60 seconds")))
       const open = Database.query<{ id: string }>(
         databaseUrl,
         "looking for open runs",
         `select id from unnest($1::uuid[]) as acked(id)
          where not exists (select 1 from orrery.run_history h where h.id = acked.id and h.state = 5)`,
         [ids]
-      )
+      ).pipe(patiently)
       yield* ClusterRig.eventually(Effect.map(open, (rows) => rows.length), (count) => count === 0)
 
       const doubled = yield* Database.query(
         databaseUrl,
         "looking for doubled runs",
         "select id from orrery.run_history group by id having count(*) > 1"
-      )
+      ).pipe(patiently)
       assert.deepStrictEqual(doubled, [])
       assert.deepStrictEqual(forgotten, [])
       assert.deepStrictEqual(reached.toSorted(), armings.map(({ name }) => name).toSorted())

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url"
 import * as ClusterRig from "../../testing/src/ClusterRig.js"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { pages } from "./fixtures/pagesTask.js"
-import { orrery } from "./orrery.js"
+import { orrery, orreryHere } from "./orrery.js"
 
 const handlers = fileURLToPath(new URL("./fixtures/pagesHandlers.ts", import.meta.url))
 const count = 60
@@ -44,7 +44,7 @@ describe("a run that tells", () => {
         yield* Effect.forEach(cluster.nodes.slice(0, 2), (node) => node.kill("SIGKILL"), { discard: true })
         const last = yield* Effect.timeout(Fiber.join(watch), "60 seconds")
         const nodes = { ORRERY_NODES: cluster.addresses[2]! }
-        const shown = yield* orrery(nodes, "runs", "get", id)
+        const shown = yield* orreryHere(nodes, "runs", "get", id)
         const again = yield* orrery(nodes, "runs", "watch", id)
 
         const end = last._tag === "Some" ? last.value.change : undefined

@@ -7,7 +7,7 @@ import * as ClusterRig from "../../testing/src/ClusterRig.js"
 import * as RedisServer from "../../testing/src/RedisServer.js"
 import { guardedClosed, guardedOpen, guardedRate, ticks } from "../../testing/src/rigTasks.js"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
-import { orrery } from "./orrery.js"
+import { orreryHere } from "./orrery.js"
 
 const tick = ticks[0]!
 /** By how much the clock of the owner, as it estimates that of the database, may move, ms. */
@@ -49,7 +49,7 @@ describe("nodes with a Redis", () => {
             for (const { id, state } of item.events) if (state === "succeeded") ended.add(id)
           })).pipe(Effect.forkScoped)
         const health = Effect.map(
-          orrery({ ORRERY_NODES: cluster.addresses.join(",") }, "nodes"),
+          orreryHere({ ORRERY_NODES: cluster.addresses.join(",") }, "nodes"),
           ({ code, out }) => `${code} ${out}`
         )
 

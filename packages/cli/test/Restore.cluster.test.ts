@@ -8,7 +8,7 @@ import { tmpdir } from "node:os"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as LocalCluster from "../src/LocalCluster.js"
-import { orrery } from "./orrery.js"
+import { orrery, orreryHere } from "./orrery.js"
 
 const handlers = fileURLToPath(new URL("../../examples/src/hello.ts", import.meta.url))
 
@@ -46,7 +46,7 @@ it.scopedLive(
         LocalCluster.start({ databaseUrl, nodes: 1, handlers, env })
       const greet = (url: Redacted.Redacted<string>) =>
         Effect.gen(function*() {
-          const made = yield* orrery(
+          const made = yield* orreryHere(
             envOf(url),
             "enqueue",
             "hello",
@@ -55,7 +55,7 @@ it.scopedLive(
             "--payload",
             "{\"name\":\"you\"}"
           )
-          return yield* orrery(envOf(url), "runs", "await", made.out, "--json")
+          return yield* orreryHere(envOf(url), "runs", "await", made.out, "--json")
         })
 
       yield* withServer(dataDir!, (url) => Effect.zipRight(cluster(url), greet(url)))
@@ -79,7 +79,7 @@ it.scopedLive(
           assert.strictEqual(accepted.code, 0, accepted.err)
           const scope = yield* Scope.make()
           yield* Scope.extend(cluster(url), scope)
-          const busy = yield* orrery(envOf(url), "migrate", "--accept-restore")
+          const busy = yield* orreryHere(envOf(url), "migrate", "--accept-restore")
           assert.strictEqual(busy.code, 1)
           assert.include(busy.err, "1 nodes are at work on this database")
           const run = yield* greet(url)

@@ -5,7 +5,7 @@ import { eventually } from "@orrery/testing/ClusterRig"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { Effect, Redacted } from "effect"
 import { fileURLToPath } from "node:url"
-import { orrery } from "./orrery.js"
+import { orrery, orreryHere } from "./orrery.js"
 
 const handlers = fileURLToPath(new URL("../../examples/src/hello.ts", import.meta.url))
 
@@ -16,16 +16,16 @@ describe("orrery schedules", () => {
     Effect.gen(function*() {
       const url = yield* TestPostgres.freshDatabase
       const env = { ORRERY_DATABASE_URL: Redacted.value(url) }
-      assert.strictEqual((yield* orrery(env, "migrate")).code, 0)
       const cluster = yield* LocalCluster.start({ databaseUrl: url, nodes: 2, handlers })
-      const schedules = (...args: ReadonlyArray<string>) => orrery(env, "schedules", ...args)
+      const schedules = (...args: ReadonlyArray<string>) => orreryHere(env, "schedules", ...args)
       const get = Effect.map(
         schedules("get", "beat", "--json", "--limit", "500"),
         ({ out }) => JSON.parse(out) as Shown
       )
 
-      const made = yield* schedules(
-        ...["create", "beat", "--task", "hello", "--queue", "hello", "--payload", "{\"name\":\"you\"}"],
+      const made = yield* orrery(
+        env,
+        ...["schedules", "create", "beat", "--task", "hello", "--queue", "hello", "--payload", "{\"name\":\"you\"}"],
         ...["--cron", "* * * * * *", "--misfire", "fireAll", "--overlap-policy", "allowAll"]
       )
       assert.strictEqual(made.code, 0, made.err)
@@ -39,7 +39,7 @@ describe("orrery schedules", () => {
       const { ticks } = yield* get
       const stale = yield* schedules("resume", "beat", "--revision", "1")
       const last = ticks.find(({ runId }) => runId !== null)!
-      const run = yield* orrery(env, "runs", "await", last.runId!, "--json")
+      const run = yield* orreryHere(env, "runs", "await", last.runId!, "--json")
       const listed = yield* schedules("list")
       const deleted = yield* schedules("delete", "beat")
       const gone = yield* schedules("get", "beat")

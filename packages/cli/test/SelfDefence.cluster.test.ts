@@ -8,7 +8,7 @@ import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import * as Database from "../src/Database.js"
 import * as LocalCluster from "../src/LocalCluster.js"
 import { stubborn } from "./fixtures/stubbornHandlers.js"
-import { orrery } from "./orrery.js"
+import { orrery, orreryHere } from "./orrery.js"
 
 const handlers = fileURLToPath(new URL("./fixtures/stubbornHandlers.ts", import.meta.url))
 
@@ -49,12 +49,15 @@ describe("a node", () => {
         readonly nodeId: string
         readonly health: { readonly notReady: ReadonlyArray<string>; readonly unaccounted?: number }
       }
-      const told = Effect.map(orrery(env, "nodes", "--json"), ({ code, out }) => ({
-        code,
-        nodes: out.split("\n").map((line) => JSON.parse(line) as Told)
-      }))
+      const toldBy = (command: typeof orrery) =>
+        Effect.map(command(env, "nodes", "--json"), ({ code, out }) => ({
+          code,
+          nodes: out.split("\n").map((line) => JSON.parse(line) as Told)
+        }))
+      const told = toldBy(orreryHere)
 
-      const well = yield* ClusterRig.eventually(told, ({ nodes }) => nodes.length === 2)
+      yield* ClusterRig.eventually(told, ({ nodes }) => nodes.length === 2)
+      const well = yield* toldBy(orrery)
       assert.strictEqual(well.code, 0)
       assert.deepStrictEqual(well.nodes.map(({ health }) => [health.notReady, health.unaccounted]), [[[], 0], [[], 0]])
 

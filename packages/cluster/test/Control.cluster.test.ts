@@ -14,7 +14,7 @@ interface Told {
 
 const pattern = /limited (begins|ends) \S+ (\d+) ([\d.]+);/
 /** What was decided before a pause may reach its worker so much later. */
-const underWayMs = 500
+const underWayMs = 1_000
 
 /** The most that ran at once of those that began from `since` until `until`. */
 const together = (told: ReadonlyArray<Told>, since: number, until: number): number => {

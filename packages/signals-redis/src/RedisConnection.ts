@@ -7,7 +7,8 @@
  *   honest    what a command did is unknown when its answer did not come; callers send what may be sent twice
  */
 import { Clock, Data, Deferred, Effect, FiberId, Option, Redacted, Schedule, type Scope } from "effect"
-import { Cluster, Redis, type RedisOptions } from "ioredis"
+import type * as Ioredis from "ioredis"
+import type { Redis, RedisOptions } from "ioredis"
 import { addressesOf, type Values } from "./RedisConfig.js"
 
 /** Redis did not answer, or refused. What was asked may or may not have happened. */
@@ -162,8 +163,10 @@ const session = (
     const ended = yield* Deferred.make<never, RedisUnavailable>()
     const end = (reason: string): void =>
       Deferred.unsafeDone(ended, Effect.fail(new RedisUnavailable({ operation: "connection", reason })))
+    // Loaded where there is a Redis: a tenth of the start of a process.
+    const driver = yield* Effect.promise(() => import("ioredis"))
     const client = yield* Effect.acquireRelease(
-      Effect.sync(() => makeClient(state.config, state.role, state.tries++)),
+      Effect.sync(() => makeClient(driver, state)),
       (made) => Effect.sync(() => made.disconnect())
     )
     let said: string | undefined
@@ -334,7 +337,9 @@ const textOf = (cause: unknown): string => {
 }
 
 /** `tries`: of several addresses each try begins with the next one, for the first may answer nothing. */
-const makeClient = (config: Values, role: Role, tries: number): Redis => {
+const makeClient = ({ Cluster, Redis }: Pick<typeof Ioredis, "Cluster" | "Redis">, state: State): Redis => {
+  const { config, role } = state
+  const tries = state.tries++
   const url = new URL(Redacted.value(config.url))
   const options: RedisOptions = {
     ...(url.username === "" ? {} : { username: decodeURIComponent(url.username) }),

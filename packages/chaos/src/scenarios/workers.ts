@@ -9,6 +9,7 @@ import type { Scenario, Scene } from "../Scenario.js"
 /** Beside the load, so that the victim holds about a hundred where workers have the slots. */
 const naps = 200
 const napMs = 6_000
+const napQuickMs = 3_000
 
 interface Held {
   readonly id: RunId
@@ -28,9 +29,10 @@ const restarted = (scene: Scene, held: ReadonlyArray<Held>, victim: string) =>
 
 const killOnce = (scene: Scene, n: number) =>
   Effect.gen(function*() {
-    const ids = yield* nap.enqueueMany(Array.from({ length: naps }, () => ({ ms: napMs }))).pipe(
-      Effect.provide(scene.client)
-    )
+    const ids = yield* nap.enqueueMany(Array.from({ length: naps }, () => ({ ms: scene.isQuick ? napQuickMs : napMs })))
+      .pipe(
+        Effect.provide(scene.client)
+      )
     const slots = yield* eventually("most naps have begun", running(scene, ids), (rows) => rows.length >= naps / 4)
     yield* Effect.sleep("500 millis")
     const names = yield* Effect.forEach(scene.cluster.workers, (each) => Effect.map(each.ready, ({ nodeId }) => nodeId))
