@@ -7,9 +7,19 @@ import { defineWorkspace } from "vitest/config"
 const needs = ["pg", "redis", "cluster"] as const
 const filesOf = (need: string) => [`packages/*/test/**/*.${need}.test.ts`]
 
+const fileOf = (path: string) => new URL(path, import.meta.url).pathname
+
+/**
+ * Effect and the sources are loaded once for all unit tests, one file after the other: to load them anew for each took a third of
+ * the time. So no file may leave anything behind: what it builds in a scope ends with it.
+ */
+const setupFiles = [fileOf("packages/testing/src/eachTestFile.ts")]
+const oneThread = { pool: "threads" as const, poolOptions: { threads: { singleThread: true, isolate: false } } }
+/** Of processes of their own, where processes and signals are dealt with. */
+const forks = { pool: "forks" as const }
+
 const postgres = {
-  globalSetup: [new URL("packages/testing/src/globalPostgres.ts", import.meta.url).pathname],
-  pool: "forks" as const,
+  globalSetup: [fileOf("packages/testing/src/globalPostgres.ts")],
   hookTimeout: 120_000
 }
 
@@ -17,15 +27,24 @@ export default defineWorkspace([
   {
     test: {
       name: "unit",
+      setupFiles,
       include: ["packages/*/test/**/*.test.ts"],
       exclude: needs.map((need) => `**/*.${need}.test.ts`),
       // A machine may be busy with other things.
-      testTimeout: 30_000
+      testTimeout: 30_000,
+      ...oneThread
     }
   },
-  { test: { ...postgres, name: "pg", include: filesOf("pg"), testTimeout: 60_000 } },
+  { test: { ...postgres, ...forks, setupFiles, name: "pg", include: filesOf("pg"), testTimeout: 60_000 } },
   {
-    test: { name: "redis", include: filesOf("redis"), pool: "forks", testTimeout: 60_000, hookTimeout: 120_000 }
+    test: {
+      ...forks,
+      setupFiles,
+      name: "redis",
+      include: filesOf("redis"),
+      testTimeout: 60_000,
+      hookTimeout: 120_000
+    }
   },
   {
     test: {
@@ -35,6 +54,7 @@ export default defineWorkspace([
       testTimeout: 120_000,
       // Node processes and kills: two files at once would disturb each other's timing. `npm test` runs them in a vitest of their
       // own, beside the others.
+      pool: "forks",
       poolOptions: { forks: { singleFork: true, isolate: false } }
     }
   }

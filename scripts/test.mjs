@@ -2,7 +2,10 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs"
 import { join, relative } from "node:path"
 import { exec, root } from "./child.mjs"
 
-/** Cluster tests mostly wait, one file at a time: a vitest of their own runs beside that of the others. */
+/**
+ * Cluster tests mostly wait, one file at a time: a vitest of their own runs beside that of the others, which has unit tests in a thread and
+ * those of PostgreSQL and Redis in a process at the same time.
+ */
 const halves = [["--project", "unit", "--project", "pg", "--project", "redis"], ["--project", "cluster"]]
 
 /** Runs vitest over all projects, or as `args` say. The last line tells the numbers and never hides a failure. */

@@ -6,6 +6,7 @@ import { defaultPolicy, type RunRequest } from "@orrery/core/RunRequest"
 import { Runs } from "@orrery/core/Runs"
 import * as Watch from "@orrery/core/Watch"
 import { Context, Deferred, Effect, Either, Fiber, Layer, Stream } from "effect"
+import { timedAwake } from "../../testing/src/standStill.js"
 import { decodeRequests } from "../src/Frames.js"
 import * as RunsClient from "../src/RunsClient.js"
 import * as TestNode from "./TestNode.js"
@@ -61,7 +62,7 @@ const recorder = (gate: Effect.Effect<unknown> = Effect.void) => {
   return { batches, enqueue }
 }
 
-describe("RunsClient", { timeout: 30_000 }, () => {
+describe.concurrent("RunsClient", { timeout: 30_000 }, () => {
   it.scopedLive("coalesces concurrent enqueues behind the batch in flight", () =>
     Effect.gen(function*() {
       const gate = yield* Effect.makeLatch(false)
@@ -213,12 +214,11 @@ describe("RunsClient", { timeout: 30_000 }, () => {
       const rows = [request(), request()]
       const call = yield* Effect.fork(runs.enqueueMany(rows))
       yield* TestNode.eventually("the first batch", () => dead.batches.length === 1)
-      const before = performance.now()
 
       nodes[0]!.kill()
-      yield* Fiber.join(call)
+      const [tookMs] = yield* timedAwake(Fiber.join(call))
 
-      assert.isBelow(performance.now() - before, 1_000)
+      assert.isBelow(tookMs, 1_000)
       assert.deepStrictEqual(dead.batches[0], rows)
       assert.deepStrictEqual(alive.batches, [rows.map((row) => ({ ...row, resend: true }))])
     }))
@@ -256,7 +256,7 @@ describe("RunsClient", { timeout: 30_000 }, () => {
       yield* runs.enqueueMany([request()])
       nodes[0]!.freeze()
 
-      yield* runs.enqueueMany([request()]).pipe(Effect.timeout("5 seconds"))
+      yield* runs.enqueueMany([request()]).pipe(Effect.timeout("15 seconds"))
 
       assert.lengthOf(batches, 2)
       assert.isTrue(batches[1]![0]!.resend)

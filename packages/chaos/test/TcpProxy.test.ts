@@ -82,7 +82,7 @@ const stage = Effect.gen(function*() {
   return { server, proxy, client: yield* client(proxy.port) }
 })
 
-describe("TcpProxy", () => {
+describe.concurrent("TcpProxy", () => {
   it.scopedLive("passes both ways, and the end of each side", () =>
     Effect.gen(function*() {
       const { client, proxy, server } = yield* stage

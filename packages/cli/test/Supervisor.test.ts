@@ -3,15 +3,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule, Stream } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { createRequire } from "node:module"
 import { fileURLToPath } from "node:url"
+import { compiled } from "../../testing/src/compiled.js"
 
-const script = fileURLToPath(new URL("./fixtures/child.ts", import.meta.url))
-const parent = fileURLToPath(new URL("./fixtures/parent.ts", import.meta.url))
-const tsx = createRequire(import.meta.url).resolve("tsx")
-const nodeArgs = ["--import", tsx]
+const fixture = (name: string) => compiled(fileURLToPath(new URL(`./fixtures/${name}.ts`, import.meta.url)))
+const [script, parent] = [await fixture("child"), await fixture("parent")]
 
-/** A child takes more than a second to start on a busy machine. */
+/** Processes take their time to start on a busy machine. */
 const testTimeoutMs = 60_000
 
 const isAlive = (pid: number): boolean => {
@@ -36,7 +34,6 @@ describe("Supervisor", () => {
         const lines: Array<string> = []
         const pid = yield* Effect.scoped(Effect.gen(function*() {
           const child = yield* Supervisor.start({
-            nodeArgs,
             script,
             env: { ORRERY_TEST: "here" },
             onLine: (line) => lines.push(line)
@@ -56,7 +53,7 @@ describe("Supervisor", () => {
 
   it.scopedLive("starts a killed child again and tells of the new one", () =>
     Effect.gen(function*() {
-      const child = yield* Supervisor.start({ nodeArgs, script })
+      const child = yield* Supervisor.start({ script })
       const first = yield* child.ready
 
       assert.isTrue(yield* child.kill("SIGKILL"))
@@ -78,7 +75,7 @@ describe("Supervisor", () => {
     "does not start a child again that refused its configuration, and tells what it said",
     () =>
       Effect.gen(function*() {
-        const child = yield* Supervisor.start({ nodeArgs, script, args: ["refuses"], name: "node-1" })
+        const child = yield* Supervisor.start({ script, args: ["refuses"], name: "node-1" })
 
         const failure = yield* Effect.flip(child.ready)
 
@@ -90,7 +87,7 @@ describe("Supervisor", () => {
 
   it.scopedLive("does not start a child again when asked not to", () =>
     Effect.gen(function*() {
-      const child = yield* Supervisor.start({ nodeArgs, script, restart: false })
+      const child = yield* Supervisor.start({ script, restart: false })
       yield* child.ready
 
       yield* child.kill("SIGKILL")
@@ -101,8 +98,8 @@ describe("Supervisor", () => {
 
   it.scopedLive("kills a child that does not stop, also a frozen one", () =>
     Effect.gen(function*() {
-      const stubborn = yield* Supervisor.start({ nodeArgs, script, args: ["stubborn"], stopWithin: "300 millis" })
-      const frozen = yield* Supervisor.start({ nodeArgs, script, stopWithin: "300 millis" })
+      const stubborn = yield* Supervisor.start({ script, args: ["stubborn"], stopWithin: "300 millis" })
+      const frozen = yield* Supervisor.start({ script, stopWithin: "300 millis" })
       const pids = [(yield* stubborn.ready).pid, (yield* frozen.ready).pid]
       yield* frozen.kill("SIGSTOP")
 
@@ -113,7 +110,7 @@ describe("Supervisor", () => {
 
   it.scopedLive("leaves no child behind when it is killed itself", () =>
     Effect.gen(function*() {
-      const supervisor = spawn(process.execPath, ["--import", tsx, parent, script], {
+      const supervisor = spawn(process.execPath, [parent, script], {
         stdio: ["ignore", "pipe", "inherit"]
       })
       const [chunk] = yield* Effect.promise(() => once(supervisor.stdout, "data"))

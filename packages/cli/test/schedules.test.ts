@@ -1,6 +1,11 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, beforeAll, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { fileURLToPath } from "node:url"
+import { compiled } from "../../testing/src/compiled.js"
 import { orrery } from "./orrery.js"
+
+// Else the first calls of it do, at once, and within the time of one test.
+beforeAll(() => compiled(fileURLToPath(new URL("../src/main.ts", import.meta.url))), 240_000)
 
 const preview = (...args: ReadonlyArray<string>) => orrery({}, "schedules", "preview", ...args)
 const zone = ["--zone", "America/New_York"]

@@ -75,7 +75,7 @@ const answering = (nodeId: string) =>
     return { ...node, heard: eventually(`${nodeId} is heard`, () => pings >= 2) }
   })
 
-describe("PeerWatch", { timeout: 30_000 }, () => {
+describe.concurrent("PeerWatch", { timeout: 30_000 }, () => {
   it.scopedLive("leaves out a peer that has died, unless another node reaches it", () =>
     Effect.gen(function*() {
       const witness = yield* answering("witness")

@@ -73,7 +73,10 @@ describe("a process without a node", () => {
         const signals = kind === "with hints" ? yield* MemorySignals.make : Signals.none
         const { gate, open, owner, reads } = yield* start(signals)
         const outside = yield* open
-        const ids = yield* Effect.provide(held.enqueueMany(Array.from({ length: 50 }, (_, n) => n)), owner)
+        const requests = yield* Effect.forEach(Array.from({ length: 50 }, (_, n) => n), (n) => held.request(n))
+        // Ids of now, whatever the clocks were that others of this process have been made by.
+        const ids = requests.map(() => runIdMadeAt(Date.now()))
+        yield* Context.get(owner, Runs).enqueueMany(requests.map((request, at) => ({ ...request, id: ids[at]! })))
         const awaited = yield* Effect.fork(
           Effect.provide(Effect.forEach(ids, (id) => held.result(id), { concurrency: 50 }), outside)
         )

@@ -1,14 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { execFile } from "node:child_process"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
+import { outputOf } from "./outputOf.js"
 
 it("control.ts pauses, limits and resumes a queue while it works", async () => {
-  const file = fileURLToPath(new URL("../src/control.ts", import.meta.url))
+  const output = await outputOf("control")
 
-  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file])
-
-  assert.deepStrictEqual(stdout.trimEnd().split("\n"), [
+  assert.deepStrictEqual(output.split("\n"), [
     "paused: 0 sent",
     "revision 5: 20 sent, 1 customer, 2 at once",
     "all: 40 sent, 4 at once"

@@ -1,14 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { execFile } from "node:child_process"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
+import { outputOf } from "./outputOf.js"
 
 it("edits.ts changes what waits, and deletes what is over", async () => {
-  const file = fileURLToPath(new URL("../src/edits.ts", import.meta.url))
+  const output = await outputOf("edits")
 
-  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file])
-
-  assert.deepStrictEqual(stdout.trimEnd().split("\n"), [
+  assert.deepStrictEqual(output.split("\n"), [
     "ready: 3 x globe",
     "RunNotWaiting",
     "2 charged",

@@ -1,14 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { execFile } from "node:child_process"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
+import { outputOf } from "./outputOf.js"
 
 it("identity.ts makes one run of each key, with the last payload where it says so, and waits for room", async () => {
-  const file = fileURLToPath(new URL("../src/identity.ts", import.meta.url))
+  const output = await outputOf("identity")
 
-  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file])
-
-  assert.deepStrictEqual(stdout.trimEnd().split("\n"), [
+  assert.deepStrictEqual(output.split("\n"), [
     "charge: 10 requests, 1 run, 1 id",
     "build: 10 requests, 1 run, 1 id",
     "sync: 10 requests, 1 run, 1 id",

@@ -1,14 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { execFile } from "node:child_process"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
+import { outputOf } from "./outputOf.js"
 
 it("retention.ts says how long runs are kept, and shows what is left when days have passed", async () => {
-  const file = fileURLToPath(new URL("../src/retention.ts", import.meta.url))
+  const output = await outputOf("retention")
 
-  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file])
-
-  assert.deepStrictEqual(stdout.trimEnd().split("\n"), [
+  assert.deepStrictEqual(output.split("\n"), [
     `revision 3: {"succeeded":"1 day","failed":"forever","expired":"7 days"}`,
     "retention.failed must be one of 1 day, 7 days, 30 days, 90 days, 365 days, forever, got 2 weeks",
     "after 0 more days: succeeded, failed",

@@ -1,14 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { execFile } from "node:child_process"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
+import { outputOf } from "./outputOf.js"
 
 it("spanning-limits.ts keeps its limits over its queues, and says what a run waits for", async () => {
-  const file = fileURLToPath(new URL("../src/spanning-limits.ts", import.meta.url))
+  const output = await outputOf("spanning-limits")
 
-  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file])
-
-  const [waits, calls, renders] = stdout.trimEnd().split("\n")
+  const [waits, calls, renders] = output.split("\n")
   assert.strictEqual(waits, "a refund waits: RateLimited partner-api")
   const [, count, lines] = /^(\d+) calls, at most (\d+) lines/.exec(calls!) ?? []
   assert.strictEqual(count, "20")

@@ -21,7 +21,7 @@ const handlers = Layer.mergeAll(
 
 it.scopedLive("holds over restarts, and for what ends in transactions", () =>
   Effect.gen(function*() {
-    const databaseUrl = yield* TestPostgres.freshDatabase
+    const databaseUrl = yield* TestPostgres.migratedDatabase
     const client = PgClient.layer({ url: databaseUrl })
     const node = (retention: string) =>
       Layer.provideMerge(Orrery.layerNode({ databaseUrl, handlers, retention }), client)

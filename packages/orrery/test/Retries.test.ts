@@ -12,8 +12,8 @@ const call = Task.make("call", {
   error: Schema.Union(Busy, Bad),
   retry: { default: soon(2), byTag: { Busy: soon(4), Bad: "never" } }
 })
-const silent = Task.make("silent", { payload, heartbeatTimeout: "150 millis", retry: soon(1) })
-const slow = Task.make("slow", { payload, deadline: "200 millis", retry: soon(100) })
+const silent = Task.make("silent", { payload, heartbeatTimeout: "900 millis", retry: soon(1) })
+const slow = Task.make("slow", { payload, deadline: "1 second", retry: soon(100) })
 const idle = Task.make("idle", { payload, queueTtl: "150 millis", queue: "nobody" })
 
 const begun: Array<{ readonly payload: string; readonly attempt: number; readonly at: number }> = []
@@ -38,8 +38,8 @@ const handlers = Layer.mergeAll(
   silent.toLayer((what) =>
     Effect.gen(function*() {
       const attempt = yield* Attempt
-      for (let n = 0; n < 5; n++) {
-        yield* Effect.sleep("60 millis")
+      for (let n = 0; n < 4; n++) {
+        yield* Effect.sleep("300 millis")
         yield* attempt.heartbeat
       }
       if (what === "falls silent") return yield* Effect.never

@@ -62,7 +62,7 @@ const handlers = Layer.mergeAll(
 
 const node = Layer.unwrapScoped(
   Effect.map(
-    TestPostgres.freshDatabase,
+    TestPostgres.migratedDatabase,
     (databaseUrl) =>
       Orrery.layerNode({ databaseUrl, handlers, cluster: { queuePartitions: "spread=3" } }).pipe(
         Layer.provideMerge(PgClient.layer({ url: databaseUrl }))
@@ -74,7 +74,7 @@ const canary = "canary-4111"
 const pay = Task.make("pay", { payload: Schema.String, success: Schema.String, queue: "pay" })
 const receipt = Task.make("receipt", { payload: Schema.String, success: Schema.String, queue: "receipt" })
 const coded = Layer.unwrapScoped(
-  Effect.map(TestPostgres.freshDatabase, (databaseUrl) =>
+  Effect.map(TestPostgres.migratedDatabase, (databaseUrl) =>
     Orrery.layerNode({
       databaseUrl,
       codec: PayloadCodec.make({

@@ -95,7 +95,9 @@ describe("a filter by the name of a task", { timeout: 30_000 }, () => {
 
       const found = yield* Stream.runCollect(DeadLetters.stream({ task: "work" }))
       const groups = yield* DeadLetters.groups({ task: "work" }, 10)
-      const redriven = yield* DeadLetters.redrive({ filter: { task: "work" }, perSecond: 1_000, failureRatioMax: 1 })
+      // They fail once more, and are dead letters again.
+      const filter = { task: "work", until: Date.now() }
+      const redriven = yield* DeadLetters.redrive({ filter, perSecond: 1_000, failureRatioMax: 1 })
       const cancelled = yield* cancelMany({ filter: { task: "work", state: "scheduled" } })
 
       assert.deepStrictEqual(new Set(Chunk.map(found, ({ id }) => id)), new Set(ids))

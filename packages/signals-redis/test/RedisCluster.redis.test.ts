@@ -1,12 +1,12 @@
 /** A real Redis Cluster of three primaries on one machine: the same contracts, by a user with no right too many. */
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Signals } from "@orrery/core/Signals"
 import { endStoreContract } from "@orrery/testing/endStoreContract"
 import { limitStoreContract } from "@orrery/testing/limitStoreContract"
 import * as RedisServer from "@orrery/testing/RedisServer"
 import { event, openWatch, sampleQueue } from "@orrery/testing/signalSamples"
 import { signalsContract } from "@orrery/testing/signalsContract"
-import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
+import { Context, Effect, Exit, Layer, Redacted, Schedule, Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import { RedisClients } from "../src/RedisClients.js"
 import type * as RedisConfig from "../src/RedisConfig.js"
@@ -48,7 +48,14 @@ const start: Effect.Effect<Started, never, Scope.Scope> = Effect.gen(function*()
   return { nodes, options }
 }).pipe(Effect.orDie)
 
-const services = Layer.unwrapScoped(Effect.map(start, ({ options }) => rig.services(options)))
+/** One for all contracts: each test has names of its own. */
+let shared: Started
+const scope = Effect.runSync(Scope.make())
+beforeAll(async () => {
+  shared = await Effect.runPromise(Scope.extend(start, scope))
+}, 60_000)
+afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+const services = Layer.suspend(() => rig.services(shared.options))
 
 signalsContract("redis cluster", services)
 limitStoreContract("redis cluster", services, "refused for a window")

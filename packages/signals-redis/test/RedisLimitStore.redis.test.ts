@@ -38,7 +38,7 @@ interface Grant {
 const closedFor = (rule: RateRule, store: Context.Tag.Service<typeof LimitStore>) =>
   Effect.map(store.grant(rule, { min: 1, want: 1, validMs: 0 }), ({ granted, waitMs }) => granted === 0 ? waitMs : 0)
 
-describe("RedisLimitStore", () => {
+describe.concurrent("RedisLimitStore", () => {
   it.scopedLive("decides as the plain model does, for any history of requests", () =>
     Effect.gen(function*() {
       const { url } = yield* rig.start()
@@ -97,7 +97,7 @@ describe("RedisLimitStore", () => {
     Effect.gen(function*() {
       const { admin, url } = yield* rig.start()
       const store = Context.get(yield* rig.open({ url, commandTimeoutMs: 3_000 }), LimitStore)
-      const rule = { name: limitName(), limit: 1, leaseMs: 400, exactness: "strict" } as const
+      const rule = { name: limitName(), limit: 1, leaseMs: 1_500, exactness: "strict" } as const
       const acquired = Effect.repeat(
         Effect.tap(
           store.acquire(rule, "holder"),
@@ -110,9 +110,9 @@ describe("RedisLimitStore", () => {
       yield* admin("FLUSHALL")
       const other = yield* store.acquire(rule, "other")
       const kept = yield* store.renew(rule, "holder")
-      yield* Effect.sleep(200)
+      yield* Effect.sleep(750)
       yield* store.renew(rule, "holder")
-      yield* Effect.sleep(250)
+      yield* Effect.sleep(800)
       const after = yield* store.acquire(rule, "other")
       yield* store.release(rule, "holder")
       const free = yield* store.acquire(rule, "other")

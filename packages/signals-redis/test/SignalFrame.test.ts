@@ -51,7 +51,8 @@ describe("SignalFrame", () => {
     const began = performance.now()
     for (let n = 0; n < 10_000; n++) if (SignalFrame.decodeMessage(large) !== undefined) assert.fail("it was read")
 
-    assert.isBelow(performance.now() - began, 1_000)
+    // Some milliseconds. Reading each through would take minutes.
+    assert.isBelow(performance.now() - began, 10_000)
   })
 })
 

@@ -107,12 +107,21 @@ export const start: (
   }
 )
 
-/** Creates an empty database on the same server; gives its url. The name is quoted, so any name is safe. */
+/**
+ * Creates a database on the same server, empty or a copy of one that nobody is connected to; gives its url. Names are quoted,
+ * so any name is safe.
+ */
 export const createDatabase = (
   server: { readonly url: Redacted.Redacted<string> },
-  name: string
+  name: string,
+  template?: string
 ): Effect.Effect<Redacted.Redacted<string>, EmbeddedPostgresFailed> =>
-  execute(server.url, `create database ${pg.escapeIdentifier(name)}`).pipe(
+  execute(
+    server.url,
+    `create database ${pg.escapeIdentifier(name)}${
+      template === undefined ? "" : ` template ${pg.escapeIdentifier(template)}`
+    }`
+  ).pipe(
     Effect.mapError((failed) =>
       new EmbeddedPostgresFailed({
         reason: "StartFailed",

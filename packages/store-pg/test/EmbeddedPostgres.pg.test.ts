@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
 import { Effect, Exit, Option, Redacted, Schedule, Scope } from "effect"
 import { execFileSync, spawn } from "node:child_process"
@@ -6,17 +6,32 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, wri
 import { tmpdir } from "node:os"
 import * as path from "node:path"
 import pg from "pg"
+import { compiled } from "@orrery/testing/compiled"
+import { fileURLToPath } from "node:url"
 import * as OsProcess from "../src/internal/osProcess.js"
 
+const fixture = fileURLToPath(new URL("./fixtures/server.ts", import.meta.url))
+
 // In the system's folder, and not in the checkout: the server's own user can enter it wherever the checkout lies.
-const scratch = Effect.acquireRelease(
+const makeFolder = () => {
+  const folder = mkdtempSync(path.join(tmpdir(), "orrery-test-"))
+  chmodSync(folder, 0o755)
+  return path.join(folder, "pg")
+}
+const removeFolder = (dataDir: string) => rmSync(path.dirname(dataDir), { recursive: true, force: true })
+
+/** No data yet. */
+const empty = Effect.acquireRelease(Effect.sync(makeFolder), (dataDir) => Effect.sync(() => removeFolder(dataDir)))
+
+/** Data of a server that was stopped: made once, as that takes seconds, and copied with its owner. */
+const template = makeFolder()
+beforeAll(() => Effect.runPromise(Effect.scoped(EmbeddedPostgres.start({ dataDir: template, durable: false }))), 60_000)
+afterAll(() => removeFolder(template))
+const scratch = Effect.tap(empty, (dataDir) =>
   Effect.sync(() => {
-    const folder = mkdtempSync(path.join(tmpdir(), "orrery-test-"))
-    chmodSync(folder, 0o755)
-    return path.join(folder, "pg")
-  }),
-  (dataDir) => Effect.sync(() => rmSync(path.dirname(dataDir), { recursive: true, force: true }))
-)
+    execFileSync("cp", ["-a", template, dataDir])
+    execFileSync("cp", ["-a", `${template}.password`, `${dataDir}.password`])
+  }))
 
 const query = (url: Redacted.Redacted<string>, sql: string) =>
   Effect.acquireUseRelease(
@@ -50,7 +65,7 @@ describe("EmbeddedPostgres", () => {
     "answers on loopback with production settings and a private password file",
     () =>
       Effect.gen(function*() {
-        const dataDir = yield* scratch
+        const dataDir = yield* empty
         const server = yield* EmbeddedPostgres.start({ dataDir, settings: { work_mem: "8MB" } })
 
         const rows = yield* query(
@@ -188,34 +203,28 @@ describe("EmbeddedPostgres", () => {
     }), 60_000)
 })
 
-/** Another Node process that runs a server on `dataDir`; prints its server's pid when it is up. */
+/** Another Node process that runs a server on `dataDir`. */
 const startElsewhere = (dataDir: string, lookFor: "none" | "guard") =>
   Effect.acquireRelease(
-    Effect.async<{ readonly parent: number; readonly server: number; readonly guard: number }, Error>((resume) => {
-      const program = `
-        import * as EmbeddedPostgres from "@orrery/store-pg/EmbeddedPostgres"
-        import { Effect } from "effect"
-        await Effect.runPromise(Effect.scoped(Effect.gen(function*() {
-          const server = yield* EmbeddedPostgres.start({ dataDir: ${JSON.stringify(dataDir)} })
-          console.log("pid=" + server.pid)
-          yield* Effect.never
-        })))`
-      const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", program], {
-        cwd: path.resolve(import.meta.dirname, ".."),
-        stdio: ["ignore", "pipe", "inherit"]
-      })
-      let output = ""
-      child.stdout.on("data", (chunk: Buffer) => {
-        output += chunk.toString()
-        const server = /pid=(\d+)/.exec(output)?.[1]
-        if (server === undefined) return
-        const listed = lookFor === "guard" ? execFileSync("ps", ["-eo", "pid,args"], { encoding: "utf8" }) : ""
-        const line = listed.split("\n").find((one) => one.includes("orrery-postgres-guard") && one.includes(dataDir))
-        const guard = Number.parseInt(line ?? "", 10)
-        if (lookFor === "guard" && !(guard > 1)) return resume(Effect.dieMessage("the guard is not running"))
-        resume(Effect.succeed({ parent: child.pid ?? 0, server: Number(server), guard }))
-      })
-      child.once("exit", (code) => resume(Effect.dieMessage(`exited with ${code}: ${output}`)))
-    }),
+    Effect.flatMap(Effect.promise(() => compiled(fixture)), (program) =>
+      Effect.async<{ readonly parent: number; readonly server: number; readonly guard: number }, Error>((resume) => {
+        const child = spawn(process.execPath, [program, dataDir], { stdio: ["ignore", "pipe", "inherit"] })
+        let output = ""
+        child.stdout.on("data", (chunk: Buffer) => {
+          output += chunk.toString()
+          const server = /pid=(\d+)/.exec(output)?.[1]
+          if (server === undefined) {
+            return
+          }
+          const listed = lookFor === "guard" ? execFileSync("ps", ["-eo", "pid,args"], { encoding: "utf8" }) : ""
+          const line = listed.split("\n").find((one) =>
+            one.includes("orrery-postgres-guard") && one.includes(dataDir)
+          )
+          const guard = Number.parseInt(line ?? "", 10)
+          if (lookFor === "guard" && !(guard > 1)) return resume(Effect.dieMessage("the guard is not running"))
+          resume(Effect.succeed({ parent: child.pid ?? 0, server: Number(server), guard }))
+        })
+        child.once("exit", (code) => resume(Effect.dieMessage(`exited with ${code}: ${output}`)))
+      })),
     ({ parent }) => OsProcess.signal(parent, "SIGKILL")
   )

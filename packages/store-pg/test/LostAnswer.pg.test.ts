@@ -3,7 +3,6 @@ import { assert, describe, it } from "@effect/vitest"
 import { Journal } from "@orrery/core/Journal"
 import { PartitionStore } from "@orrery/core/PartitionStore"
 import * as PgJournal from "@orrery/store-pg/PgJournal"
-import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import { batchOf, finishOf, samplePartition, sampleRun, takePartition, updateOf } from "@orrery/testing/storeSamples"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
@@ -60,13 +59,12 @@ const makeProxy = (to: { readonly host: string; readonly port: number }) =>
   })
 
 const setUp = Effect.gen(function*() {
-  const url = yield* TestPostgres.freshDatabase
+  const url = yield* TestPostgres.migratedDatabase
   const server = new URL(Redacted.value(url))
   const proxy = yield* makeProxy({ host: server.hostname, port: Number(server.port) })
   const through = new URL(server)
   through.hostname = "127.0.0.1"
   through.port = String(proxy.port)
-  yield* PgMigrations.run.pipe(Effect.provide(PgPools.layer({ url })))
   const services = yield* Layer.build(
     TestStore.stores().pipe(Layer.provideMerge(PgPools.layer({ url: Redacted.make(through.href) })))
   )

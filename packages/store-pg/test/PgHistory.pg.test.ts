@@ -166,7 +166,8 @@ describe("PgHistory", () => {
       const later = yield* PgHistory.dropPartitions()
 
       assert.match(error.message, /lock timeout/)
-      assert.isBelow(Duration.toMillis(took), 3_000)
+      // The reader reads on until it is told of it.
+      assert.isBelow(Duration.toMillis(took), 20_000)
       assert.strictEqual(later.length, 1)
     }).pipe(Effect.provide(TestStore.layer)))
 

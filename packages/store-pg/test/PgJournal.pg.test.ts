@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import { Journal, type StoredRun } from "@orrery/core/Journal"
 import { PartitionStore } from "@orrery/core/PartitionStore"
 import * as PgJournal from "@orrery/store-pg/PgJournal"
-import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import { journalContract } from "@orrery/testing/journalContract"
 import { batchOf, finishOf, samplePartition, sampleRun, takePartition, updateOf } from "@orrery/testing/storeSamples"
@@ -305,10 +304,10 @@ describe("bounds", () => {
 
   it.scopedLive("commits what it was given before it is closed", () =>
     Effect.gen(function*() {
-      const url = yield* TestPostgres.freshDatabase
+      const url = yield* TestPostgres.migratedDatabase
       const scope = yield* Scope.make()
       const services = yield* Layer.buildWithScope(
-        TestStore.stores().pipe(Layer.provideMerge(PgMigrations.layer), Layer.provideMerge(PgPools.layer({ url }))),
+        TestStore.stores().pipe(Layer.provideMerge(PgPools.layer({ url }))),
         scope
       )
       const journal = Context.get(services, Journal)

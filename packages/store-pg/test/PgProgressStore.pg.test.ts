@@ -52,9 +52,10 @@ it.scopedLive("finds ends by the index of their time, however long the history",
 
     const plan = yield* TestStore.query<{ "QUERY PLAN": string }>(
       client,
-      `explain analyze select * from orrery.ends_since(array[1], extract(epoch from now())::bigint * 1000 - 20100000, 1000)`
+      `explain (analyze, buffers) select * from orrery.ends_since(array[1], extract(epoch from now())::bigint * 1000 - 20100000, 1000)`
     )
 
-    const took = /Execution Time: ([\d.]+) ms/.exec(plan.map((row) => row["QUERY PLAN"]).join("\n"))?.[1]
-    assert.isBelow(Number(took), 50)
+    // Pages looked at: a busy machine takes its time for them, and reads no more.
+    const pages = /Buffers: shared hit=(\d+)/.exec(plan.map((row) => row["QUERY PLAN"]).join("\n"))?.[1]
+    assert.isBelow(Number(pages), 10_000)
   }).pipe(Effect.provide(TestStore.layer)))

@@ -120,7 +120,8 @@ it.scopedLive("answers like the store in memory, whatever the batches", () =>
 
     yield* Effect.promise(() =>
       FastCheck.assert(
-        FastCheck.asyncProperty(FastCheck.array(step, { maxLength: 20 }), (steps) =>
+        // As many steps as 150 histories of 20 at most, and fewer looks at all there is, which take longest.
+        FastCheck.asyncProperty(FastCheck.array(step, { maxLength: 60 }), (steps) =>
           Effect.runPromise(Effect.gen(function*() {
             const ids = yield* Effect.all(Array.from({ length: runsMax }, () =>
               Effect.flatMap(newRunId, (id) => sampleRun({ id }))))
@@ -132,7 +133,7 @@ it.scopedLive("answers like the store in memory, whatever the batches", () =>
               assert.deepStrictEqual(each, expected[at], `answer ${at}`)
             )
           }))),
-        { numRuns: 150 }
+        { numRuns: 50 }
       )
     )
   }))

@@ -1,6 +1,5 @@
 /** The PostgreSQL stores on a fresh database with the schema. */
 import * as PgJournal from "@orrery/store-pg/PgJournal"
-import * as PgMigrations from "@orrery/store-pg/PgMigrations"
 import * as PgPartitionStore from "@orrery/store-pg/PgPartitionStore"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as PgProgressStore from "@orrery/store-pg/PgProgressStore"
@@ -28,9 +27,8 @@ export const stores = (options?: PgJournal.JournalOptions) =>
 
 export const layerWith = (options: PgJournal.JournalOptions) =>
   Layer.unwrapScoped(Effect.gen(function*() {
-    const url = yield* TestPostgres.freshDatabase
+    const url = yield* TestPostgres.migratedDatabase
     return stores(options).pipe(
-      Layer.provideMerge(PgMigrations.layer),
       Layer.provideMerge(PgPools.layer({ url })),
       Layer.merge(Layer.succeed(TestDatabase, { url }))
     )

@@ -6,13 +6,17 @@
  * killed leaves a folder and perhaps a server; the next run takes the folder over and drops what is left in it.
  */
 import {
+  createDatabase,
   dropDatabase,
   type EmbeddedPostgres,
   type EmbeddedPostgresFailed,
   execute,
   start
 } from "@orrery/store-pg/EmbeddedPostgres"
+import * as PgMigrations from "@orrery/store-pg/PgMigrations"
+import * as PgPools from "@orrery/store-pg/PgPools"
 import { Effect, Exit, Redacted, Scope } from "effect"
+import { randomBytes } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import type { TestProject } from "vitest/node"
@@ -21,6 +25,8 @@ declare module "vitest" {
   export interface ProvidedContext {
     /** Url of a user that may create databases. */
     readonly orreryAdminUrl: string
+    /** Name of a database with the schema in it, for copies. Nobody is connected to it. */
+    readonly orreryTemplate: string
   }
 }
 
@@ -31,9 +37,12 @@ interface Shared {
   users: number
   server: Promise<Started> | undefined
 }
-interface Started {
+interface Server {
   readonly url: string
   readonly close: () => Promise<void>
+}
+interface Started extends Server {
+  readonly template: string
 }
 
 const key = Symbol.for("@orrery/testing/globalPostgres")
@@ -44,9 +53,10 @@ const runsMax = 8
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   shared.users += 1
-  shared.server ??= given() ?? Effect.runPromise(embedded(0))
+  shared.server ??= (given() ?? Effect.runPromise(embedded(0))).then(withTemplate)
   const server = await shared.server
   project.provide("orreryAdminUrl", server.url)
+  project.provide("orreryTemplate", server.template)
   return async () => {
     shared.users -= 1
     if (shared.users > 0) return
@@ -55,12 +65,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
 }
 
-const given = (): Promise<Started> | undefined => {
+const given = (): Promise<Server> | undefined => {
   const url = process.env["DATABASE_URL"]
   return url === undefined || url === "" ? undefined : Promise.resolve({ url, close: () => Promise.resolve() })
 }
 
-const embedded = (run: number): Effect.Effect<Started, EmbeddedPostgresFailed> => {
+const embedded = (run: number): Effect.Effect<Server, EmbeddedPostgresFailed> => {
   const dataDir = path.resolve(import.meta.dirname, `../../../.orrery/test/run-${run}/pg`)
   return Effect.gen(function*() {
     const scope = yield* Scope.make()
@@ -79,6 +89,23 @@ const embedded = (run: number): Effect.Effect<Started, EmbeddedPostgresFailed> =
         Effect.zipRight(embedded(run + 1))
       )
   ))
+}
+
+/** Migrating takes longer than copying what was migrated once. */
+const withTemplate = async ({ close, url }: Server): Promise<Started> => {
+  const server = { url: Redacted.make(url) }
+  const template = `${databasePrefix}template_${randomBytes(6).toString("hex")}`
+  const make = Effect.flatMap(
+    createDatabase(server, template),
+    (made) => Effect.provide(PgMigrations.run, PgPools.layer({ url: made }))
+  )
+  try {
+    await Effect.runPromise(make)
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return { url, template, close: () => Effect.runPromise(Effect.orDie(dropDatabase(server, template))).finally(close) }
 }
 
 const dropLeftovers = (server: EmbeddedPostgres) =>

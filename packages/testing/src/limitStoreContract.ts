@@ -1,10 +1,11 @@
-import { assert, layer } from "@effect/vitest"
+import { assert, describe, layer } from "@effect/vitest"
 import * as ConcurrencyLimiter from "@orrery/core/ConcurrencyLimiter"
 import * as Limits from "@orrery/core/Limits"
 import { LimitStore, type PermitRule, type RateRule } from "@orrery/core/LimitStore"
 import * as RateLimiter from "@orrery/core/RateLimiter"
 import { Deferred, Effect, Fiber, Layer } from "effect"
 import { limitName, mostInWindow } from "./limitSamples.js"
+import { standStill } from "./standStill.js"
 
 const strict = (limit: number, perMs: number): RateRule => ({
   name: limitName(),
@@ -30,26 +31,6 @@ const permits = (limit: number, leaseMs: number): PermitRule => ({
 /** Monotonic, ms. */
 const now = () => performance.now()
 
-const beatMs = 2
-
-/** How long the event loop of the process was held up at most, from now on, ms. */
-const longestStandStill = Effect.gen(function*() {
-  let longest = 0
-  let last = now()
-  const beat = () => {
-    longest = Math.max(longest, now() - last - beatMs)
-    last = now()
-  }
-  yield* Effect.acquireRelease(
-    Effect.sync(() => setInterval(beat, beatMs)),
-    (timer) => Effect.sync(() => clearInterval(timer))
-  )
-  return () => {
-    beat()
-    return longest
-  }
-})
-
 /** More than there are limiter actors, so that some are asked for the first time. */
 const newNames = 64
 
@@ -61,10 +42,10 @@ export const limitStoreContract = (
   name: string,
   store: Layer.Layer<LimitStore, unknown>,
   unknown: "granted" | "refused for a window"
-): void =>
-  layer(Layer.provideMerge(Limits.layer, store), { excludeTestServices: true, timeout: 60_000 })(
-    `LimitStore contract: ${name}`,
-    (it) => {
+): void => {
+  // They mostly wait.
+  describe.concurrent(`LimitStore contract: ${name}`, () => {
+    layer(Layer.provideMerge(Limits.layer, store), { excludeTestServices: true, timeout: 60_000 })((it) => {
       /** Known to the store: a strict limit it does not know is closed for one window. */
       const known = (rule: RateRule) =>
         Effect.gen(function*() {
@@ -76,19 +57,21 @@ export const limitStoreContract = (
 
       it.effect("grants what there is, at least what is of use, and tells when to come back", () =>
         Effect.gen(function*() {
-          const rule = strict(10, 400)
+          const rule = strict(10, 1_000)
           const limits = yield* known(rule)
           const ask = (min: number, want: number) => limits.grant(rule, { min, want, validMs: 4 })
 
+          const began = now()
           const some = yield* ask(1, 7)
           const rest = yield* ask(1, 7)
           const nothing = yield* ask(1, 1)
+          const tookMs = now() - began
           yield* Effect.sleep(nothing.waitMs + 2)
           const again = yield* ask(1, 7)
 
           assert.deepStrictEqual([some.granted, rest.granted, nothing.granted], [7, 3, 0])
-          assert.isAtLeast(nothing.waitMs, 300)
-          assert.isAtMost(nothing.waitMs, 412)
+          assert.isAtLeast(nothing.waitMs, 1_000 - tookMs - 5)
+          assert.isAtMost(nothing.waitMs, 1_030)
           assert.isAtLeast(again.granted, 7)
         }))
 
@@ -109,31 +92,34 @@ export const limitStoreContract = (
 
       it.effect("counts a token until the window after its last use is over", () =>
         Effect.gen(function*() {
-          const rule = strict(5, 200)
+          const rule = strict(5, 600)
           const limits = yield* known(rule)
 
-          yield* limits.grant(rule, { min: 5, want: 5, validMs: 100 })
+          const began = now()
+          yield* limits.grant(rule, { min: 5, want: 5, validMs: 300 })
           const early = yield* limits.grant(rule, { min: 5, want: 5, validMs: 1 })
 
           assert.strictEqual(early.granted, 0)
-          assert.isAbove(early.waitMs, 250)
+          assert.isAbove(early.waitMs, 900 - (now() - began) - 5)
         }))
 
       it.effect("fills a bucket at its rate, up to its depth", () =>
         Effect.gen(function*() {
-          const rule = relaxed(100, 1_000, 20)
+          const rule = relaxed(20, 1_000, 20)
           const limits = yield* LimitStore
           const ask = (min: number, want: number) => limits.grant(rule, { min, want, validMs: 100 })
 
+          const began = now()
           const first = yield* ask(1, 1_000)
           const next = yield* ask(10, 10)
-          yield* Effect.sleep(next.waitMs + 1)
+          const tookMs = now() - began
+          yield* Effect.sleep(next.waitMs + 10)
           const later = yield* ask(10, 10)
 
           assert.strictEqual(first.granted, 20)
           assert.strictEqual(next.granted, 0)
-          assert.isAtLeast(next.waitMs, 50)
-          assert.isAtMost(next.waitMs, 101)
+          assert.isAtLeast(next.waitMs, 500 - tookMs - 5)
+          assert.isAtMost(next.waitMs, 501)
           assert.strictEqual(later.granted, 10)
         }))
 
@@ -156,13 +142,14 @@ export const limitStoreContract = (
       it.effect("takes a permit back that is not renewed, and no other", () =>
         Effect.gen(function*() {
           const limits = yield* LimitStore
-          const rule = permits(2, 300)
+          // A busy machine may be late by half of it.
+          const rule = permits(2, 1_200)
           yield* limits.acquire(rule, "dead")
           yield* limits.acquire(rule, "alive")
 
-          yield* Effect.sleep(150)
+          yield* Effect.sleep(600)
           const renewed = yield* limits.renew(rule, "alive")
-          yield* Effect.sleep(200)
+          yield* Effect.sleep(650)
           const taken = yield* limits.acquire(rule, "next")
           const refused = yield* limits.acquire(rule, "another")
 
@@ -177,7 +164,7 @@ export const limitStoreContract = (
           yield* limiter.take()
           const until = now() + 1_500
           const times: Array<number> = []
-          const stoodStill = yield* longestStandStill
+          const stoodStill = yield* standStill
 
           yield* Effect.forEach(Array.from({ length: 40 }), () =>
             Effect.gen(function*() {
@@ -186,7 +173,7 @@ export const limitStoreContract = (
             }).pipe(Effect.repeat({ while: () => now() < until })), { concurrency: 40, discard: true })
 
           // What was let through while this process stood still was noted that much later.
-          assert.isAtMost(mostInWindow(times, 250 - stoodStill()), 50)
+          assert.isAtMost(mostInWindow(times, 250 - stoodStill.longest()), 50)
           // Of 300; the machine of a test may be busy. Figures are in docs/redis.md.
           assert.isAbove(times.length, 75)
         }))
@@ -252,7 +239,7 @@ export const limitStoreContract = (
             yield* Fiber.interrupt(stuck)
             yield* Effect.forEach(Array.from({ length: 3 }), () => limiter.withPermit(Effect.sleep("50 millis")), {
               concurrency: 3
-            }).pipe(Effect.timeout("3 seconds"))
+            }).pipe(Effect.timeout("8 seconds"))
 
             assert.strictEqual(most, 2)
             assert.strictEqual(results.filter((each) => each._tag === "Left").length, 6)
@@ -269,7 +256,8 @@ export const limitStoreContract = (
           yield* Fiber.interruptAll(impatient)
 
           // Else it would wait for 50 others, 10 s.
-          yield* Effect.timeout(limiter.take(), "2 seconds")
+          yield* Effect.timeout(limiter.take(), "5 seconds")
         }))
-    }
-  )
+    })
+  })
+}

@@ -4,7 +4,10 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
+import { compiled } from "../src/compiled.js"
 import * as RedisServer from "../src/RedisServer.js"
+
+const redisOwner = fileURLToPath(new URL("./fixtures/redisOwner.ts", import.meta.url))
 
 const isAlive = (pid: number) => {
   try {
@@ -85,19 +88,8 @@ describe("RedisServer", () => {
 
   it.live("does not outlive a process that was killed", () =>
     Effect.gen(function*() {
-      const program = `
-        import { Effect } from "effect"
-        import * as RedisServer from ${JSON.stringify(new URL("../src/RedisServer.ts", import.meta.url).href)}
-        const server = await Effect.runPromise(Effect.scoped(Effect.gen(function*() {
-          const server = yield* RedisServer.start({})
-          const [, , , , folder] = (yield* RedisServer.execute(server.url, "CONFIG", "GET", "dir")).split("\\r\\n")
-          console.log(JSON.stringify([server.pid, folder]))
-          yield* Effect.never
-        })))`
-      const owner = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", program], {
-        cwd: fileURLToPath(new URL("..", import.meta.url)),
-        stdio: ["ignore", "pipe", "inherit"]
-      })
+      const program = yield* Effect.promise(() => compiled(redisOwner))
+      const owner = spawn(process.execPath, [program], { stdio: ["ignore", "pipe", "inherit"] })
       const line = yield* Effect.promise(() => once(owner.stdout, "data"))
       const [pid, folder] = JSON.parse(String(line[0])) as [number, string]
 

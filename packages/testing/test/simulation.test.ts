@@ -60,9 +60,9 @@ describe("simulation", () => {
     assert.notDeepEqual(one.history, Simulation.run(Simulation.planOf(from + 1, options), options).history)
   }, patienceMs)
 
-  it("makes them in other threads of another process too", async () => {
+  it("makes them in another thread of another process too", async () => {
     const program = new URL("../../../scripts/run.mjs", import.meta.url).pathname
-    const given = ["simulate", "--from", String(from), "--count", String(elsewhere), "--threads", "2"]
+    const given = ["simulate", "--from", String(from), "--count", String(elsewhere), "--threads", "1"]
     const { stdout } = await promisify(execFile)(process.execPath, [program, ...given], { timeout: patienceMs })
     const told: unknown = JSON.parse(stdout.trim().split("\n").at(-1)!)
 

@@ -42,7 +42,7 @@ const make = (nodes: ReadonlyArray<FakeNode.FakeNode>, slots: number, sizes: Rea
 
 const sized = (task: string, slots: number) => assignment({ task, ...slots === 1 ? {} : { slots } })
 
-describe("Attempts that take several slots", { timeout: 30_000 }, () => {
+describe.concurrent("Attempts that take several slots", { timeout: 30_000 }, () => {
   it.scopedLive("never run beyond them, whatever nodes assign; what has no room goes back uncounted", () =>
     Effect.gen(function*() {
       const nodes = [FakeNode.make("a"), FakeNode.make("b")]

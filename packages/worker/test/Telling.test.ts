@@ -8,7 +8,7 @@ import { start } from "./startWorker.js"
 
 const done: Outcome = { _tag: "success", result: "1" }
 
-describe("a worker", { timeout: 30_000 }, () => {
+describe.concurrent("a worker", { timeout: 30_000 }, () => {
   it.scopedLive("tells the last of an attempt before its outcome, though a node refuses it for a while", () =>
     Effect.gen(function*() {
       const node = FakeNode.make("a")

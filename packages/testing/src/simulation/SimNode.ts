@@ -120,8 +120,8 @@ export class SimNode {
     this.process.run(Scope.close(scope, Exit.void), done)
   }
 
-  get owned(): ReadonlyArray<string> {
-    return [...this.hosted.keys()]
+  owns(partition: string): boolean {
+    return this.hosted.has(partition)
   }
 
   onAcquired(callback: () => void): () => void {

@@ -14,6 +14,7 @@ const silentMsMax = 3_500
 
 interface Seat {
   readonly name: PartitionName
+  readonly key: string
   owner: SimNode | undefined
   /** It is on its way from one node to another. */
   isMoving: boolean
@@ -29,13 +30,13 @@ export class SimShards {
     private readonly nodes: () => ReadonlyArray<SimNode>,
     names: ReadonlyArray<PartitionName>
   ) {
-    this.seats = names.map((name) => ({ name, owner: undefined, isMoving: false }))
+    this.seats = names.map((name) => ({ name, key: partitionKey(name), owner: undefined, isMoving: false }))
     this.round()
   }
 
   ownerOf(name: PartitionName): SimNode | undefined {
     const key = partitionKey(name)
-    return this.seats.find((seat) => partitionKey(seat.name) === key)?.owner
+    return this.seats.find((seat) => seat.key === key)?.owner
   }
 
   /** Nodes refresh their locks; what nobody holds is given away; what is held by too few is spread. */
@@ -68,21 +69,19 @@ export class SimShards {
       if (cut()) return
       this.world.after(this.network.delayMs(), () => {
         this.heardAt.set(node, this.world.now)
-        const own = this.seats.filter(({ owner }) => owner === node).map(({ name }) => name)
+        const own = this.seats.filter(({ owner }) => owner === node)
         if (cut()) return
         this.world.after(this.network.delayMs(), () => node.process.enter(() => this.told(node, own, askedAt)))
       })
     })
   }
 
-  private told(node: SimNode, own: ReadonlyArray<PartitionName>, askedAt: number): void {
+  private told(node: SimNode, own: ReadonlyArray<Seat>, askedAt: number): void {
     node.confirmedAt = Math.max(node.confirmedAt, askedAt)
-    const keys = new Set(own.map(partitionKey))
     for (const seat of this.seats) {
-      const key = partitionKey(seat.name)
-      if (node.owned.includes(key) && !keys.has(key) && !seat.isMoving) node.disown(seat.name)
+      if (node.owns(seat.key) && !own.includes(seat) && !seat.isMoving) node.disown(seat.name)
     }
-    for (const name of own) node.own(name)
+    for (const { name } of own) node.own(name)
   }
 
   private give(seat: Seat, to: SimNode): void {

@@ -206,7 +206,7 @@ export class SimStore {
     if (batch.fromInbox === true) this.recorder.count("drained", batch.inserts.length)
     for (const id of ids) {
       const [was, is] = [before.get(id), this.look(batch.partitionId, id)]
-      if (was?.text === is?.text || is === undefined) continue
+      if (is === undefined || (was !== undefined && isSame(was, is))) continue
       if (was === undefined) this.storedAt.set(id, this.world.now)
       this.recorder.tell({
         _tag: "committed",
@@ -230,15 +230,20 @@ export class SimStore {
   /** History rows have none. */
   private readonly leases = new Map<RunId, number>()
 
-  private look(partitionId: number, id: RunId) {
+  private look(partitionId: number, id: RunId): Look | undefined {
     const waiting = this.tables.findRun(partitionId, id)
     const run = waiting ?? this.tables.history.get(id)
     if (run === undefined) return undefined
     const lease = waiting?.lease ?? this.leases.get(id) ?? 0
     const { attempt, scheduledAt, state } = run
-    return { state, attempt, scheduledAt, lease, text: `${state} ${attempt} ${scheduledAt} ${lease}` }
+    return { state, attempt, scheduledAt, lease }
   }
 }
+
+type Look = Pick<Run, "state" | "attempt" | "scheduledAt"> & { readonly lease: number }
+
+const isSame = (a: Look, b: Look): boolean =>
+  a.state === b.state && a.attempt === b.attempt && a.scheduledAt === b.scheduledAt && a.lease === b.lease
 
 const silence = (operation: string) => new StoreUnavailable({ operation, cause: "simulated" })
 

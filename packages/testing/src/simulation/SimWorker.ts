@@ -3,7 +3,7 @@ import * as Handlers from "@orrery/core/Handlers"
 import type { Outcome } from "@orrery/core/Run"
 import { NodeLinks } from "@orrery/core/WorkerProtocol"
 import * as Worker from "@orrery/worker/Worker"
-import { Effect, Exit, Layer, Option, Scope } from "effect"
+import { Context, Effect, Exit, Layer, Option, Scope } from "effect"
 import type { Mutation } from "./Mutation.js"
 import type { Recorder } from "./Recorder.js"
 import * as SimLink from "./SimLink.js"
@@ -15,7 +15,8 @@ export interface WorkerOptions {
   readonly slots: number
   readonly leaseMs: number
   readonly drift: number
-  readonly handlers: Layer.Layer<never, never, Handlers.Handlers>
+  /** The handlers of a worker, in its scope. */
+  readonly known: Effect.Effect<Handlers.Handlers["Type"], never, Scope.Scope>
   readonly mutation: Mutation | undefined
 }
 
@@ -23,7 +24,7 @@ export class SimWorker {
   readonly process: SimProcess
   private readonly scope = Effect.runSync(Scope.make())
   private readonly watchers = new Set<() => void>()
-  private readonly links = new Map<SimNode, ReturnType<typeof SimLink.make>>()
+  private readonly linksByNode = new Map<SimNode, ReturnType<typeof SimLink.make>>()
   private running = 0
 
   constructor(
@@ -38,49 +39,55 @@ export class SimWorker {
     this.process.later(0, () => this.process.run(this.start))
   }
 
+  /** What layers of tasks have registered. */
+  static known(
+    handlers: Layer.Layer<never, never, Handlers.Handlers>
+  ): Effect.Effect<Handlers.Handlers["Type"], never, Scope.Scope> {
+    return Effect.map(Layer.build(Layer.provideMerge(handlers, Handlers.layer)), Context.get(Handlers.Handlers))
+  }
+
+  private readonly links = NodeLinks.of({
+    watch: (changed) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const tell = () => changed(this.nodes.map((node) => this.linkTo(node)))
+          this.watchers.add(tell)
+          tell()
+          return tell
+        }),
+        (tell) => Effect.sync(() => this.watchers.delete(tell))
+      )
+  })
+
   private readonly start = Effect.suspend(() => {
-    const { handlers, mutation, slots } = this.options
-    const links = Layer.succeed(
-      NodeLinks,
-      NodeLinks.of({
-        watch: (changed) =>
-          Effect.acquireRelease(
-            Effect.sync(() => {
-              const tell = () => changed(this.nodes.map((node) => this.linkTo(node)))
-              this.watchers.add(tell)
-              tell()
-              return tell
-            }),
-            (tell) => Effect.sync(() => this.watchers.delete(tell))
-          )
-      })
-    )
-    const known = Layer.provideMerge(handlers, Handlers.layer)
-    const watched = Layer.effect(Handlers.Handlers, Effect.map(Handlers.Handlers, (inner) => this.watched(inner)))
+    const { known, mutation, slots } = this.options
     const worker = Worker.layer({
       slots: mutation === "leakSlot" ? slots + 1 : slots,
       workerId: this.id,
       shutdownGrace: "2 seconds",
       cancelGrace: "2 seconds"
     })
-    return Layer.buildWithScope(
-      worker.pipe(Layer.provide(watched.pipe(Layer.provide(known))), Layer.provide(links)),
-      this.scope
+    return known.pipe(
+      Effect.flatMap((inner) => {
+        const context = Context.make(Handlers.Handlers, this.watched(inner))
+        return Effect.provide(Layer.build(worker), Context.add(context, NodeLinks, this.links))
+      }),
+      Scope.extend(this.scope)
     )
   })
 
   /** It has heard of other nodes. */
   listed(nodes: ReadonlyArray<SimNode>): void {
     this.nodes = nodes
-    for (const node of [...this.links.keys()]) if (!nodes.includes(node)) this.links.delete(node)
+    for (const node of [...this.linksByNode.keys()]) if (!nodes.includes(node)) this.linksByNode.delete(node)
     for (const tell of this.watchers) tell()
   }
 
   private linkTo(node: SimNode) {
-    let link = this.links.get(node)
+    let link = this.linksByNode.get(node)
     if (link === undefined) {
       link = SimLink.make(this.network, this.process, node, this.options.leaseMs)
-      this.links.set(node, link)
+      this.linksByNode.set(node, link)
     }
     return link
   }
@@ -127,8 +134,7 @@ export class SimWorker {
           }))
       })
     }
-    // All but its notes is the worker's own.
-    return Object.create(attempt, { notes: { value: watched } }) as Handlers.Attempt["Type"]
+    return new HeardAttempt(attempt, watched)
   }
 
   private observed<R>(
@@ -160,5 +166,50 @@ export class SimWorker {
     })
   }
 }
+
+/** All but its notes is the worker's own. One hidden class for all: objects with prototypes of their own are slow. */
+class HeardAttempt implements Service {
+  constructor(private readonly inner: Service, readonly notes: Handlers.AttemptNotes) {}
+
+  get runId() {
+    return this.inner.runId
+  }
+  get attempt() {
+    return this.inner.attempt
+  }
+  get fencingToken() {
+    return this.inner.fencingToken
+  }
+  get idempotencyKey() {
+    return this.inner.idempotencyKey
+  }
+  get timeoutMs() {
+    return this.inner.timeoutMs
+  }
+  get committed(): Outcome | undefined {
+    return this.inner.committed
+  }
+  set committed(outcome: Outcome | undefined) {
+    this.inner.committed = outcome
+  }
+  get heartbeat() {
+    return this.inner.heartbeat
+  }
+  get deadline() {
+    return this.inner.deadline
+  }
+  get progress() {
+    return this.inner.progress
+  }
+  get log() {
+    return this.inner.log
+  }
+  /** Of a task without a schema for it. */
+  get checkpoint() {
+    return Option.none()
+  }
+}
+
+type Service = Handlers.Attempt["Type"]
 
 const leaseOf = ({ fencingToken }: Handlers.Attempt["Type"]): number => Number(fencingToken.split(".")[0])

@@ -37,8 +37,10 @@ import { SimWorker } from "./SimWorker.js"
 import { World } from "./World.js"
 
 export interface Options {
-  /** Handlers of all the tasks. Built anew for each worker. */
+  /** Handlers of all the tasks. Built anew for each worker, as each process of a cluster does. */
   readonly handlers: Layer.Layer<never, never, Handlers>
+  /** Their layers hold nothing that a run changes: built once, for all workers of all histories. Default false. */
+  readonly handlersHoldNothing?: boolean
   readonly tasks: ReadonlyArray<Plan.PlannedTask>
   /** They fire in a part of the histories; nothing else asks for runs of their tasks. Default: none. */
   readonly schedules?: ReadonlyArray<PlannedSchedule>
@@ -61,6 +63,7 @@ export interface Outcome {
   readonly simulatedMs: number
 }
 
+const sweepKey = partitionKey(sweepPlace)
 /** Everything must have ended so long after the last fault was over, ms. */
 const quiesceMs = 120_000
 /** How often it is looked whether all is over, ms. */
@@ -123,9 +126,18 @@ export const run = (plan: Plan.Plan, options: Options): Outcome => {
   const disarm = arm(cluster.passed)
   const lastAskedAt = Math.max(...plan.runs.map(({ at }) => at))
   const healedAt = Math.max(Plan.activeMs, ...plan.faults.map(({ at, forMs }) => at + forMs))
-  const isOver = () =>
-    world.now > lastAskedAt && client.unanswered === 0 && plan.runs.every(({ id }) => isEnded(store, id))
-    && schedules?.isOver !== false
+  // What has ended stays so.
+  const open = new Set(plan.runs.map(({ id }) => id))
+  const allEnded = (): boolean => {
+    for (const id of open) {
+      const run = store.seen(id)
+      if (run === undefined) continue
+      if (!isFinal(run.state)) return false
+      open.delete(id)
+    }
+    return true
+  }
+  const isOver = () => world.now > lastAskedAt && client.unanswered === 0 && allEnded() && schedules?.isOver !== false
   // Once all have ended there is nothing left to go wrong.
   const runTo = (end: number): void => {
     while (world.now < end && !isOver()) world.run(Math.min(end, world.now + lookMs))
@@ -150,20 +162,27 @@ export const run = (plan: Plan.Plan, options: Options): Outcome => {
 
 const hasInbox = ({ runs }: Plan.Plan): boolean => runs.some(({ isInTransaction }) => isInTransaction)
 
-const isEnded = (store: SimStore, id: RunId): boolean => {
-  const run = store.seen(id)
-  return run === undefined || isFinal(run.state)
-}
-
 const tellFinal = (store: SimStore, recorder: Recorder, id: RunId): void => {
   const run = store.seen(id)
   if (run === undefined) return
   recorder.tell({ _tag: "final", by: "simulation", run: id, state: run.state, rows: 1 })
 }
 
+/** By layer. Building it anew for each worker is an eighth of the time of a history. */
+const built = new WeakMap<Options["handlers"], ReturnType<typeof SimWorker.known>>()
+
+const builtOnce = (handlers: Options["handlers"]): ReturnType<typeof SimWorker.known> => {
+  let known = built.get(handlers)
+  if (known === undefined) {
+    known = Effect.succeed(Effect.runSync(Effect.scoped(SimWorker.known(handlers))))
+    built.set(handlers, known)
+  }
+  return known
+}
+
 const makeCluster = (
   plan: Plan.Plan,
-  { handlers, mutation }: Options,
+  { handlers, handlersHoldNothing = false, mutation }: Options,
   { network, recorder, schedules, store, world }: {
     readonly world: World
     readonly recorder: Recorder
@@ -175,6 +194,7 @@ const makeCluster = (
   const { slots, windowRunsMax } = plan
   const { values: cluster } = ClusterConfig.gather()
   const { leaseMs } = cluster
+  const known = handlersHoldNothing ? builtOnce(handlers) : SimWorker.known(handlers)
   const inbox = !hasInbox(plan) ? undefined : (node: SimNode) =>
     drainOf({
       network,
@@ -184,7 +204,7 @@ const makeCluster = (
       residents: node.residents!,
       byId: (id) => sim.listed.find((each) => each.id === id),
       ownerOf: (name) => sim.shards.ownerOf(name),
-      isSweeper: () => node.owned.includes(partitionKey(sweepPlace)),
+      isSweeper: () => node.owns(sweepKey),
       onAcquired: (callback) => node.onAcquired(callback)
     })
   const toOwners = (process: SimProcess) =>
@@ -203,7 +223,7 @@ const makeCluster = (
         inbox
       }),
     makeWorker: (name, id, drift, nodes) =>
-      new SimWorker(network, name, id, recorder, nodes, { slots, leaseMs, drift, handlers, mutation })
+      new SimWorker(network, name, id, recorder, nodes, { slots, leaseMs, drift, known, mutation })
   })
   return sim
 }

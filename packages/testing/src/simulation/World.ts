@@ -30,10 +30,13 @@ export class World {
   /** Whose turn it is. */
   current: SimProcess | undefined
   readonly random: Random
+  /** For `Math.random`. Whoever draws from it moves no event. */
+  readonly noise: Random
   private readonly heap: Array<SimEvent> = []
 
   constructor(seed: number) {
     this.random = new Random(seed)
+    this.noise = new Random(~seed)
   }
 
   /** The database clock, ms since 1970. */
@@ -115,6 +118,20 @@ const pop = (heap: Array<SimEvent>): void => {
   heap[at] = last
 }
 
+/** Longer than any history, ms: with such an interval Effect keeps a process alive that waits for ever. */
+const neverMs = 2 ** 30
+
+const repeated = (process: SimProcess, run: () => void, ms: number): { isCancelled: boolean } => {
+  const interval = { isCancelled: false }
+  const again = (): void => {
+    if (interval.isCancelled) return
+    run()
+    process.later(ms, again)
+  }
+  if (ms < neverMs) process.later(ms, again)
+  return interval
+}
+
 /** Puts the clocks and timers of the simulated process in place of this one's. Answers how to undo it. */
 const substitute = (world: World): () => void => {
   const clocks = { now: performance.now, dateNow: Date.now, random: Math.random }
@@ -123,6 +140,8 @@ const substitute = (world: World): () => void => {
     clearTimeout: globalThis.clearTimeout,
     setImmediate: globalThis.setImmediate,
     clearImmediate: globalThis.clearImmediate,
+    setInterval: globalThis.setInterval,
+    clearInterval: globalThis.clearInterval,
     queueMicrotask: globalThis.queueMicrotask
   }
   const running = (): SimProcess => {
@@ -139,13 +158,17 @@ const substitute = (world: World): () => void => {
   Error.stackTraceLimit = 0
   performance.now = () => world.current?.monotonic() ?? world.now
   Date.now = () => world.current?.wallClock() ?? world.databaseTime
-  Math.random = () => world.random.next()
+  // Effect draws a hash for each object that is hashed for the first time in this process: in one history, and not in the
+  // next one of the same seed.
+  Math.random = () => world.noise.next()
   Object.assign(globalThis, {
     // As Node does: whole milliseconds, and at least one.
     setTimeout: (run: () => void, ms = 0) => running().later(Math.max(1, Math.trunc(ms)), run),
     clearTimeout: cancel,
     setImmediate: (run: () => void) => running().later(0, run),
     clearImmediate: cancel,
+    setInterval: (run: () => void, ms = 0) => repeated(running(), run, Math.max(1, Math.trunc(ms))),
+    clearInterval: cancel,
     queueMicrotask: (run: () => void) => running().soon(run)
   })
   return () => {

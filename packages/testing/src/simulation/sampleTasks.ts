@@ -125,6 +125,7 @@ export const options: Simulation.Options = {
     stepped.toLayer(inSteps),
     beat.toLayer(() => Effect.void)
   ),
+  handlersHoldNothing: true,
   schedules: [{ definition: Effect.runSync(beating.definition), everyMs: beatMs, end: beatsUntil }],
   tasks: [quick, brief, bounded, once, narrow, lined, stepped].map((each) => Simulation.task(each, payload))
 }
@@ -138,5 +139,6 @@ export const costly: Simulation.Options = {
     heavy.toLayer(work),
     middling.toLayer(work)
   ),
+  handlersHoldNothing: true,
   tasks: [quick, once, lined, heavy, middling].map((each) => Simulation.task(each, payload))
 }

@@ -1,0 +1,13 @@
+/** Examples that have a test, compiled as one program; its argument is the name of one. `retries.ts` is run as its page says. */
+const examples: Readonly<Record<string, () => Promise<unknown>>> = {
+  control: () => import("../src/control.js"),
+  edits: () => import("../src/edits.js"),
+  identity: () => import("../src/identity.js"),
+  progress: () => import("../src/progress.js"),
+  reader: () => import("../src/reader.js"),
+  retention: () => import("../src/retention.js"),
+  slots: () => import("../src/slots.js"),
+  "spanning-limits": () => import("../src/spanning-limits.js")
+}
+
+await examples[process.argv[2]!]!()
