@@ -14,6 +14,7 @@ import { type Bench, open } from "../src/Stage.js"
 import { oursId, registered } from "../src/systems/index.js"
 import * as Systems from "../src/systemsHere.js"
 import { w1 } from "../src/workloads/w1.js"
+import { w13 } from "../src/workloads/w13.js"
 import { w2 } from "../src/workloads/w2.js"
 
 /** Of the 50,000 of a quick run. */
@@ -69,14 +70,16 @@ const here = Effect.gen(function*() {
 const ceilings: Readonly<Record<string, { statementsPer10k: number; rowsPer10k: number; walBytes: number }>> = {
   W1: { statementsPer10k: 100, rowsPer10k: 10_500, walBytes: 520 },
   W2: { statementsPer10k: 400, rowsPer10k: 14_000, walBytes: 700 },
-  "W2-history": { statementsPer10k: 400, rowsPer10k: 24_000, walBytes: 1_000 }
+  "W2-history": { statementsPer10k: 400, rowsPer10k: 24_000, walBytes: 1_000 },
+  // 500 of them are the take-over and the page of each of the hundred queues.
+  W13: { statementsPer10k: 1_200, rowsPer10k: 14_000, walBytes: 900 }
 }
 
 layer(Layer.scoped(BenchHere, here), { excludeTestServices: true, timeout: testTimeoutMs })("ceilings", (it) => {
   it.scoped("of statements, rows and WAL per run", () =>
     Effect.gen(function*() {
       const { bench, systems } = yield* BenchHere
-      const cases = [w1.cases[0]!, ...w2.cases.slice(0, 2)]
+      const cases = [w1.cases[0]!, ...w2.cases.slice(0, 2), ...w13.cases]
 
       const figures = yield* measureAll(bench, {
         cases,

@@ -10,6 +10,7 @@ import type { SignalsService } from "@orrery/core/Signals"
 import type { StartLimits } from "@orrery/core/StartLimits"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
 import type { Effect, Fiber } from "effect"
+import type { ActorTurns } from "./ActorTurns.js"
 import type { DatabaseClock } from "./DatabaseClock.js"
 import type { QueueActor } from "./QueueActor.js"
 
@@ -40,6 +41,7 @@ export interface ActorHost {
   readonly store: PartitionStore["Type"]
   readonly progress: ProgressStore["Type"]
   readonly clock: DatabaseClock
+  readonly turns: Pick<ActorTurns, "add">
   readonly workers: {
     readonly poolFor: (actor: QueueActor) => WorkerPool
     readonly assign: (worker: string, assignments: ReadonlyArray<Assignment>) => void

@@ -4,7 +4,7 @@
  *
  * One batch of changes is in flight at the journal; what is decided meanwhile gathers in `writes`, one per run: a later
  * change of a run replaces an earlier one that was not sent. New runs travel beside it (`Arrivals`). Everything happens in
- * `pump`, on the node's event loop, without fibers: fibers carry only commits and page reads.
+ * `pump`, in the actor's turn (`ActorTurns`), without fibers: fibers carry only commits and page reads.
  *
  * An actor ends by being closed (its shard moves, or it is idle), or by itself when it is fenced or cannot know what
  * became of a commit. Then its memory is worthless: what waits on it is told to ask the owner anew.
@@ -58,6 +58,10 @@ export class QueueActor {
   private assignments: QueueMachine["out"]["assignments"] = []
   private isWriting = false
   private pumping = false
+  private readonly turn = (): void => {
+    this.pumping = false
+    this.pump()
+  }
   private closing = false
   readonly watchers = new Watchers()
   private readonly alarm: { readonly set: (at: number) => void; readonly stop: () => void }
@@ -144,20 +148,28 @@ export class QueueActor {
   /** One answer per report, after the commit. */
   report(reports: ReadonlyArray<OutcomeReport>): Effect.Effect<ReadonlyArray<OutcomeAnswer>> {
     return Effect.async((resume) => {
-      if (this.stopReason !== undefined) return resume(Effect.succeed(reports.map(() => notOwner)))
       if (reports.length === 0) return resume(Effect.succeed([]))
       const answers = new ReportAnswers(reports.length, (all) => resume(Effect.succeed(all)))
-      const now = this.host.clock.now()
-      this.lastActive = now
-      for (let at = 0; at < reports.length; at++) {
-        const report = reports[at]!
-        const entry = this.machine.outcome(report, report.outcome, now) ?? this.toldBefore(report)
-        if (entry === undefined) answers.set(at, "stale")
-        else this.wait(entry, new ReportWaiter(answers, at))
-      }
-      this.collect()
-      this.schedule()
+      this.outcomes(reports, [...reports.keys()], answers)
     })
+  }
+
+  /** As `report`; the answers go to these places. */
+  outcomes(reports: ReadonlyArray<OutcomeReport>, places: ReadonlyArray<number>, answers: ReportAnswers): void {
+    if (this.stopReason !== undefined) {
+      for (const place of places) answers.set(place, notOwner)
+      return
+    }
+    const now = this.host.clock.now()
+    this.lastActive = now
+    for (let at = 0; at < reports.length; at++) {
+      const report = reports[at]!
+      const entry = this.machine.outcome(report, report.outcome, now) ?? this.toldBefore(report)
+      if (entry === undefined) answers.set(places[at]!, "stale")
+      else this.wait(entry, new ReportWaiter(answers, places[at]!))
+    }
+    this.collect()
+    this.schedule()
   }
 
   /** The run of an outcome that came over a connection that broke, and whose commit is still to come. */
@@ -252,25 +264,36 @@ export class QueueActor {
   schedule(): void {
     if (this.pumping || this.stopReason !== undefined) return
     this.pumping = true
-    setImmediate(() => {
-      this.pumping = false
-      this.pump()
-    })
+    this.host.turns.add(this.turn)
   }
 
   private pump(): void {
     if (this.stopReason !== undefined) return
     const now = this.host.clock.now()
     this.machine.tick(now)
-    const mayAct = this.host.mayAct()
-    const mayStart = mayAct && !this.closing && !this.isRetiring && this.writes.length < pendingWritesMax
-    if (mayStart) this.machine.dispatch(now, this.pool)
     this.collect()
     this.flush()
-    this.assign()
+    const mayAct = this.host.mayAct()
+    const mayStart = mayAct && !this.closing && !this.isRetiring && this.writes.length < pendingWritesMax
+    this.start(now, mayStart)
     this.host.workers.wanting(this, mayStart)
     const nextTick = this.machine.nextTick()
     this.alarm.set(mayAct || this.machine.isIdle ? nextTick : Math.min(nextTick, now + standStillMs))
+  }
+
+  /**
+   * The marks of these starts go with the next turn: what a worker in this process ends at once needs none then, its end is
+   * all that is written. Those that workers wait for go now.
+   */
+  private start(now: number, mayStart: boolean): void {
+    if (mayStart) this.machine.dispatch(now, this.pool)
+    const { writes } = this.machine.out
+    const isAwaited = writes.some((entry) => entry.isGated)
+    const hasStarted = writes.length > 0
+    this.collect()
+    this.assign()
+    if (isAwaited) this.flush()
+    else if (hasStarted && !this.isWriting) this.schedule()
   }
 
   /** Carries out what the machine has decided. */

@@ -7,10 +7,11 @@ import { Rpc } from "@effect/rpc"
 import { InvalidRequest } from "@orrery/core/Errors"
 import { NodeConfig } from "@orrery/core/NodeConfig"
 import { partitionKey, type PartitionName } from "@orrery/core/PartitionStore"
-import { Effect, Schema } from "effect"
+import { Effect, Layer, Schema } from "effect"
 import { LockStorage } from "./LockStorage.js"
 import { NodeIdentity } from "./NodeIdentity.js"
 import { Residents } from "./Residents.js"
+import * as Stays from "./Stays.js"
 
 /** Named, so that the numbers of the locks never depend on a default. */
 export const shardGroup = "default"
@@ -37,15 +38,13 @@ export const entityIdProblem = (name: PartitionName): InvalidRequest | undefined
 const maxIdleTime = "5 seconds"
 /** Calls to one entity at once: lookups, and one `Stay`. */
 const callsMax = 1_024
-const idleCheck = "100 millis"
-const leavingCheck = "10 millis"
 
 const parse = (entityId: string): PartitionName => {
   const [namespace = "", queue = "", partition = "0"] = entityId.split("|")
   return { namespace, queue, partition: Number(partition) }
 }
 
-export const layer = QueueEntity.toLayer(
+const entity = (whileNeeded: Stays.WhileNeeded) =>
   Effect.gen(function*() {
     const { entityId } = yield* Entity.CurrentAddress
     const residents = yield* Residents
@@ -71,20 +70,21 @@ export const layer = QueueEntity.toLayer(
     }
     yield* Effect.suspend(() => (isNeeded() ? client.Stay() : Effect.void)).pipe(
       Effect.catchAllCause(() => Effect.void),
-      Effect.zipRight(Effect.sleep(idleCheck)),
+      Effect.zipRight(Effect.sleep(Stays.idleCheck)),
       Effect.forever,
       Effect.forkScoped
     )
     return {
       Locate: () => Effect.succeed({ nodeId: self.nodeId, address: self.dataAddress }),
       // The queues of a node that leaves go together: the first one waits for its heir as long as the last one stays.
-      Stay: () =>
-        Effect.raceFirst(Effect.sleep(idleCheck), locks.leaving).pipe(
-          Effect.zipRight(Effect.suspend(() => locks.isLeaving() ? Effect.sleep(leavingCheck) : Effect.void)),
-          Effect.repeat({ while: isNeeded }),
-          Effect.asVoid
-        )
+      Stay: () => whileNeeded(isNeeded)
     }
-  }),
-  { maxIdleTime, concurrency: callsMax, disableFatalDefects: true }
+  })
+
+export const layer = Layer.unwrapScoped(
+  Effect.map(
+    Effect.flatMap(LockStorage, Stays.make),
+    (whileNeeded) =>
+      QueueEntity.toLayer(entity(whileNeeded), { maxIdleTime, concurrency: callsMax, disableFatalDefects: true })
+  )
 )

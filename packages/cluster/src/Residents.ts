@@ -21,6 +21,7 @@ import { parse as parseRetention, type QueueRetention } from "@orrery/core/Reten
 import type { RunId } from "@orrery/core/RunId"
 import { Signals } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer, Schedule, type Scope } from "effect"
+import { ActorTurns } from "./ActorTurns.js"
 import { makeAlarm } from "./Alarm.js"
 import { ClusterLimits } from "./ClusterLimits.js"
 import * as EpochCheck from "./EpochCheck.js"
@@ -129,6 +130,7 @@ export const make = Effect.fn("Residents.make")(function*(options: ResidentsOpti
     store,
     progress,
     clock,
+    turns: new ActorTurns(),
     workers: {
       poolFor: (actor) => hub.poolFor(actor),
       assign: (worker, assignments) => hub.assign(worker, assignments),

@@ -15,12 +15,17 @@ import { halfOf } from "@orrery/core/Need"
 import type { NoteReport } from "@orrery/core/RunNotes"
 import type { Assignment, AttemptRef, Hello, OutcomeAnswer, OutcomeReport, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Effect } from "effect"
+import { notOwner } from "./ActorHost.js"
+import { ReportAnswers } from "./Answers.js"
 import { type Attached, isBetter, roomOf, slotsFree, slotsOf } from "./Attached.js"
+import { groupByPartition } from "./groupByPartition.js"
 import * as Hunger from "./Hunger.js"
 import type { QueueActor } from "./QueueActor.js"
 
 /** Workers one node serves. */
 export const workersMax = 10_000
+/** Partitions whose notes of one message are written at once. */
+const partitionsAtOnce = 16
 
 /** A worker's session as the node sees it. Calls on a session that has ended answer as if nothing were owned here. */
 export interface HubSession {
@@ -106,12 +111,11 @@ export class WorkerHub {
     return {
       report: (reports) => {
         seen()
-        return this.answers(reports, (actor, those) => actor.report(those))
+        return this.outcomes(reports)
       },
       note: (reports) => {
         seen()
-        const note = (actor: QueueActor, those: ReadonlyArray<NoteReport>) => actor.notes.note(those)
-        return Effect.mapError(this.answers(reports, note), unavailable("note"))
+        return Effect.mapError(this.noted(reports), unavailable("note"))
       },
       checkpoint: (attempt) => {
         seen()
@@ -387,31 +391,33 @@ export class WorkerHub {
     for (const other of this.waiting) other.schedule()
   }
 
-  /** Of the actors of their partitions, in the order of the reports. */
-  private answers<R extends AttemptRef, E>(
-    reports: ReadonlyArray<R>,
-    ask: (actor: QueueActor, reports: ReadonlyArray<R>) => Effect.Effect<ReadonlyArray<OutcomeAnswer>, E>
-  ): Effect.Effect<ReadonlyArray<OutcomeAnswer>, E> {
-    const groups = new Map<number, { readonly reports: Array<R>; readonly places: Array<number> }>()
-    reports.forEach((report, at) => {
-      let group = groups.get(report.partitionId)
-      if (group === undefined) {
-        group = { reports: [], places: [] }
-        groups.set(report.partitionId, group)
+  /** Of the actors of their partitions, in the order of the reports. Each actor hears of its own at once: none waits for another's commit. */
+  private outcomes(reports: ReadonlyArray<OutcomeReport>): Effect.Effect<ReadonlyArray<OutcomeAnswer>> {
+    return Effect.async((resume) => {
+      if (reports.length === 0) return resume(Effect.succeed([]))
+      const answers = new ReportAnswers(reports.length, (all) => resume(Effect.succeed(all)))
+      for (const [partitionId, { items, places }] of groupByPartition(reports)) {
+        const actor = this.actors.get(partitionId)
+        if (actor !== undefined) actor.outcomes(items, places, answers)
+        else for (const place of places) answers.set(place, notOwner)
       }
-      group.reports.push(report)
-      group.places.push(at)
     })
-    const answers: Array<OutcomeAnswer> = reports.map(() => "not-owner")
-    return Effect.forEach(groups, ([partitionId, group]) => {
+  }
+
+  /** The same of notes. */
+  private noted(
+    reports: ReadonlyArray<NoteReport>
+  ): Effect.Effect<ReadonlyArray<OutcomeAnswer>, StoreUnavailable> {
+    const answers: Array<OutcomeAnswer> = reports.map(() => notOwner)
+    return Effect.forEach(groupByPartition(reports), ([partitionId, { items, places }]) => {
       const actor = this.actors.get(partitionId)
       if (actor === undefined) return Effect.void
-      return Effect.map(ask(actor, group.reports), (each) => {
+      return Effect.map(actor.notes.note(items), (each) => {
         each.forEach((answer, at) => {
-          answers[group.places[at]!] = answer
+          answers[places[at]!] = answer
         })
       })
-    }, { concurrency: "inherit", discard: true }).pipe(Effect.withConcurrency(16), Effect.as(answers))
+    }, { concurrency: partitionsAtOnce, discard: true }).pipe(Effect.as(answers))
   }
 
   private noteAppetite(worker: Attached, need: number): void {

@@ -16,6 +16,7 @@ import * as StartLimits from "@orrery/core/StartLimits"
 import type { Assignment, AttemptRef } from "@orrery/core/WorkerProtocol"
 import { Effect, Exit } from "effect"
 import { type ActorHost, type RowAnswer, SameAs } from "../src/ActorHost.js"
+import { ActorTurns } from "../src/ActorTurns.js"
 import type { DatabaseClock } from "../src/DatabaseClock.js"
 import { QueueActor } from "../src/QueueActor.js"
 
@@ -273,6 +274,7 @@ class History {
       limits: StartLimits.none,
       partitionsOf: () => 1,
       clock: { now: () => this.now, observe: () => undefined } as unknown as DatabaseClock,
+      turns: new ActorTurns(),
       workers: {
         poolFor: () => ({ take: () => life === this.life && this.free > 0 ? (this.free -= 1, worker) : undefined }),
         assign: (_, assignments) => {

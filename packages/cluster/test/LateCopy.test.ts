@@ -45,7 +45,7 @@ it.scopedLive("a run does not end while another copy of its request is on its wa
     yield* mayRead.open
     yield* until(() => assigned.length === 1)
     const reported = yield* Effect.fork(session.report([reportOf(assigned[0]!, success)]))
-    yield* until(() => submitted.some(({ updates }) => updates.length > 0) || submitted.some(isFinish))
+    yield* until(() => actor.machine.find(id)?.place === "finishing")
     yield* Effect.sleep("50 millis")
     assert.isFalse(submitted.some(isFinish))
 

@@ -27,8 +27,8 @@ const safeShare = 0.9
 const idleMs = 100
 /** After giving one up for others it is not asked for another. */
 const giveWayMs = 2 * pollMs
-/** Asked for in one go. */
-const aheadMax = 16
+/** Asked for in one go: the way to the store costs more than what is asked there. */
+const aheadMax = 64
 
 export interface PermitDeskOptions {
   readonly rule: PermitRule
@@ -101,7 +101,7 @@ export class PermitDesk {
       this.taken += 1
       if (this.live() >= this.taken) return
       // Renewed before anything else is done; until then it counts as the one before has left it.
-      this.set(this.lowestFree(), { store: undefined, until: now + this.options.rule.leaseMs, renewAt: now })
+      this.set(this.lowestFree(1)[0]!, { store: undefined, until: now + this.options.rule.leaseMs, renewAt: now })
       this.wake()
     },
     lost: () => this.options.isOpen ? 0 : Math.max(0, this.taken - this.live()),
@@ -199,16 +199,21 @@ export class PermitDesk {
   private readonly acquireMissing: Effect.Effect<void> = Effect.gen(this, function*() {
     for (;;) {
       const now = this.options.now()
-      const needed = this.taken + (this.isWanted ? this.ahead : 0)
-      if (this.isClosed || now < this.askAt || this.permits.size >= Math.min(needed, this.mostUseful())) break
-      const { isHeld, waitMs } = yield* this.acquire(this.lowestFree())
-      if (isHeld) {
+      const needed = Math.min(this.taken + (this.isWanted ? this.ahead : 0), this.mostUseful())
+      const missing = Math.min(needed - this.permits.size, aheadMax)
+      if (this.isClosed || now < this.askAt || missing <= 0) break
+      // Keepers decide in the order in which they are asked: those that are held are the lowest, for which an heir asks.
+      const answers = yield* Effect.forEach(this.lowestFree(missing), (number) => this.acquire(number), {
+        concurrency: aheadMax
+      })
+      const refusal = answers.find(({ isHeld }) => !isHeld)
+      if (answers[0]!.isHeld) this.busyAt = this.options.now()
+      if (refusal === undefined) {
         // There are enough for all.
         this.owed = 0
-        this.busyAt = this.options.now()
         continue
       }
-      this.askAt = now + Math.max(waitMsMin, Math.min(waitMs, pollMs))
+      this.askAt = now + Math.max(waitMsMin, Math.min(refusal.waitMs, pollMs))
       this.ahead = 1
       break
     }
@@ -223,10 +228,10 @@ export class PermitDesk {
     return Math.max(this.options.rule.limit, this.taken)
   }
 
-  private lowestFree(): number {
-    let number = 0
-    while (this.permits.has(number)) number += 1
-    return number
+  private lowestFree(count: number): ReadonlyArray<number> {
+    const free: Array<number> = []
+    for (let number = 0; free.length < count; number++) if (!this.permits.has(number)) free.push(number)
+    return free
   }
 
   private acquire(number: number): Effect.Effect<{ readonly isHeld: boolean; readonly waitMs: number }> {
@@ -254,7 +259,7 @@ export class PermitDesk {
     }
     if (this.isWanted || this.isWorking(now)) return
     this.ahead = 1
-    while (this.permits.size > this.taken) yield* this.releaseTop
+    while (this.permits.size > this.taken && !this.isWanted) yield* this.releaseTop
   })
 
   private isWorking(now: number): boolean {

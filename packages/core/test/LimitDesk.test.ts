@@ -37,7 +37,11 @@ const makeStore = Effect.gen(function*() {
       asked.push(request)
       return call(memory.grant(rule, request))
     },
-    acquire: (rule, holder) => call(memory.acquire(rule, holder)),
+    // Decided in the order in which it is asked.
+    acquire: (rule, holder) =>
+      state.isGone
+        ? call(Effect.never)
+        : Effect.flatMap(memory.acquire(rule, holder), (answer) => call(Effect.succeed(answer))),
     renew: (rule, holder) => call(state.isForgetful ? Effect.succeed(false) : memory.renew(rule, holder)),
     release: (rule, holder) => call(memory.release(rule, holder))
   }
@@ -191,6 +195,38 @@ describe("permits that are lent", () => {
       assert.isTrue(
         (yield* memory.acquire({ name: "gpu", limit: 1, leaseMs: 9_000, exactness: "strict" }, "other")).isHeld
       )
+    }))
+
+  it.scoped("come many at a time to a partition that uses all it gets, and never more than there are", () =>
+    Effect.gen(function*() {
+      const { calls, memory, store } = yield* makeStore
+      yield* TestClock.adjust("1 minutes")
+      const desk = yield* deskOn(store)
+      const running = { a: 0, b: 0 }
+      for (const name of ["a", "b"] as const) {
+        const lent: Lent = desk.lend(permit(300), { partition: name, cost: 1, filled: () => turn() })
+        const turn = () => {
+          for (; lent.room() > 0; running[name]++) lent.take()
+          lent.want()
+        }
+        turn()
+      }
+      // An answer takes one.
+      for (let n = 0; n < 40; n++) yield* TestClock.adjust("1 millis")
+
+      assert.strictEqual(running.a + running.b, 300)
+      assert.isAbove(Math.min(running.a, running.b), 100)
+      const asked = calls.count
+      for (let n = 0; n < 200; n++) yield* TestClock.adjust("5 millis")
+      assert.isAtMost(calls.count - asked, 2 * 1_000 / 200 + 2, "none is there: one is asked for now and then")
+      // The lowest numbers, which an heir asks for.
+      for (const name of ["a", "b"] as const) {
+        const held = yield* Effect.forEach(
+          Array.from({ length: running[name] }, (_, n) => `${name} 300/9000 ${n}`),
+          (holder) => memory.renew({ name: "gpu", limit: 300, leaseMs: 9_000, exactness: "strict" }, holder)
+        )
+        assert.isTrue(held.every((each) => each))
+      }
     }))
 
   it.scoped("are renewed for as long as attempts run", () =>

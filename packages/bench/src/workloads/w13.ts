@@ -1,6 +1,7 @@
 /** W13: many queues with little work each. */
 import { Effect } from "effect"
 import type { Description } from "../Calls.js"
+import * as Cost from "../Cost.js"
 import { drain } from "../loads.js"
 import { type Bench, jobsOf } from "../Stage.js"
 import type { Measured, Workload } from "../Workload.js"
@@ -11,8 +12,8 @@ const jobsOfQueue = 500
 const measure = (bench: Bench, system: Description) =>
   Effect.gen(function*() {
     const jobs = jobsOf(bench, system, queues * jobsOfQueue)
-    const { perSecond } = yield* drain(bench, system, { jobs, queues, keepHistory: false })
-    const details = { queues, jobs }
+    const { cost, perSecond } = yield* drain(bench, system, { jobs, queues, keepHistory: false })
+    const details = { queues, jobs, ...Cost.details(cost) }
     return [{ workload: "W13", value: perSecond, unit: "jobs/s", better: "higher", details }] satisfies Array<Measured>
   })
 

@@ -355,17 +355,20 @@ export const commitStatement = (batches: ReadonlyArray<JournalBatch>, mayExist =
     shape |= bits.edits
     add(edited, (batch) => batch.updates.filter(isEdited))
   }
-  const keep = batches.map((batch) => batch.finishes.filter((each) => each.keep))
-  const drop = batches.map((batch) => batch.finishes.filter((each) => !each.keep))
-  const those = (lists: ReadonlyArray<ReadonlyArray<RunFinish>>) => (batch: JournalBatch) =>
-    lists[batches.indexOf(batch)]!
-  if (keep.some((each) => each.length > 0)) {
-    shape |= bits.finishes
-    add(finished, those(keep))
+  const keeps = batches.some((batch) => batch.finishes.some((each) => each.keep))
+  const drops = batches.some((batch) => batch.finishes.some((each) => !each.keep))
+  const those = (keep: boolean) => {
+    if (!keeps || !drops) return (batch: JournalBatch) => batch.finishes
+    const lists = new Map(batches.map((batch) => [batch, batch.finishes.filter((each) => each.keep === keep)]))
+    return (batch: JournalBatch) => lists.get(batch)!
   }
-  if (drop.some((each) => each.length > 0)) {
+  if (keeps) {
+    shape |= bits.finishes
+    add(finished, those(true))
+  }
+  if (drops) {
     shape |= bits.discards
-    add(discarded, those(drop))
+    add(discarded, those(false))
   }
   return { name: `orrery_commit_${shape}`, text: textOf(shape), values }
 }
