@@ -1,5 +1,5 @@
 /**
- * Programs of this repository as one file of JavaScript: it starts in a quarter of a second, where loading some two thousand
+ * Programs of this repository as one file of JavaScript: it starts in half a second, where loading some two thousand
  * TypeScript and library modules one by one takes three. Compiled when first asked for, and again when a source changed;
  * `launch.mjs` runs it. Plain JavaScript, because it is what makes TypeScript runnable. Stack traces name the sources with
  * `NODE_OPTIONS=--enable-source-maps`.

@@ -1,5 +1,5 @@
 /**
- * Runs a program that `compile.mjs` made, with what V8 compiled of it before: that is half of a start. It is kept a while after the
+ * Runs a program that `compile.mjs` made, with what V8 compiled of it before, which saves a good part of a start. It is kept a while after the
  * first start of each command, and where that ended sooner, at its end.
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs"

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Duration, Effect } from "effect"
 import { SimProcess } from "../src/simulation/SimProcess.js"
 import { World } from "../src/simulation/World.js"
 
@@ -36,6 +36,21 @@ describe("world", () => {
     })
 
     assert.deepStrictEqual(rings, [10, 20, 30])
+  })
+
+  it("takes no time but its own, also for what Effect times", () => {
+    const world = new World(1)
+    const took: Array<number> = []
+    world.inside(() => {
+      const one = new SimProcess(world, "one")
+      for (const effect of [Effect.sleep("250 millis"), Effect.void]) {
+        const timed = Effect.map(Effect.timed(effect), ([each]) => void took.push(Duration.toMillis(each)))
+        one.enter(() => one.run(timed))
+      }
+      world.run(1_000)
+    })
+
+    assert.deepStrictEqual(took, [0, 250])
   })
 
   it("leaves no timer of this process behind for what waits for ever", () => {

@@ -118,6 +118,7 @@ const pop = (heap: Array<SimEvent>): void => {
   heap[at] = last
 }
 
+const nsPerMs = 1e6
 /** Longer than any history, ms: with such an interval Effect keeps a process alive that waits for ever. */
 const neverMs = 2 ** 30
 
@@ -134,7 +135,7 @@ const repeated = (process: SimProcess, run: () => void, ms: number): { isCancell
 
 /** Puts the clocks and timers of the simulated process in place of this one's. Answers how to undo it. */
 const substitute = (world: World): () => void => {
-  const clocks = { now: performance.now, dateNow: Date.now, random: Math.random }
+  const clocks = { now: performance.now, dateNow: Date.now, random: Math.random, hrtime: process.hrtime.bigint }
   const timers = {
     setTimeout: globalThis.setTimeout,
     clearTimeout: globalThis.clearTimeout,
@@ -156,7 +157,10 @@ const substitute = (world: World): () => void => {
   const { stackTraceLimit } = Error
   // A node that cannot be reached is an error each time it is tried; nobody reads where.
   Error.stackTraceLimit = 0
-  performance.now = () => world.current?.monotonic() ?? world.now
+  const monotonic = (): number => world.current?.monotonic() ?? world.now
+  performance.now = monotonic
+  // What Effect takes the time of, as `Effect.timed` does.
+  process.hrtime.bigint = () => BigInt(Math.round(monotonic() * nsPerMs))
   Date.now = () => world.current?.wallClock() ?? world.databaseTime
   // Effect draws a hash for each object that is hashed for the first time in this process: in one history, and not in the
   // next one of the same seed.
@@ -175,6 +179,7 @@ const substitute = (world: World): () => void => {
     rootFibers.add = add
     Error.stackTraceLimit = stackTraceLimit
     performance.now = clocks.now
+    process.hrtime.bigint = clocks.hrtime
     Date.now = clocks.dateNow
     Math.random = clocks.random
     Object.assign(globalThis, timers)
