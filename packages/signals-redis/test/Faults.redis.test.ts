@@ -119,7 +119,7 @@ describe.concurrent("faults of Redis", () => {
   it.scopedLive("keeps the limit closed, or for each process alone, as declared", () =>
     Effect.gen(function*() {
       const redis = yield* rig.start()
-      const process = yield* rig.open({ url: redis.url })
+      const process = yield* rig.open({ url: redis.url, commandTimeoutMs: 400 })
       yield* redis.server.stop("SIGKILL")
       const make = (whenGone: "closed" | "open") =>
         RateLimiter.make(limitName(), { limit: 5, per: "30 seconds", whenGone, waitMax: "2 seconds" })

@@ -38,7 +38,7 @@ interface Grant {
 const closedFor = (rule: RateRule, store: Context.Tag.Service<typeof LimitStore>) =>
   Effect.map(store.grant(rule, { min: 1, want: 1, validMs: 0 }), ({ granted, waitMs }) => granted === 0 ? waitMs : 0)
 
-describe.concurrent("RedisLimitStore", () => {
+describe("RedisLimitStore", () => {
   it.scopedLive("decides as the plain model does, for any history of requests", () =>
     Effect.gen(function*() {
       const { url } = yield* rig.start()
@@ -79,7 +79,7 @@ describe.concurrent("RedisLimitStore", () => {
   it.scopedLive("grants nothing for one window when it does not know what was granted before", () =>
     Effect.gen(function*() {
       const { admin, url } = yield* rig.start()
-      const store = Context.get(yield* rig.open({ url, commandTimeoutMs: 3_000 }), LimitStore)
+      const store = Context.get(yield* rig.open({ url }), LimitStore)
       const rule: RateRule = { name: limitName(), limit: 10, perMs: 300, exactness: "strict", burst: 10 }
 
       const fresh = yield* closedFor(rule, store)
@@ -96,7 +96,7 @@ describe.concurrent("RedisLimitStore", () => {
   it.scopedLive("gives no permit for one lease after a loss, and lets holders keep theirs", () =>
     Effect.gen(function*() {
       const { admin, url } = yield* rig.start()
-      const store = Context.get(yield* rig.open({ url, commandTimeoutMs: 3_000 }), LimitStore)
+      const store = Context.get(yield* rig.open({ url }), LimitStore)
       const rule = { name: limitName(), limit: 1, leaseMs: 1_500, exactness: "strict" } as const
       const acquired = Effect.repeat(
         Effect.tap(

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Signals } from "@orrery/core/Signals"
+import { type QueueSignal, type RunEvent, Signals } from "@orrery/core/Signals"
 import { event, openWatch, sampleQueue } from "@orrery/testing/signalSamples"
 import { signalsContract } from "@orrery/testing/signalsContract"
 import { Context, Effect, Schedule } from "effect"
@@ -15,6 +15,17 @@ const until = (what: Effect.Effect<boolean>) =>
     Effect.timeout("10 seconds")
   )
 
+/** Once the publisher knows that somebody watches: until then it keeps back what it is given. */
+const untilPublished = (signal: QueueSignal, told: RunEvent) =>
+  until(Effect.sync(() => {
+    let isAsked = false
+    signal.publish(() => {
+      isAsked = true
+      return [told]
+    })
+    return isAsked
+  }))
+
 describe("RedisSignals", () => {
   it.scopedLive("tells watchers in another process, who learn of what was kept back before", () =>
     Effect.gen(function*() {
@@ -29,7 +40,7 @@ describe("RedisSignals", () => {
       const first = yield* watch.next
       const second = yield* watch.next
       const told = event()
-      signal.publish(() => [told])
+      yield* untilPublished(signal, told)
       const { events } = yield* watch.events(1)
 
       // One for the rows there are, one for what was not published.
@@ -48,15 +59,8 @@ describe("RedisSignals", () => {
 
       const publisher = yield* rig.open({ url })
       const signal = Context.get(publisher, Signals).queue(queue)
-      let isAsked = false
       const told = event()
-      yield* until(Effect.sync(() => {
-        signal.publish(() => {
-          isAsked = true
-          return [told]
-        })
-        return isAsked
-      }))
+      yield* untilPublished(signal, told)
 
       assert.deepStrictEqual((yield* watch.events(1)).events, [told])
     }))

@@ -14,6 +14,8 @@ const secretOf = (url: Redacted.Redacted<string>): string => new URL(Redacted.va
 const untilSaid = (url: Redacted.Redacted<string>, words: ReadonlyArray<string>, what: RegExp) =>
   RedisServer.execute(url, ...words).pipe(
     Effect.repeat({ until: (answer) => what.test(answer), schedule: Schedule.spaced("50 millis") }),
+    // A primary that becomes a replica hangs up on everybody.
+    Effect.retry(Schedule.spaced("50 millis")),
     Effect.timeout("20 seconds")
   )
 

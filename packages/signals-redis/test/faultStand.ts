@@ -104,7 +104,7 @@ export const duringFault = (
     const proxy = yield* TcpProxy.listen(target)
     const scope = yield* Scope.make()
     const options = connect === undefined ? { url: redis.urlAt(proxy.port) } : yield* connect(redis, proxy)
-    const open = Scope.extend(rig.open({ connectTimeoutMs: 500, ...options }), scope)
+    const open = Scope.extend(rig.open({ connectTimeoutMs: 500, commandTimeoutMs: 400, ...options }), scope)
     const [publisher, reader] = [yield* open, yield* open]
     const clients = [publisher, reader].map((process) => Context.get(process, RedisClients))
     const isUp = until(() => clients.every(({ health }) => health().every((each) => each.isUp)))

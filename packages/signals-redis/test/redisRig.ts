@@ -62,10 +62,13 @@ export const services = (options: RedisConfig.Options): Layer.Layer<Services> =>
     Layer.orDie
   )
 
+/** A machine that runs other tests too answers late: only what is about that goes by the time limit that is usual. */
+const commandTimeoutMs = 3_000
+
 /** Those of one process, with connections of their own. */
 export const open = (options: RedisConfig.Options): Effect.Effect<Context.Context<Services>, never, Scope.Scope> =>
-  Layer.build(services(options))
+  Layer.build(services({ commandTimeoutMs, ...options }))
 
 /** On a server of its own. */
 export const layer = (options: RedisServer.RedisServerOptions = {}): Layer.Layer<Services> =>
-  Layer.unwrapScoped(Effect.map(start(options), ({ url }) => services({ url, commandTimeoutMs: 3_000 })))
+  Layer.unwrapScoped(Effect.map(start(options), ({ url }) => services({ url, commandTimeoutMs })))

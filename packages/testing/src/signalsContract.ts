@@ -80,7 +80,8 @@ export const signalsContract = (name: string, signals: Layer.Layer<Signals, unkn
           [events[1]!],
           [events[2]!]
         ])
-      }))
+        // A connection may be lost on a busy machine, and a gap told: rarely, and not again and again.
+      }), { retry: 2 })
 
     it.scoped("tells a gap after a cursor that is too old, of another, or none at all", () =>
       Effect.gen(function*() {
