@@ -1,17 +1,20 @@
+import { randomUUID } from "node:crypto"
 import { mkdirSync, readFileSync, rmSync } from "node:fs"
 import { join, relative } from "node:path"
 import { exec, root } from "./child.mjs"
 
 /**
- * Cluster tests mostly wait, one file at a time: a vitest of their own runs beside that of the others, which has unit tests in a thread and
- * those of PostgreSQL and Redis in a process at the same time.
+ * Cluster tests mostly wait, one file at a time: they run beside the others. No more than these two at once, for they share two cores with
+ * the servers and processes they start, and some are about time.
  */
-const halves = [["--project", "unit", "--project", "pg", "--project", "redis"], ["--project", "cluster"]]
+const lanes = [[["unit"], ["pg", "redis"]], [["cluster"]]]
+const argumentsOf = (projects) => projects.flatMap((name) => ["--project", name])
 
 /** Runs vitest over all projects, or as `args` say. The last line tells the numbers and never hides a failure. */
 export const test = async (args) => {
   mkdirSync(join(root, ".orrery"), { recursive: true })
-  const runs = await Promise.all((args.length > 0 ? [args] : halves).map(vitest))
+  const steps = args.length > 0 ? [[args]] : lanes.map((lane) => lane.map(argumentsOf))
+  const runs = (await Promise.all(steps.map(oneByOne))).flat()
   const sum = (of) => runs.reduce((total, run) => total + of(run), 0)
   const [passed, failed, skipped] = [sum((run) => run.passed), sum((run) => run.failed), sum((run) => run.skipped)]
   if (passed + failed === 0) process.stdout.write("no test ran\n")
@@ -23,8 +26,14 @@ export const test = async (args) => {
   return failed === 0 && passed > 0 ? 0 : 1
 }
 
-const vitest = async (args, at) => {
-  const resultFile = join(root, ".orrery", `test-result-${process.pid}-${at}.json`)
+const oneByOne = async (lane) => {
+  const runs = []
+  for (const args of lane) runs.push(await vitest(args))
+  return runs
+}
+
+const vitest = async (args) => {
+  const resultFile = join(root, ".orrery", `test-result-${randomUUID()}.json`)
   const code = await exec(process.execPath, [
     join(root, "node_modules", "vitest", "vitest.mjs"),
     "run",

@@ -60,7 +60,7 @@ describe("notes of attempts", () => {
       const a = yield* startNode("a")
       const before = attach(a)
       yield* a.actor.enqueue([request()])
-      yield* until(() => before.assigned.length === 1)
+      yield* until(() => before.assigned.length === 1 && a.actor.isWritten)
       const [run] = before.assigned
       const first = reportOf(run!, { progress: "30", lines: [{ at: 1, text: "a" }], checkpoint: "\"half\"" })
       yield* before.session.note([first])

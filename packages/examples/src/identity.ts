@@ -12,8 +12,12 @@ const Order = Schema.Struct({ order: Schema.String, n: Schema.Number })
 /** However often an order is sent, it is charged once a day. */
 const charge = Task.make("charge", { payload: Order, queue: "money", idempotencyKey: ({ order }) => order })
 
-/** Edits come in bursts: the page is built once they have stopped for 200 ms, with the last of them. */
-const build = Task.make("build", { payload: Order, queue: "pages", debounce: { key: ({ order }) => order, wait: 200 } })
+/** Edits come in bursts: the page is built once they have stopped for a second, with the last of them. */
+const build = Task.make("build", {
+  payload: Order,
+  queue: "pages",
+  debounce: { key: ({ order }) => order, wait: 1_000 }
+})
 
 /** While one synchronisation runs, one more waits: with the newest payload. */
 const sync = Task.make("sync", { payload: Order, queue: "sync", keepLast: { key: ({ order }) => order } })
@@ -26,7 +30,7 @@ const note = (task: string, n: number) => done.set(task, [...done.get(task) ?? [
 const handlers = Layer.mergeAll(
   charge.toLayer(({ n }) => Effect.sync(() => void note("charged", n))),
   build.toLayer(({ n }) => Effect.sync(() => void note("built", n))),
-  sync.toLayer(({ n }) => Effect.zipRight(Effect.sync(() => note("synced", n)), Effect.sleep("150 millis"))),
+  sync.toLayer(({ n }) => Effect.zipRight(Effect.sync(() => note("synced", n)), Effect.sleep("1 second"))),
   report.toLayer(() => Effect.sleep("10 millis"))
 )
 
@@ -36,7 +40,8 @@ const program = Effect.gen(function*() {
     Effect.forEach(numbers, (n) => task.enqueueDetailed({ order: "A-1", n }))
   const [charges, builds] = yield* Effect.all([send(charge), send(build)])
   const first = yield* sync.enqueue({ order: "A-1", n: -1 })
-  yield* Effect.sleep("50 millis")
+  // Until it runs.
+  yield* Effect.repeat(Effect.sleep("10 millis"), { until: () => done.has("synced") })
   const syncs = yield* send(sync)
   yield* Effect.forEach([charges[0]!.id, builds[0]!.id, first, syncs[9]!.id], charge.result, { concurrency: 4 })
   for (const [what, answers] of [["charge", charges], ["build", builds], ["sync", syncs]] as const) {
