@@ -71,13 +71,17 @@ const make = async (files, output) => {
   if (script === undefined) writeWhole(output, `${code}${reference}`)
   else {
     // The launcher finds what V8 kept of the same by what a program begins with.
-    writeWhole(`${output}.cjs`, `/* ${randomUUID()} */${code}${reference}`)
+    writeWhole(`${output}.cjs`, `/* ${randomUUID()} */${code.replace(dynamicImport, importer)}${reference}`)
     writeWhole(output, `import { launch } from "${launcher}"\nlaunch(${JSON.stringify(`${output}.cjs`)})\n`)
   }
   // At last: it makes the program fresh.
   writeWhole(`${output}.json`, JSON.stringify([...inputs, join(root, "pnpm-lock.yaml")].map(stampOf)))
   return output
 }
+
+/** What is found while the program runs. V8 forgets how such a script imports once it takes it from what it kept. */
+const dynamicImport = /(?<![\w.$])import\(/g
+const importer = `globalThis[Symbol.for("@orrery/cli/import")](`
 
 /** Who reads it meanwhile finds the old one or the new one. */
 const writeWhole = (file, contents) => {

@@ -15,6 +15,8 @@ const keepAfterMs = 4_000
 
 /** @param {string} file */
 export const launch = (file) => {
+  // See `compile.mjs`.
+  globalThis[Symbol.for("@orrery/cli/import")] = (specifier) => import(specifier)
   const require = createRequire(file)
   // Node looks for the map of a module only.
   if (process.sourceMapsEnabled === true) return void require(file)
