@@ -11,6 +11,7 @@ import { type QueueName, Signals } from "@orrery/core/Signals"
 import { limitName, mostInWindow } from "@orrery/testing/limitSamples"
 import type * as RedisServer from "@orrery/testing/RedisServer"
 import { event, sampleQueue } from "@orrery/testing/signalSamples"
+import { standStill } from "@orrery/testing/standStill"
 import { Chunk, Context, Effect, Exit, Schedule, Scope, Stream } from "effect"
 import { RedisClients } from "../src/RedisClients.js"
 import type * as RedisConfig from "../src/RedisConfig.js"
@@ -25,7 +26,6 @@ const pauseMs = 25
 const seenWithinMs = 1_000
 /** What a machine that runs other tests may add: its stand-stills at each of the steps from the change to the knowledge of it. */
 const stepsMax = 4
-const beatMs = 10
 
 export interface Stand {
   readonly rig: rig.Rig
@@ -71,19 +71,6 @@ const watcher = (queue: QueueName, store: ReadonlyMap<RunId, number>, seen: Map<
       })).pipe(Effect.forkScoped)
   })
 
-/** Longest stand-still of the event loop from now on, ms. */
-const longestStandStill = Effect.gen(function*() {
-  let longest = 0
-  let last = performance.now()
-  const beat = Effect.sync(() => {
-    const now = performance.now()
-    longest = Math.max(longest, now - last - beatMs)
-    last = now
-  })
-  yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(beatMs), beat)))
-  return () => longest
-})
-
 export interface FaultOptions {
   readonly server?: RedisServer.RedisServerOptions
   /** How the processes reach it. Default: by the proxy. */
@@ -98,7 +85,7 @@ export const duringFault = (
   { connect, server = {} }: FaultOptions = {}
 ): Effect.Effect<Seen, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const standStill = yield* longestStandStill
+    const { longest: busyMs } = yield* standStill
     const redis = yield* rig.start(server)
     const target = { host: "127.0.0.1", port: redis.server.port, random: () => 0.5 }
     const proxy = yield* TcpProxy.listen(target)
@@ -140,7 +127,7 @@ export const duringFault = (
     yield* Scope.close(scope, Exit.void).pipe(Effect.timeout("5 seconds"))
     const known = [...store].filter(([id]) => id <= last)
     return {
-      busyMs: standStill(),
+      busyMs: busyMs(),
       latencies: known.map(([id, at]) => (seen.get(id) ?? Infinity) - at),
       missed: known.filter(([id]) => !seen.has(id)).length,
       owed: counters.owed,
