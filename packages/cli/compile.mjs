@@ -75,9 +75,12 @@ const make = async (files, output) => {
     writeWhole(output, `import { launch } from "${launcher}"\nlaunch(${JSON.stringify(`${output}.cjs`)})\n`)
   }
   // At last: it makes the program fresh.
-  writeWhole(`${output}.json`, JSON.stringify([...inputs, join(root, "pnpm-lock.yaml")].map(stampOf)))
+  writeWhole(`${output}.json`, JSON.stringify([...inputs, ...makers].map(stampOf)))
   return output
 }
+
+/** A program is made anew where these changed, too. */
+const makers = [fileURLToPath(import.meta.url), fileURLToPath(launcher), join(root, "pnpm-lock.yaml")]
 
 /** What is found while the program runs. V8 forgets how such a script imports once it takes it from what it kept. */
 const dynamicImport = /(?<![\w.$])import\(/g
