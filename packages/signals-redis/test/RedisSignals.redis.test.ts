@@ -5,7 +5,7 @@ import { event, openWatch, sampleQueue } from "@orrery/testing/signalSamples"
 import { signalsContract } from "@orrery/testing/signalsContract"
 import { timedAwake } from "@orrery/testing/standStill"
 import { Context, Effect, Redacted, Schedule } from "effect"
-import { renewMs } from "../src/Interest.js"
+import { question, renewMs } from "../src/Interest.js"
 import { RedisClients } from "../src/RedisClients.js"
 import { RedisSignalsCounters } from "../src/RedisSignals.js"
 import * as SignalFrame from "../src/SignalFrame.js"
@@ -73,6 +73,29 @@ describe("RedisSignals", () => {
       const [tookMs] = yield* timedAwake(untilPublished(signal, told))
 
       assert.deepStrictEqual((yield* watch.events(1)).events, [told])
+      assert.isBelow(tookMs, soonMs)
+    }))
+
+  it.scopedLive("answers each who asks, also who asks just after another", () =>
+    Effect.gen(function*() {
+      const { url } = yield* rig.start()
+      const [watcher, asker] = [yield* rig.open({ url }), yield* rig.open({ url })]
+      yield* Effect.provide(openWatch(sampleQueue()), watcher)
+      const { commands, subscriber } = Context.get(asker, RedisClients)
+      const control = `${rig.prefix}:control`
+      let answers = 0
+      yield* subscriber.subscribe(control, (message) => {
+        if (message.toString().startsWith("w1 ")) answers += 1
+      })
+      const ask = commands.use("publish", (client) => client.publish(control, question))
+      const asked = Effect.gen(function*() {
+        const before = answers
+        yield* ask
+        yield* until(Effect.sync(() => answers > before))
+      })
+
+      const [tookMs] = yield* timedAwake(Effect.repeatN(asked, 3))
+
       assert.isBelow(tookMs, soonMs)
     }))
 
@@ -156,8 +179,9 @@ describe("RedisSignals", () => {
 
   it.scopedLive("asks Redis once when a watch begins, also on a queue where much happens", () =>
     Effect.gen(function*() {
-      const { url } = yield* rig.start()
-      const [publisher, watcher] = [yield* rig.open({ url }), yield* rig.open({ url })]
+      const { server, url, urlAt } = yield* rig.start()
+      const proxy = yield* TcpProxy.listen({ host: "127.0.0.1", port: server.port, random: () => 0.5 })
+      const [publisher, watcher] = [yield* rig.open({ url }), yield* rig.open({ url: urlAt(proxy.port) })]
       const queue = sampleQueue()
       const signal = Context.get(publisher, Signals).queue(queue)
       // So that it is known to be watched from the beginning.
@@ -168,11 +192,13 @@ describe("RedisSignals", () => {
       yield* Effect.forkScoped(Effect.forever(Effect.zipRight(happens, Effect.sleep("2 millis"))))
       const before = commands.health().commands
 
+      // Far enough away that something happens while it asks.
+      proxy.set({ _tag: "delay", ms: 20, jitterMs: 0 })
       const watch = yield* Effect.provide(openWatch(queue), watcher)
       const { events } = yield* watch.events(400)
 
       assert.strictEqual(events.length, 400)
-      // To say that it watches, to look, and what is said every few seconds. A look every 50 ms would be 16 at least.
+      // To say that it watches, to look, and what is said every few seconds. One look after the other would be 16 at least.
       assert.isAtMost(commands.health().commands - before, 8)
     }))
 
