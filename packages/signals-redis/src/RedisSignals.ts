@@ -34,6 +34,10 @@ export interface Counters {
   readonly failed: number
   /** Messages that are none of ours. */
   readonly malformed: number
+  /** Told to watchers when Redis was lost or did not answer, and while it is away. */
+  readonly gaps: number
+  /** Told to watchers every 5 s, for what nobody can see. */
+  readonly safetyGaps: number
   readonly watches: number
   readonly owed: number
 }
@@ -52,7 +56,7 @@ const make = Effect.gen(function*() {
   const watches = new Map<RedisWatch, string>()
   const owed = new Set<string>()
   const wakeOwed = yield* Effect.makeLatch(false)
-  const counters = { published: 0, failed: 0, malformed: 0 }
+  const counters = { published: 0, failed: 0, malformed: 0, gaps: 0, safetyGaps: 0 }
   let publishing = 0
 
   const control = `${prefix}:control`
@@ -111,12 +115,17 @@ const make = Effect.gen(function*() {
     Effect.forEach(announcements([...new Set(watches.values())]), (message) => say(control, message), { discard: true })
   )
   let isAnswering = false
+  let isAskedAgain = false
   const answer = (): void => {
-    if (isAnswering || watches.size === 0) return
+    if (watches.size === 0) return
+    // By one who may not have heard the answer there was.
+    if (isAnswering) return void (isAskedAgain = true)
     isAnswering = true
+    isAskedAgain = false
     background(
       Effect.zipRight(announce, Effect.sleep(answerPauseMs)).pipe(
-        Effect.ensuring(Effect.sync(() => isAnswering = false))
+        Effect.ensuring(Effect.sync(() => isAnswering = false)),
+        Effect.zipRight(Effect.sync(() => isAskedAgain ? answer() : undefined))
       )
     )
   }
@@ -152,7 +161,7 @@ const make = Effect.gen(function*() {
     }
   }).pipe(Effect.delay(pollMs), Effect.forever, Effect.forkScoped)
   yield* Effect.suspend(() => {
-    for (const watch of watches.keys()) if (!watch.mustPoll) watch.gap()
+    for (const watch of watches.keys()) if (!watch.mustPoll) watch.safetyGap()
     return announce
   }).pipe(Effect.delay(renewMs), Effect.forever, Effect.forkScoped)
 
@@ -169,7 +178,7 @@ const make = Effect.gen(function*() {
     },
     watch: (name, options = {}) => {
       const key = queueKey(name)
-      const watch = new RedisWatch(commands, keysOf(key), background, options.after)
+      const watch = new RedisWatch({ commands, keys: keysOf(key), fork: background, after: options.after, counters })
       const heard = (bytes: Buffer): void => {
         const message = SignalFrame.decodeMessage(bytes)
         if (message === undefined) counters.malformed += 1
@@ -178,16 +187,19 @@ const make = Effect.gen(function*() {
       return Effect.acquireRelease(
         Effect.sync(() => {
           watches.set(watch, key)
-          if (!subscriber.isUp()) watch.gap()
+          if (!subscriber.isUp()) watch.lost()
         }),
         () => Effect.sync(() => void watches.delete(watch))
       ).pipe(
         // Heard first, then known to publishers, then looked at: what is committed between is in one of them.
         Effect.zipRight(subscriber.subscribe(channelOf(key), heard)),
-        Effect.ignore,
+        Effect.catchAll(() => Effect.sync(() => watch.lost())),
         Effect.zipRight(Effect.sync(() => learn(key))),
         Effect.zipRight(say(control, announcements([key])[0]!)),
-        Effect.zipRight(Effect.sync(() => watch.look())),
+        // Otherwise it polls, and looks when there is a connection again.
+        Effect.zipRight(Effect.sync(() => {
+          if (subscriber.isUp()) watch.look()
+        })),
         Effect.as(watch.buffer.stream)
       )
     },

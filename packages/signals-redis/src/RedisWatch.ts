@@ -13,6 +13,8 @@ import { type Position, readPosition, run } from "./RedisScripts.js"
 import * as SignalFrame from "./SignalFrame.js"
 
 const lookPauseMs = 50
+/** Messages kept while Redis is asked; beyond, it is asked again. */
+const earlyMax = 64
 /** Frames read at once. */
 const pageFrames = 100
 /** Text read for one watcher at once; beyond, a gap costs less. */
@@ -24,63 +26,87 @@ export interface WatchKeys {
   readonly ttlMs: number
 }
 
+export interface RedisWatchOptions {
+  readonly commands: RedisConnection
+  readonly keys: WatchKeys
+  readonly fork: (effect: Effect.Effect<void>) => void
+  readonly after: string | undefined
+  readonly counters: { gaps: number; safetyGaps: number }
+}
+
 export class RedisWatch {
   readonly buffer = new WatchBuffer()
   private position: Position | undefined
   /** Where it stands is not known: nothing is told before Redis was asked. */
   private isUncertain = true
-  private isLooking = false
+  /** Goes on after a cursor, and may do so without a gap: nothing is known to be lost, and Redis has not answered yet. */
+  private mayGoOn: boolean
+  private isAsking = false
+  /** Just now Redis was asked. */
+  private isResting = false
   private lookAgain = false
+  /** Heard before Redis has answered, oldest first. */
+  private early: Array<SignalFrame.Message> = []
+  private losses = 0
 
-  constructor(
-    private readonly commands: RedisConnection,
-    private readonly keys: WatchKeys,
-    private readonly fork: (effect: Effect.Effect<void>) => void,
-    after: string | undefined
-  ) {
-    this.position = after === undefined ? undefined : SignalFrame.positionOf(after)
+  constructor(private readonly options: RedisWatchOptions) {
+    this.position = options.after === undefined ? undefined : SignalFrame.positionOf(options.after)
+    this.mayGoOn = this.position !== undefined
   }
 
   heard(message: SignalFrame.Message): void {
-    const { position } = this
-    if (this.isUncertain || this.isLooking || position === undefined) {
-      this.lookAgain = true
-      return
-    }
-    if (message.incarnation !== position.incarnation || message.number > position.number + 1) return this.look()
-    if (message.number === position.number + 1) this.tell(message)
+    if (!this.isUncertain && !this.isAsking) return this.follow(message)
+    if (this.early.length < earlyMax) this.early.push(message)
+    else this.lookAgain = true
   }
 
-  /** Something may have been missed. */
+  /** Something may have been missed, for want of Redis. */
   gap(): void {
-    this.buffer.offer({ _tag: "gap", cursor: this.cursor })
+    this.options.counters.gaps += 1
+    this.tellGap()
   }
 
-  /** The connection is lost: nothing is believed until Redis was asked again. */
+  /** Something may have been missed that nobody can see. */
+  safetyGap(): void {
+    this.options.counters.safetyGaps += 1
+    this.tellGap()
+  }
+
+  /** The connection is lost, or there is none: nothing is believed until Redis was asked again. */
   lost(): void {
+    this.losses += 1
     this.isUncertain = true
+    this.mayGoOn = false
+    this.lookAgain = false
+    this.early = []
     this.gap()
   }
 
+  /** Whether looks at the rows must take the place of hints. */
   get mustPoll(): boolean {
-    return this.isUncertain
+    return this.isUncertain && !this.mayGoOn
   }
 
   /** Asks Redis where the queue stands. */
   look(): void {
-    if (this.isLooking) {
+    if (this.isAsking || this.isResting) {
       this.lookAgain = true
       return
     }
-    this.isLooking = true
-    this.fork(
+    this.isAsking = true
+    this.options.fork(
       this.caughtUp.pipe(
+        Effect.ensuring(Effect.sync(() => {
+          this.isAsking = false
+          this.isResting = true
+        })),
+        Effect.zipRight(Effect.sync(() => this.followEarly())),
         Effect.zipRight(Effect.sleep(lookPauseMs)),
         Effect.ensuring(Effect.sync(() => {
-          this.isLooking = false
+          this.isResting = false
         })),
         Effect.zipRight(Effect.sync(() => {
-          if (this.lookAgain && !this.isUncertain) this.look()
+          if (this.lookAgain) this.look()
         }))
       )
     )
@@ -88,30 +114,44 @@ export class RedisWatch {
 
   private readonly caughtUp: Effect.Effect<void> = Effect.gen(this, function*() {
     this.lookAgain = false
-    const { hash, ttlMs } = this.keys
-    const there = yield* run(this.commands, readPosition, [hash], [ttlMs])
+    const { losses, options: { commands, keys: { hash, ttlMs } } } = this
+    const there = yield* run(commands, readPosition, [hash], [ttlMs])
     const from = this.position
-    this.isUncertain = false
+    // The answer does not tell of what comes after a loss that it crossed.
+    this.isUncertain = this.losses !== losses
     if (from === undefined || there.incarnation !== from.incarnation || there.number < from.number) {
       return this.begin(there)
     }
     const missed = there.number - from.number
     if (missed === 0) return
-    const messages = missed > framesKept ? undefined : yield* this.read(from, missed)
+    const messages = missed > framesKept ? undefined : yield* this.read(from)
     if (messages === undefined) this.begin(there)
     else for (const message of messages) this.tell(message)
   }).pipe(
-    Effect.catchAll(() =>
-      Effect.sync(() => {
-        this.isUncertain = true
-        this.gap()
-      })
-    )
+    Effect.catchAll(() => Effect.sync(() => this.lost()))
   )
+
+  private follow(message: SignalFrame.Message): void {
+    const { position } = this
+    if (position === undefined || message.incarnation !== position.incarnation) return this.look()
+    if (message.number > position.number + 1) return this.look()
+    if (message.number === position.number + 1) this.tell(message)
+  }
+
+  /** What was heard before the answer is part of it, or comes next. */
+  private followEarly(): void {
+    const { early } = this
+    this.early = []
+    if (!this.isUncertain) { for (const message of early) this.follow(message) }
+  }
 
   private begin(position: Position): void {
     this.position = position
-    this.gap()
+    this.tellGap()
+  }
+
+  private tellGap(): void {
+    this.buffer.offer({ _tag: "gap", cursor: this.cursor })
   }
 
   private tell(message: SignalFrame.Message): void {
@@ -124,18 +164,17 @@ export class RedisWatch {
   }
 
   /** All that came after `from`, or nothing when something of it is missing. */
-  private read(
-    from: Position,
-    missed: number
-  ): Effect.Effect<ReadonlyArray<SignalFrame.Message> | undefined, RedisUnavailable> {
+  private read(from: Position): Effect.Effect<ReadonlyArray<SignalFrame.Message> | undefined, RedisUnavailable> {
     return Effect.gen(this, function*() {
       const newestFirst: Array<SignalFrame.Message> = []
       let end = "+"
       let length = 0
-      while (newestFirst.length < missed) {
-        const rows = yield* this.commands.use(
+      // To the oldest one missed, which is further back when more has come meanwhile.
+      while (newestFirst.at(-1)?.number !== from.number + 1) {
+        const { commands, keys } = this.options
+        const rows = yield* commands.use(
           "xrevrange",
-          (client) => client.xrevrange(this.keys.stream, end, "-", "COUNT", pageFrames)
+          (client) => client.xrevrange(keys.stream, end, "-", "COUNT", pageFrames)
         )
         for (const [id, fields] of rows) {
           const message = messageOf(fields)

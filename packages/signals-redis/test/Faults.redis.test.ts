@@ -7,12 +7,15 @@ import * as RateLimiter from "@orrery/core/RateLimiter"
 import { limitName } from "@orrery/testing/limitSamples"
 import * as RedisServer from "@orrery/testing/RedisServer"
 import { Effect, Redacted, Schedule, type Scope } from "effect"
+import { renewMs } from "../src/Interest.js"
 import { assertUnharmed, duringFault, type Stand } from "./faultStand.js"
 import * as rig from "./redisRig.js"
 
 const faultMs = 1_200
 const during = Effect.sleep(faultMs)
 const timeout = 90_000
+/** The promise where neither watchers nor Redis can know that there is something to tell. */
+const unheardWithinMs = renewMs + 500
 
 describe.concurrent("faults of Redis", () => {
   const unharmed = (
@@ -45,6 +48,24 @@ describe.concurrent("faults of Redis", () => {
         Effect.zipRight(during),
         Effect.zipRight(Effect.sync(() => proxy.set({ _tag: "pass" })))
       )
+  )
+
+  it.scopedLive(
+    "bears a black hole for one process, whose changes others learn of in their own time",
+    () =>
+      Effect.gen(function*() {
+        const name = "a black hole for one process"
+        const seen = yield* duringFault(({ proxy }) =>
+          Effect.gen(function*() {
+            proxy.set({ _tag: "blackhole", ways: ["toServer", "toClient"] })
+            // So long that what is not learnt before it ends is learnt too late.
+            yield* Effect.sleep(2 * renewMs)
+            proxy.set({ _tag: "pass" })
+          }), { isReaderSpared: true })
+
+        assertUnharmed(name, seen, unheardWithinMs)
+      }),
+    timeout
   )
 
   unharmed("being slow, then too slow", ({ proxy }) =>

@@ -57,7 +57,7 @@ beforeAll(async () => {
 afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 const services = Layer.suspend(() => rig.services(shared.options))
 
-signalsContract("redis cluster", services)
+signalsContract("redis cluster", services, rig.losses)
 limitStoreContract("redis cluster", services, "refused for a window")
 endStoreContract("redis cluster", services)
 

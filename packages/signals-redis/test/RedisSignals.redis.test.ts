@@ -1,13 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
-import { type QueueSignal, type RunEvent, Signals } from "@orrery/core/Signals"
+import * as TcpProxy from "@orrery/chaos/TcpProxy"
+import { pollMs, type QueueSignal, type RunEvent, Signals } from "@orrery/core/Signals"
 import { event, openWatch, sampleQueue } from "@orrery/testing/signalSamples"
 import { signalsContract } from "@orrery/testing/signalsContract"
-import { Context, Effect, Schedule } from "effect"
+import { timedAwake } from "@orrery/testing/standStill"
+import { Context, Effect, Redacted, Schedule } from "effect"
+import { question, renewMs } from "../src/Interest.js"
 import { RedisClients } from "../src/RedisClients.js"
 import { RedisSignalsCounters } from "../src/RedisSignals.js"
+import * as SignalFrame from "../src/SignalFrame.js"
 import * as rig from "./redisRig.js"
 
-signalsContract("redis, a user with no right too many", rig.layer())
+signalsContract("redis, a user with no right too many", rig.layer(), rig.losses)
 
 const until = (what: Effect.Effect<boolean>) =>
   what.pipe(
@@ -26,6 +30,9 @@ const untilPublished = (signal: QueueSignal, told: RunEvent) =>
     return isAsked
   }))
 
+/** Sooner than watchers say so without being asked, ms. */
+const soonMs = renewMs / 2
+
 describe("RedisSignals", () => {
   it.scopedLive("tells watchers in another process, who learn of what was kept back before", () =>
     Effect.gen(function*() {
@@ -38,15 +45,17 @@ describe("RedisSignals", () => {
 
       const watch = yield* Effect.provide(openWatch(queue), watcher)
       const first = yield* watch.next
-      const second = yield* watch.next
+      const [tookMs] = yield* timedAwake(until(Effect.sync(() => counters().failed === 1 && counters().owed === 0)))
       const told = event()
-      yield* untilPublished(signal, told)
-      const { events } = yield* watch.events(1)
+      signal.publish(() => [told])
+      const { cursor, events } = yield* watch.events(1)
 
-      // One for the rows there are, one for what was not published.
-      assert.deepStrictEqual([first._tag, second._tag], ["gap", "gap"])
+      assert.strictEqual(first._tag, "gap")
       assert.deepStrictEqual(events, [told])
-      assert.strictEqual(counters().published, 1)
+      yield* until(Effect.sync(() => counters().published === 1))
+      // The first one told of what was kept back.
+      assert.strictEqual(SignalFrame.positionOf(cursor)?.number, 2)
+      assert.isBelow(tookMs, soonMs)
     }))
 
   it.scopedLive("tells a publisher that comes later who watches", () =>
@@ -57,12 +66,37 @@ describe("RedisSignals", () => {
       const watch = yield* Effect.provide(openWatch(queue), watcher)
       yield* watch.next
 
+      // It asks just after the watcher has said so.
       const publisher = yield* rig.open({ url })
       const signal = Context.get(publisher, Signals).queue(queue)
       const told = event()
-      yield* untilPublished(signal, told)
+      const [tookMs] = yield* timedAwake(untilPublished(signal, told))
 
       assert.deepStrictEqual((yield* watch.events(1)).events, [told])
+      assert.isBelow(tookMs, soonMs)
+    }))
+
+  it.scopedLive("answers each who asks, also who asks just after another", () =>
+    Effect.gen(function*() {
+      const { url } = yield* rig.start()
+      const [watcher, asker] = [yield* rig.open({ url }), yield* rig.open({ url })]
+      yield* Effect.provide(openWatch(sampleQueue()), watcher)
+      const { commands, subscriber } = Context.get(asker, RedisClients)
+      const control = `${rig.prefix}:control`
+      let answers = 0
+      yield* subscriber.subscribe(control, (message) => {
+        if (message.toString().startsWith("w1 ")) answers += 1
+      })
+      const ask = commands.use("publish", (client) => client.publish(control, question))
+      const asked = Effect.gen(function*() {
+        const before = answers
+        yield* ask
+        yield* until(Effect.sync(() => answers > before))
+      })
+
+      const [tookMs] = yield* timedAwake(Effect.repeatN(asked, 3))
+
+      assert.isBelow(tookMs, soonMs)
     }))
 
   it.scopedLive("is told nothing by messages that are malformed, and no more than a look at Redis by forged ones", () =>
@@ -105,6 +139,87 @@ describe("RedisSignals", () => {
       assert.strictEqual(counters().malformed, all)
       // One look in 50 ms, and what else there was to say.
       assert.isBelow(commands.health().commands - before, took / 50 + 30)
+    }))
+
+  it.scopedLive("goes on after a cursor without a gap, however late Redis answers", () =>
+    Effect.gen(function*() {
+      const { server, urlAt } = yield* rig.start()
+      const proxy = yield* TcpProxy.listen({ host: "127.0.0.1", port: server.port, random: () => 0.5 })
+      const process = yield* rig.open({ url: urlAt(proxy.port) })
+      const counters = Context.get(process, RedisSignalsCounters)
+      const queue = sampleQueue()
+      const signal = Context.get(process, Signals).queue(queue)
+      const events = [event(), event(), event()] as const
+      const { cursor } = yield* Effect.scoped(Effect.gen(function*() {
+        const watch = yield* Effect.provide(openWatch(queue), process)
+        yield* watch.next
+        signal.publish(() => [events[0]])
+        return yield* watch.events(1)
+      }))
+      for (const each of events.slice(1)) signal.publish(() => [each])
+      yield* until(Effect.sync(() => counters().published === events.length))
+      const before = counters()
+
+      // It subscribes, says so and looks: in that time watchers without Redis have been told to look at the rows.
+      proxy.set({ _tag: "delay", ms: pollMs / 4, jitterMs: 0 })
+      const watch = yield* Effect.provide(openWatch(queue, cursor), process)
+      const told: Array<RunEvent> = []
+      let gaps = 0
+      while (told.length < 2) {
+        const item = yield* watch.next
+        if (item._tag === "gap") gaps += 1
+        else told.push(...item.events)
+      }
+
+      const { gaps: forWant, safetyGaps } = counters()
+      assert.deepStrictEqual(told, events.slice(1))
+      assert.strictEqual(forWant, before.gaps)
+      assert.isAtMost(gaps, safetyGaps - before.safetyGaps)
+    }))
+
+  it.scopedLive("asks Redis once when a watch begins, also on a queue where much happens", () =>
+    Effect.gen(function*() {
+      const { server, url, urlAt } = yield* rig.start()
+      const proxy = yield* TcpProxy.listen({ host: "127.0.0.1", port: server.port, random: () => 0.5 })
+      const [publisher, watcher] = [yield* rig.open({ url }), yield* rig.open({ url: urlAt(proxy.port) })]
+      const queue = sampleQueue()
+      const signal = Context.get(publisher, Signals).queue(queue)
+      // So that it is known to be watched from the beginning.
+      yield* Effect.flatMap(Effect.provide(openWatch(queue), publisher), (watch) => watch.next)
+      const { commands, subscriber } = Context.get(watcher, RedisClients)
+      yield* until(Effect.sync(() => commands.isUp() && subscriber.isUp()))
+      const happens = Effect.sync(() => signal.publish(() => [event()]))
+      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(happens, Effect.sleep("2 millis"))))
+      const before = commands.health().commands
+
+      // Far enough away that something happens while it asks.
+      proxy.set({ _tag: "delay", ms: 20, jitterMs: 0 })
+      const watch = yield* Effect.provide(openWatch(queue), watcher)
+      const { events } = yield* watch.events(400)
+
+      assert.strictEqual(events.length, 400)
+      // To say that it watches, to look, and what is said every few seconds. One look after the other would be 16 at least.
+      assert.isAtMost(commands.health().commands - before, 8)
+    }))
+
+  it.scopedLive("has watchers look at the rows while its channels alone are away", () =>
+    Effect.gen(function*() {
+      const { admin, url } = yield* rig.start()
+      const process = yield* rig.open({ url })
+      const { commands, subscriber } = Context.get(process, RedisClients)
+      const counters = Context.get(process, RedisSignalsCounters)
+      yield* until(Effect.sync(() => commands.isUp() && subscriber.isUp()))
+      yield* admin("ACL", "SETUSER", new URL(Redacted.value(url)).username, "-subscribe")
+      yield* admin("CLIENT", "KILL", "TYPE", "pubsub")
+      yield* until(Effect.sync(() => !subscriber.isUp()))
+
+      const watch = yield* Effect.provide(openWatch(sampleQueue()), process)
+      yield* watch.next
+      const before = counters().gaps
+      yield* until(Effect.sync(() => counters().gaps >= before + 3))
+
+      assert.isTrue(commands.isUp())
+      assert.isFalse(subscriber.isUp())
     }))
 
   it.scopedLive("reads from the stream what it did not hear", () =>

@@ -62,6 +62,12 @@ export const services = (options: RedisConfig.Options): Layer.Layer<Services> =>
     Layer.orDie
   )
 
+/** For `signalsContract`: how often anything was lost, or a gap told to be safe. */
+export const losses = Effect.map(RedisSignals.RedisSignalsCounters, (counters) => {
+  const { failed, gaps, safetyGaps } = counters()
+  return failed + gaps + safetyGaps
+})
+
 /** A machine that runs other tests too answers late: only what is about that goes by the time limit that is usual. */
 const commandTimeoutMs = 3_000
 
