@@ -48,6 +48,10 @@ const rule = (
   comments: options.comments ?? "skip"
 })
 
+const within = {
+  files: /^packages\/worker\/src\/within\.ts$/,
+  reason: "the time limit of each message of a worker: its fibers would be a good part of the call"
+}
 const outside = [scripts, testing, bench, chaos]
 
 export const lineRules: ReadonlyArray<LineRule> = [
@@ -69,6 +73,7 @@ export const lineRules: ReadonlyArray<LineRule> = [
       files: /^packages\/api\/src\/NodeConnection\.ts$/,
       reason: "the time limit of each frame call: a fiber for it would be a good part of the call"
     },
+    within,
     { files: /^packages\/cli\/launch\.mjs$/, reason: "plain Node, runs before the program does" },
     {
       files: /^packages\/cli\/src\/(?:Supervisor|supervised)\.ts$/,
@@ -83,7 +88,7 @@ export const lineRules: ReadonlyArray<LineRule> = [
   rule("only", /\b(?:it|test|describe|scoped|live|effect|scopedLive|prop)\.only\(/, "a focused test hides the others"),
   rule("skip", /\b(?:it|test|describe|scoped|live|effect|scopedLive|prop)\.skip\(/, "a skipped test proves nothing"),
   rule("flaky", /\bflakyTest\b/, "wait for a signal instead of trying again"),
-  rule("daemon", /\bforkDaemon\b/, "use forkScoped, FiberMap or FiberSet"),
+  rule("daemon", /\bforkDaemon\b/, "use forkScoped, FiberMap or FiberSet", [within]),
   rule("unbounded", /["']unbounded["']|\.unbounded\b/, "say the bound, and what happens when it is reached", [
     tests,
     testing

@@ -86,31 +86,30 @@ export class NoteDesk {
     )
   }
 
-  private commit(
+  private readonly commit = Effect.fnUntraced(function*(
+    this: NoteDesk,
     batch: ReadonlyArray<Waiting>
-  ): Effect.Effect<ReadonlyMap<RunId, StoredNotes>, Fenced | StoreUnavailable> {
-    return Effect.gen(this, function*() {
-      const ids = new Set(batch.map(({ report }) => report.runId))
-      const unknown = [...ids].filter((id) => !this.known.has(id))
-      if (unknown.length > 0) {
-        for (const id of unknown) this.known.set(id, noNotes(id))
-        for (const notes of yield* this.host.progress.find(unknown)) this.known.set(notes.runId, notes)
+  ): Effect.fn.Return<ReadonlyMap<RunId, StoredNotes>, Fenced | StoreUnavailable> {
+    const ids = new Set(batch.map(({ report }) => report.runId))
+    const unknown = [...ids].filter((id) => !this.known.has(id))
+    if (unknown.length > 0) {
+      for (const id of unknown) this.known.set(id, noNotes(id))
+      for (const notes of yield* this.host.progress.find(unknown)) this.known.set(notes.runId, notes)
+    }
+    const now = this.host.clock.now()
+    const changed = new Map<RunId, StoredNotes>()
+    const checkpoints = new Map<RunId, string>()
+    for (const { report } of batch) {
+      const before = changed.get(report.runId) ?? this.known.get(report.runId)!
+      changed.set(report.runId, withReport(before, report, now))
+      if (report.checkpoint !== undefined && report.lease >= before.lease) {
+        checkpoints.set(report.runId, report.checkpoint)
       }
-      const now = this.host.clock.now()
-      const changed = new Map<RunId, StoredNotes>()
-      const checkpoints = new Map<RunId, string>()
-      for (const { report } of batch) {
-        const before = changed.get(report.runId) ?? this.known.get(report.runId)!
-        changed.set(report.runId, withReport(before, report, now))
-        if (report.checkpoint !== undefined && report.lease >= before.lease) {
-          checkpoints.set(report.runId, report.checkpoint)
-        }
-      }
-      const rows: NotesBatch["rows"] = [...changed].map(([id, notes]) => ({ notes, checkpoint: checkpoints.get(id) }))
-      yield* this.host.progress.write({ partitionId: this.actor.partitionId, epoch: this.actor.epoch, rows })
-      return changed
-    })
-  }
+    }
+    const rows: NotesBatch["rows"] = [...changed].map(([id, notes]) => ({ notes, checkpoint: checkpoints.get(id) }))
+    yield* this.host.progress.write({ partitionId: this.actor.partitionId, epoch: this.actor.epoch, rows })
+    return changed
+  })
 
   private settle(
     batch: ReadonlyArray<Waiting>,

@@ -16,6 +16,7 @@ import { attemptContext } from "./attemptContext.js"
 import { attemptSpan } from "./attemptSpan.js"
 import type { Notes } from "./Notes.js"
 import { RunningAttempt } from "./RunningAttempt.js"
+import type { Bell } from "./within.js"
 
 /** Why the worker interrupts a handler. */
 type StopReason =
@@ -85,13 +86,13 @@ export interface Binding {
   /** Open while `outbox` may hold something. */
   readonly wake: Effect.Latch
   /** Open when `outbox` need not wait for more. */
-  readonly due: Effect.Latch
+  readonly due: Bell
   /** Attempts with notes to be sent. */
   readonly noted: Set<Held>
   /** Open while `noted` may hold something. */
   readonly noteWake: Effect.Latch
   /** Open when somebody waits for some of them. */
-  readonly noteDue: Effect.Latch
+  readonly noteDue: Bell
   /** Opened to end the session from this side. */
   readonly lost: Effect.Latch
   credit: number
@@ -397,7 +398,7 @@ export const post = (held: Held): void => {
   if (held.notes?.isPending === true) return note(held)
   binding.outbox.add(held)
   binding.wake.unsafeOpen()
-  if (isDue(binding)) binding.due.unsafeOpen()
+  if (isDue(binding)) binding.due.open()
 }
 
 /** Puts its notes in line. */
@@ -406,7 +407,7 @@ export const note = (held: Held): void => {
   if (notes === undefined || !notes.isPending || !binding.isOpen) return
   binding.noted.add(held)
   binding.noteWake.unsafeOpen()
-  if (held.outcome !== undefined || notes.isUrgent) binding.noteDue.unsafeOpen()
+  if (held.outcome !== undefined || notes.isUrgent) binding.noteDue.open()
 }
 
 /** Enough has gathered to be worth a message: without it the node would have little more to assign. */

@@ -1,7 +1,8 @@
 /** Moves idle credit to where runs wait for it, by the rules of `Credit.ts`. */
-import { Duration, Effect, Either, Runtime } from "effect"
+import { Duration, Effect, Exit, Runtime } from "effect"
 import { type Attempts, type Binding, startReady } from "./Attempts.js"
 import * as Turns from "./Turns.js"
+import { within } from "./within.js"
 
 export interface Balancer {
   readonly attempts: Attempts
@@ -23,8 +24,8 @@ export interface Balancer {
 const roundPause = Duration.millis(20)
 /** How long what a node has used of its share counts as used, ms. */
 const peakMs = 250
-/** Time limit of one credit call: a frozen node holds the others up no longer. */
-const callTimeout = Duration.millis(250)
+/** Time limit of one credit call, ms: a frozen node holds the others up no longer. */
+const callMsMax = 250
 /** Credit calls at once: more nodes than that make a round of several steps. */
 const callsMax = 64
 /** What a node that has not answered may have ahead: it is told again. */
@@ -44,61 +45,64 @@ export const run = (balancer: Balancer): Effect.Effect<never> =>
   )
 
 /** Lowers shares, then raises others by what is free now. What is not free yet is left to a later round. */
-export const round = (balancer: Balancer): Effect.Effect<void> =>
-  Effect.gen(function*() {
-    const { attempts } = balancer
-    const open = [...balancer.bindings]
-    const room = capacity(balancer)
-    const { againMs, wanted } = Turns.share(balancer.turns, room, open.map(playerOf), performance.now())
-    // In proportion: what waits for a node starts in the slots of its share.
-    const aheadOf = (credit: number) => room === 0 ? 0 : Math.floor(attempts.pace.allowed * credit / balancer.slots)
-    const isBelow = (binding: Binding, index: number) => wanted[index]! < binding.credit
-    // More may be counted than is out, when an attempt ended while its node answered: ask again.
-    const isDoubtful = (binding: Binding) => binding.ceiling > binding.credit && slotsHeld(binding) < binding.ceiling
-    yield* Effect.forEach(
-      open,
-      (binding, index) =>
-        isBelow(binding, index) || isDoubtful(binding)
-          ? setCredit(attempts, binding, { credit: wanted[index]!, ahead: aheadOf(wanted[index]!) }, "lower")
-          : Effect.void,
-      { concurrency: callsMax, discard: true }
-    )
-    const raises: Array<Effect.Effect<void>> = []
-    let free = balancer.slots - used(balancer)
-    for (const isHungry of [true, false]) {
-      for (const [index, binding] of open.entries()) {
-        const more = Math.min(wanted[index]! - binding.credit, free)
-        if (binding.hungry !== isHungry || more <= 0 || !binding.isOpen || isQuiet(binding)) continue
-        free -= more
-        const credit = binding.credit + more
-        raises.push(setCredit(attempts, binding, { credit, ahead: aheadOf(credit) }, "raise"))
-      }
-    }
-    yield* Effect.all(raises, { concurrency: callsMax, discard: true })
-    yield* Effect.forEach(open, (binding) => {
-      const { ahead, credit } = binding
-      return ahead === aheadOf(credit)
-        ? Effect.void
-        : setCredit(attempts, binding, { credit, ahead: aheadOf(credit) }, "raise")
-    }, { concurrency: callsMax, discard: true })
-    balancer.isWanting = open.some((binding, index) =>
-      binding.credit !== wanted[index] || binding.ceiling > binding.credit
-    )
-    if (open.some(isQuiet)) Runtime.runFork(attempts.runtime, Effect.delay(balancer.wake.open, quietTime))
-    // What was used until now may be free for others soon, though no attempt ends.
-    const isSettling = isUneven(balancer) && open.some(({ hungry, peak, running }) => !hungry && peak > running)
-    if ((isSettling || againMs !== undefined) && !balancer.looksAgain) {
-      balancer.looksAgain = true
-      const look = Effect.sync(() => {
-        balancer.looksAgain = false
-        balancer.wake.unsafeOpen()
-      })
-      Runtime.runFork(
-        attempts.runtime,
-        Effect.delay(look, Math.min(againMs ?? Infinity, isSettling ? peakMs : Infinity))
-      )
-    }
+export const round: (balancer: Balancer) => Effect.Effect<void> = Effect.fnUntraced(function*(balancer) {
+  const { attempts } = balancer
+  const open = [...balancer.bindings]
+  const room = capacity(balancer)
+  const { againMs, wanted } = Turns.share(balancer.turns, room, open.map(playerOf), performance.now())
+  // In proportion: what waits for a node starts in the slots of its share.
+  const aheadOf = (credit: number) => room === 0 ? 0 : Math.floor(attempts.pace.allowed * credit / balancer.slots)
+  const isBelow = (binding: Binding, index: number) => wanted[index]! < binding.credit
+  // More may be counted than is out, when an attempt ended while its node answered: ask again.
+  const isDoubtful = (binding: Binding) => binding.ceiling > binding.credit && slotsHeld(binding) < binding.ceiling
+  const lowers: Array<Effect.Effect<void>> = []
+  open.forEach((binding, index) => {
+    if (!isBelow(binding, index) && !isDoubtful(binding)) return
+    lowers.push(setCredit(attempts, binding, { credit: wanted[index]!, ahead: aheadOf(wanted[index]!) }, "lower"))
   })
+  yield* atOnce(lowers)
+  const raises: Array<Effect.Effect<void>> = []
+  let free = balancer.slots - used(balancer)
+  for (const isHungry of [true, false]) {
+    for (const [index, binding] of open.entries()) {
+      const more = Math.min(wanted[index]! - binding.credit, free)
+      if (binding.hungry !== isHungry || more <= 0 || !binding.isOpen || isQuiet(binding)) continue
+      free -= more
+      const credit = binding.credit + more
+      raises.push(setCredit(attempts, binding, { credit, ahead: aheadOf(credit) }, "raise"))
+    }
+  }
+  yield* atOnce(raises)
+  const aheads: Array<Effect.Effect<void>> = []
+  for (const binding of open) {
+    const { ahead, credit } = binding
+    if (ahead !== aheadOf(credit)) {
+      aheads.push(setCredit(attempts, binding, { credit, ahead: aheadOf(credit) }, "raise"))
+    }
+  }
+  yield* atOnce(aheads)
+  balancer.isWanting = open.some((binding, index) =>
+    binding.credit !== wanted[index] || binding.ceiling > binding.credit
+  )
+  if (open.some(isQuiet)) Runtime.runFork(attempts.runtime, Effect.delay(balancer.wake.open, quietTime))
+  // What was used until now may be free for others soon, though no attempt ends.
+  const isSettling = isUneven(balancer) && open.some(({ hungry, peak, running }) => !hungry && peak > running)
+  if ((isSettling || againMs !== undefined) && !balancer.looksAgain) {
+    balancer.looksAgain = true
+    const look = Effect.sync(() => {
+      balancer.looksAgain = false
+      balancer.wake.unsafeOpen()
+    })
+    Runtime.runFork(
+      attempts.runtime,
+      Effect.delay(look, Math.min(againMs ?? Infinity, isSettling ? peakMs : Infinity))
+    )
+  }
+})
+
+/** Most rounds have nothing to say to most nodes: no fibers for that. */
+const atOnce = (calls: ReadonlyArray<Effect.Effect<void>>): Effect.Effect<void> =>
+  calls.length > 1 ? Effect.all(calls, { concurrency: callsMax, discard: true }) : calls[0] ?? Effect.void
 
 const playerOf = (binding: Binding): readonly [Binding, Turns.Player] => [binding, {
   credit: binding.credit,
@@ -166,20 +170,15 @@ const setCredit = (
       startReady(attempts, binding)
     }
     binding.ahead = ahead
-    return binding.session.setCredit(credit, ahead, attempts.slots).pipe(
-      Effect.disconnect,
-      Effect.timeout(callTimeout),
-      Effect.either,
-      Effect.map((answer) => {
-        if (Either.isLeft(answer)) {
-          // Whether the node has heard it is unknown: the larger number counts until a call is answered.
-          binding.ahead = unknown
-          binding.quietUntil = performance.now() + Duration.toMillis(quietTime)
-        } else if (direction === "lower") {
-          binding.credit = credit
-          // No more than was promised has a slot; the rest of what is out waits.
-          binding.ceiling = Math.max(credit, Math.min(answer.right, promised))
-        }
-      })
-    )
+    return Effect.map(within(binding.session.setCredit(credit, ahead, attempts.slots), callMsMax), (answer) => {
+      if (answer === undefined || Exit.isFailure(answer)) {
+        // Whether the node has heard it is unknown: the larger number counts until a call is answered.
+        binding.ahead = unknown
+        binding.quietUntil = performance.now() + Duration.toMillis(quietTime)
+      } else if (direction === "lower") {
+        binding.credit = credit
+        // No more than was promised has a slot; the rest of what is out waits.
+        binding.ceiling = Math.max(credit, Math.min(answer.value, promised))
+      }
+    })
   })

@@ -21,7 +21,7 @@ export const sendAll = (attempts: Attempts.Attempts, binding: Binding): Effect.E
   let roundAt = Number.NEGATIVE_INFINITY
   const once = Effect.suspend(() => {
     const left = roundAt + roundMs - performance.now()
-    return left > 0 ? Effect.raceFirst(binding.noteDue.await, Effect.sleep(left)) : Effect.void
+    return left > 0 ? binding.noteDue.within(left) : Effect.void
   }).pipe(
     Effect.zipRight(Clock.currentTimeMillis),
     Effect.flatMap((at) => {
@@ -39,7 +39,7 @@ const send = (attempts: Attempts.Attempts, binding: Binding, isRound: boolean, a
   const batch: Array<{ readonly held: Held; readonly report: NonNullable<ReturnType<typeof reportOf>> }> = []
   let chars = 0
   let isMore = false
-  binding.noteDue.unsafeClose()
+  binding.noteDue.close()
   for (const held of binding.noted) {
     if (!isRound && !isUrgent(held)) continue
     if (batch.length >= rowsMax || chars >= charsMax) {
@@ -54,7 +54,7 @@ const send = (attempts: Attempts.Attempts, binding: Binding, isRound: boolean, a
     batch.push({ held, report })
   }
   if (binding.noted.size === 0) binding.noteWake.unsafeClose()
-  if (isMore) binding.noteDue.unsafeOpen()
+  if (isMore) binding.noteDue.open()
   if (batch.length === 0) return Effect.void
   // The session may end before the call does: what was under way goes to the next one.
   const told = Effect.onInterrupt(

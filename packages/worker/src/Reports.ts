@@ -49,7 +49,7 @@ const gathered = (binding: Binding, inFlight: number): Effect.Effect<unknown> =>
     Effect.suspend(() => {
       if (inFlight === 0 && binding.running === 0 && ready.size === 0) return Effect.void
       // The next ones are here already: the slots do not wait for what the owner makes of the outcomes.
-      return Effect.timeoutOption(due.await, ready.size > 0 ? gatherPart * session.gatherMs : session.gatherMs)
+      return due.within(ready.size > 0 ? gatherPart * session.gatherMs : session.gatherMs)
     })
   )
 }
@@ -87,7 +87,7 @@ const takeBatch = (binding: Binding): ReadonlyArray<Held> => {
     binding.outbox.delete(held)
   }
   binding.wake.unsafeClose()
-  binding.due.unsafeClose()
+  binding.due.close()
   return batch
 }
 

@@ -90,5 +90,5 @@ const noted = (held: Held, isUrgent: boolean): void => {
   const { binding } = held
   binding.noted.add(held)
   binding.noteWake.unsafeOpen()
-  if (isUrgent) binding.noteDue.unsafeOpen()
+  if (isUrgent) binding.noteDue.open()
 }

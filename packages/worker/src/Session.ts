@@ -2,13 +2,14 @@
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { numbersPerEpoch } from "@orrery/core/Entry"
 import type { NodeLink, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
-import { Duration, Effect, Either, Schedule, type Scope } from "effect"
+import { Duration, Effect, Either, Exit, Schedule, type Scope } from "effect"
 import type { Binding } from "./Attempts.js"
 import * as Ahead from "./Ahead.js"
 import * as Attempts from "./Attempts.js"
 import type { Balancer } from "./Balancer.js"
 import * as NoteReports from "./NoteReports.js"
 import * as Reports from "./Reports.js"
+import { Bell, within } from "./within.js"
 
 /** A node that is or was listed. */
 export interface NodeState {
@@ -62,43 +63,45 @@ export const keep = (sessions: Sessions, node: NodeState): Effect.Effect<void> =
 
 /** One session, from attachment to its end. */
 const attachOnce = (sessions: Sessions, node: NodeState): Effect.Effect<void, ClusterUnavailable> =>
-  Effect.gen(function*() {
-    const { attempts, balancer } = sessions
-    const { link } = node
-    const inbox = yield* makeInbox(sessions)
-    // Without credit at first: another node may still have to give some back.
-    const hello = { workerId: sessions.workerId, tasks: attempts.handlers.names(), credit: 0 }
-    const sentAt = performance.now()
-    const session = yield* link.attach(hello, inbox.deliver).pipe(
-      Effect.timeoutFail({
-        duration: attachTimeout,
-        onTimeout: () => new ClusterUnavailable({ operation: `attach ${link.node}`, reason: "no answer in time" })
+  Effect.scoped(attached(sessions, node))
+
+const attached = Effect.fnUntraced(function*(sessions: Sessions, node: NodeState) {
+  const { attempts, balancer } = sessions
+  const { link } = node
+  const inbox = yield* makeInbox(sessions)
+  // Without credit at first: another node may still have to give some back.
+  const hello = { workerId: sessions.workerId, tasks: attempts.handlers.names(), credit: 0 }
+  const sentAt = performance.now()
+  const session = yield* link.attach(hello, inbox.deliver).pipe(
+    Effect.timeoutFail({
+      duration: attachTimeout,
+      onTimeout: () => new ClusterUnavailable({ operation: `attach ${link.node}`, reason: "no answer in time" })
+    })
+  )
+  const binding = yield* makeBinding(node, session, sentAt)
+  yield* Effect.acquireRelease(
+    Effect.sync(() => balancer.bindings.add(binding)),
+    () =>
+      Effect.sync(() => {
+        binding.isOpen = false
+        // Whoever owns them next is told that they have not begun.
+        for (const held of binding.ready) Attempts.giveBack(attempts, held)
+        for (const owner of sessions.owners.values()) if (owner.binding === binding) owner.binding = undefined
+        balancer.bindings.delete(binding)
+        balancer.wake.unsafeOpen()
       })
-    )
-    const binding = yield* makeBinding(node, session, sentAt)
-    yield* Effect.acquireRelease(
-      Effect.sync(() => balancer.bindings.add(binding)),
-      () =>
-        Effect.sync(() => {
-          binding.isOpen = false
-          // Whoever owns them next is told that they have not begun.
-          for (const held of binding.ready) Attempts.giveBack(attempts, held)
-          for (const owner of sessions.owners.values()) if (owner.binding === binding) owner.binding = undefined
-          balancer.bindings.delete(binding)
-          balancer.wake.unsafeOpen()
-        })
-    )
-    yield* Effect.forkIn(watchLease(sessions, binding), sessions.scope)
-    yield* Effect.forkScoped(Reports.sendAll(attempts, binding))
-    yield* Effect.forkScoped(NoteReports.sendAll(attempts, binding))
-    yield* Effect.forkScoped(beat(binding))
-    yield* Effect.forkScoped(giveBackLingering(attempts, binding, balancer))
-    yield* Effect.forkScoped(inbox.open(binding))
-    // The same incarnation of the node: it owns what it owned, and need not say so again.
-    for (const partitionId of partitionsOf(sessions, link.node)) inbox.announce(partitionId)
-    yield* balancer.wake.open
-    yield* Effect.raceFirst(session.closed, binding.lost.await)
-  }).pipe(Effect.scoped)
+  )
+  yield* Effect.forkIn(watchLease(sessions, binding), sessions.scope)
+  yield* Effect.forkScoped(Reports.sendAll(attempts, binding))
+  yield* Effect.forkScoped(NoteReports.sendAll(attempts, binding))
+  yield* Effect.forkScoped(beat(binding))
+  yield* Effect.forkScoped(giveBackLingering(attempts, binding, balancer))
+  yield* Effect.forkScoped(inbox.open(binding))
+  // The same incarnation of the node: it owns what it owned, and need not say so again.
+  for (const partitionId of partitionsOf(sessions, link.node)) inbox.announce(partitionId)
+  yield* balancer.wake.open
+  yield* Effect.raceFirst(session.closed, binding.lost.await)
+})
 
 const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): Effect.Effect<Binding> =>
   Effect.sync(() => ({
@@ -116,10 +119,10 @@ const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): E
     peakSince: sentAt,
     outbox: new Set(),
     wake: Effect.unsafeMakeLatch(false),
-    due: Effect.unsafeMakeLatch(false),
+    due: new Bell(),
     noted: new Set(),
     noteWake: Effect.unsafeMakeLatch(false),
-    noteDue: Effect.unsafeMakeLatch(false),
+    noteDue: new Bell(),
     lost: Effect.unsafeMakeLatch(false),
     credit: 0,
     ahead: 0,
@@ -255,16 +258,13 @@ const giveBackLingering = (attempts: Attempts.Attempts, binding: Binding, balanc
   )
 
 const beat = (binding: Binding): Effect.Effect<never> => {
-  const interval = Duration.millis(binding.session.leaseMs / heartbeats)
+  const intervalMs = binding.session.leaseMs / heartbeats
   return Effect.suspend(() => {
     const sentAt = performance.now()
-    return binding.session.heartbeat.pipe(
-      Effect.disconnect,
-      Effect.timeout(interval),
-      Effect.map(() => binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)),
-      Effect.ignore
-    )
-  }).pipe(Effect.delay(interval), Effect.forever)
+    return Effect.map(within(binding.session.heartbeat, intervalMs), (answer) => {
+      if (answer !== undefined && Exit.isSuccess(answer)) binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
+    })
+  }).pipe(Effect.delay(intervalMs), Effect.forever)
 }
 
 /**

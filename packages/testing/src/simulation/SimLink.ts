@@ -18,7 +18,8 @@ export const make = (network: SimNetwork, worker: SimProcess, node: SimNode, lea
   attach: (hello, deliver) => attach(network, worker, node, { leaseMs, hello, deliver })
 })
 
-const attach = (
+/** One generator function for all calls: V8 makes a hidden class for each, which keeps what the function closes over for long. */
+const attach = Effect.fnUntraced(function*(
   network: SimNetwork,
   worker: SimProcess,
   node: SimNode,
@@ -27,43 +28,42 @@ const attach = (
     readonly hello: Hello
     readonly deliver: (message: ToWorker) => void
   }
-): Effect.Effect<WorkerSession, ClusterUnavailable, Scope.Scope> =>
-  Effect.gen(function*() {
-    if (!node.process.isAlive) return yield* refused("attach")
-    const connection = network.connect(worker, node.process)
-    const closed = yield* Deferred.make<void>()
-    const open = new Set<() => void>()
-    connection.onBroken.near = () => {
-      for (const giveUp of open) giveUp()
-      Deferred.unsafeDone(closed, Exit.void)
-    }
-    const ask = asking(connection, worker, open)
-    // The far side's; empty until the node has been told.
-    const far: { session: HubSession | undefined } = { session: undefined }
-    connection.onBroken.far = () => far.session?.lost()
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        connection.send("far", () => {
-          far.session?.goodbye()
-          far.session = undefined
-          connection.onBroken.far = () => undefined
-          connection.break()
-        })
+): Effect.fn.Return<WorkerSession, ClusterUnavailable, Scope.Scope> {
+  if (!node.process.isAlive) return yield* refused("attach")
+  const connection = network.connect(worker, node.process)
+  const closed = yield* Deferred.make<void>()
+  const open = new Set<() => void>()
+  connection.onBroken.near = () => {
+    for (const giveUp of open) giveUp()
+    Deferred.unsafeDone(closed, Exit.void)
+  }
+  const ask = asking(connection, worker, open)
+  // The far side's; empty until the node has been told.
+  const far: { session: HubSession | undefined } = { session: undefined }
+  connection.onBroken.far = () => far.session?.lost()
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      connection.send("far", () => {
+        far.session?.goodbye()
+        far.session = undefined
+        connection.onBroken.far = () => undefined
+        connection.break()
       })
-    )
-    yield* ask<void>("attach", (answer) => {
-      if (node.residents === undefined) return answer(undefined)
-      const session = node.residents.hub.attach(
-        hello,
-        (message) => connection.send("near", () => deliver(message)),
-        () => connection.break()
-      )
-      if (session === "full") return answer(undefined)
-      far.session = session
-      answer({ value: undefined })
     })
-    return sessionOf(node, far, { leaseMs, closed, ask })
+  )
+  yield* ask<void>("attach", (answer) => {
+    if (node.residents === undefined) return answer(undefined)
+    const session = node.residents.hub.attach(
+      hello,
+      (message) => connection.send("near", () => deliver(message)),
+      () => connection.break()
+    )
+    if (session === "full") return answer(undefined)
+    far.session = session
+    answer({ value: undefined })
   })
+  return sessionOf(node, far, { leaseMs, closed, ask })
+})
 
 type Ask = <A>(
   operation: string,

@@ -78,8 +78,8 @@ const beating = RecurringSchedule.make("beating", {
 
 const steps = 3
 /** Goes on where the last attempt stopped. One that is to fail does so after a step. */
-const inSteps = ({ failures, ms, throws }: typeof Work.Type, attempt: TaskAttempt<number, number>) =>
-  Effect.gen(function*() {
+const inSteps = Effect.fnUntraced(
+  function*({ failures, ms, throws }: typeof Work.Type, attempt: TaskAttempt<number, number>) {
     for (let step = Option.getOrElse(attempt.checkpoint, () => 0) + 1; step <= steps; step++) {
       if (ms > 0) yield* Effect.sleep(ms / steps)
       yield* attempt.progress(step / steps * 100)
@@ -87,7 +87,8 @@ const inSteps = ({ failures, ms, throws }: typeof Work.Type, attempt: TaskAttemp
       if (attempt.attempt > failures) continue
       return yield* throws ? Effect.dieMessage("thrown") : Effect.fail("not yet")
     }
-  })
+  }
+)
 
 const heavy = Task.make("heavy", { payload: Work, error: Schema.String, queue: "first", retry, slots: 3 })
 const middling = Task.make("middling", {
@@ -99,13 +100,12 @@ const middling = Task.make("middling", {
   timeout: "1500 millis"
 })
 
-const work = ({ failures, ms, throws }: typeof Work.Type) =>
-  Effect.gen(function*() {
-    const { attempt } = yield* Attempt
-    if (ms > 0) yield* Effect.sleep(ms)
-    if (attempt > failures) return
-    return yield* throws ? Effect.dieMessage("thrown") : Effect.fail("not yet")
-  })
+const work = Effect.fnUntraced(function*({ failures, ms, throws }: typeof Work.Type) {
+  const { attempt } = yield* Attempt
+  if (ms > 0) yield* Effect.sleep(ms)
+  if (attempt > failures) return
+  return yield* throws ? Effect.dieMessage("thrown") : Effect.fail("not yet")
+})
 
 const payload = (random: Random): typeof Work.Type => ({
   ms: random.chance(0.4) ? 0 : random.pick([1, 30, 300, 2_500]) * random.next(),
