@@ -285,6 +285,8 @@ const node = [
   }),
   /** A hint: the members have changed, look now. */
   Rpc.make("MembersChanged"),
+  /** The caller's hints may not be heard: watchers look at the rows. A node of an earlier release does not know it. */
+  Rpc.make("HintsUnheard"),
   /**
    * A hint: that node stops, and serves these partitions until they have another owner: go on asking it for them. A node of an
    * earlier release does not know it, and waits for the new owner.

@@ -21,6 +21,7 @@ import { Queues } from "@orrery/core/Queues"
 import { RunHistory } from "@orrery/core/RunHistory"
 import { Schedules } from "@orrery/core/schedule/Schedules"
 import type { Assignment, ToWorker } from "@orrery/core/WorkerProtocol"
+import { Signals } from "@orrery/core/Signals"
 import { Effect, Layer, Option } from "effect"
 import { ClusterLimits } from "./ClusterLimits.js"
 import { Gateway } from "./Gateway.js"
@@ -149,6 +150,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const self = yield* NodeIdentity
       const readiness = yield* Readiness
       const reach = yield* Reach
+      const signals = yield* Signals
       const schedules = yield* Schedules
       const inbox = yield* InboxDrain
       const queues = yield* Queues
@@ -180,6 +182,7 @@ const rpcHandlers = (sessions: Sessions) =>
         AskLimit: ({ ask }) => LimitAsk.answer(limits, ask),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),
         MembersChanged: () => Effect.sync(locks.look),
+        HintsUnheard: () => Effect.sync(signals.doubt),
         Departs: ({ nodeId, partitions }) => Effect.sync(() => void gateway.departs(nodeId, partitions)),
         Nudge: ({ forwarded, partitions }) => Effect.sync(() => inbox.nudge(partitions, forwarded)),
 

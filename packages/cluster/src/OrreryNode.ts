@@ -48,6 +48,7 @@ import * as Residents from "./Residents.js"
 import * as ScheduleEntity from "./ScheduleEntity.js"
 import * as SelfWatch from "./SelfWatch.js"
 import * as ShardManager from "./ShardManager.js"
+import * as UnheardHints from "./UnheardHints.js"
 
 export { StartFailed } from "./NodeIdentity.js"
 export { NodeFenced } from "./SelfWatch.js"
@@ -190,7 +191,7 @@ export const layer: Layer.Layer<
   OrreryNode | Runs | Queues | Schedules,
   NodeIdentity.StartFailed | SocketServer.SocketServerError,
   NodeConfig | ClusterConfig | Handlers
-> = Layer.mergeAll(Node, PeerWatch.layer, Gateway.layerRuns).pipe(
+> = Layer.mergeAll(Node, PeerWatch.layer, UnheardHints.layer, Gateway.layerRuns).pipe(
   Layer.provideMerge(NodeWorker.layer),
   Layer.provideMerge(Drain.layer),
   Layer.provideMerge(Admission.layer),

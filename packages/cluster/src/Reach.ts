@@ -26,6 +26,8 @@ export class Reach extends Context.Tag("@orrery/cluster/Reach")<Reach, {
   readonly others: () => ReadonlyArray<DirectoryEntry>
   /** Has the others look at once who is a member, instead of at their next poll. */
   readonly membersChanged: Effect.Effect<void>
+  /** Tells the others that what happens here may not be heard of by hints. */
+  readonly hintsUnheard: Effect.Effect<void>
   /** Tells the others that this node stops, and that it serves these partitions until they have another owner. */
   readonly departs: (partitions: ReadonlyArray<PartitionName>) => Effect.Effect<void>
 }>() {}
@@ -81,6 +83,7 @@ const make = Effect.gen(function*() {
     membersChanged: tell((connection) =>
       connection.call("MembersChanged", (client) => client.MembersChanged(), tellWithin)
     ),
+    hintsUnheard: tell((connection) => connection.call("HintsUnheard", (client) => client.HintsUnheard(), tellWithin)),
     departs: (partitions) =>
       tell((connection) =>
         Effect.forEach(

@@ -105,7 +105,8 @@ export const make: Effect.Effect<SignalsService> = Effect.map(Effect.clock, (clo
             line.leftAt = at
           })
       ).pipe(Effect.map(({ buffer }) => buffer.stream)),
-    health: () => undefined
+    health: () => undefined,
+    doubt: () => undefined
   }
 })
 

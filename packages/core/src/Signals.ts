@@ -63,6 +63,11 @@ export interface SignalsService {
   readonly watch: (name: QueueName, options?: WatchOptions) => Effect.Effect<Stream.Stream<Watched>, never, Scope.Scope>
   /** `undefined`: there is no connection that could be lost. */
   readonly health: () => SignalsHealth | undefined
+  /**
+   * Somebody may publish what is not heard, says who knows it by another way: for twice `pollMs` watchers are told `gap` every
+   * `pollMs`, at once the first time.
+   */
+  readonly doubt: () => void
 }
 
 const silent: QueueSignal = { publish: () => undefined }
@@ -79,7 +84,8 @@ export const none: SignalsService = {
         Stream.map((): Watched => ({ _tag: "gap", cursor: "" }))
       )
     ),
-  health: () => undefined
+  health: () => undefined,
+  doubt: () => undefined
 }
 
 /**

@@ -5,7 +5,8 @@
  *   nobody watches       nothing is sent
  *   Redis is away        watchers poll: a gap at once and every 0.8 s
  *   a publication fails  its watchers are owed a gap, and get it when Redis takes it
- *   what nobody sees     (a publisher that Redis does not hear while watchers are heard) a gap every 5 s
+ *   what nobody sees     (a publisher that Redis does not hear while watchers are heard) a gap every 5 s, and every 0.8 s
+ *                        while it says so by another way (`doubt`)
  */
 import { pollMs, queueKey, Signals, type SignalsHealth, type SignalsService } from "@orrery/core/Signals"
 import { Context, Effect, FiberSet, Layer } from "effect"
@@ -36,7 +37,7 @@ export interface Counters {
   readonly malformed: number
   /** Told to watchers when Redis was lost or did not answer, and while it is away. */
   readonly gaps: number
-  /** Told to watchers every 5 s, for what nobody can see. */
+  /** Told to watchers every 5 s for what nobody can see, and while there is doubt. */
   readonly safetyGaps: number
   readonly watches: number
   readonly owed: number
@@ -153,9 +154,20 @@ const make = Effect.gen(function*() {
     Effect.forkScoped
   )
 
+  const now = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
+  let doubtUntil = -Infinity
+  const doubt = (): void => {
+    const isNew = now() >= doubtUntil
+    doubtUntil = now() + 2 * pollMs
+    if (isNew) { for (const watch of watches.keys()) if (!watch.mustPoll) watch.safetyGap() }
+  }
   yield* Effect.sync(() => {
+    const isDoubted = now() < doubtUntil
     for (const watch of watches.keys()) {
-      if (!watch.mustPoll) continue
+      if (!watch.mustPoll) {
+        if (isDoubted) watch.safetyGap()
+        continue
+      }
       watch.gap()
       if (subscriber.isUp()) watch.look()
     }
@@ -203,7 +215,8 @@ const make = Effect.gen(function*() {
         Effect.as(watch.buffer.stream)
       )
     },
-    health: () => healthOf()
+    health: () => healthOf(),
+    doubt
   }
   const healthOf = (): SignalsHealth => {
     const isUp = commands.isUp() && subscriber.isUp()

@@ -222,6 +222,23 @@ describe("RedisSignals", () => {
       assert.isFalse(subscriber.isUp())
     }))
 
+  it.scopedLive("has watchers look at the rows while others may not be heard", () =>
+    Effect.gen(function*() {
+      const { url } = yield* rig.start()
+      const process = yield* rig.open({ url })
+      const { commands, subscriber } = Context.get(process, RedisClients)
+      yield* until(Effect.sync(() => commands.isUp() && subscriber.isUp()))
+      const watch = yield* Effect.provide(openWatch(sampleQueue()), process)
+      yield* watch.next
+
+      Context.get(process, Signals).doubt()
+      const [tookMs, told] = yield* timedAwake(Effect.all([watch.next, watch.next, watch.next]))
+
+      assert.deepStrictEqual(told.map((item) => item._tag), ["gap", "gap", "gap"])
+      // Otherwise one every 5 s.
+      assert.isBelow(tookMs, 2 * pollMs + 1_000)
+    }))
+
   it.scopedLive("reads from the stream what it did not hear", () =>
     Effect.gen(function*() {
       const { admin, url } = yield* rig.start()
