@@ -10,13 +10,13 @@ const filesOf = (need: string) => [`packages/*/test/**/*.${need}.test.ts`]
 const fileOf = (path: string) => new URL(path, import.meta.url).pathname
 
 /**
- * Effect and the sources are loaded once for all unit tests, one file after the other: to load them anew for each took a third of
- * the time. So no file may leave anything behind: what it builds in a scope ends with it.
+ * Effect and the sources are loaded once for all files of a project, one after the other: to load them anew for each took a third
+ * of the time. So no file may leave anything behind: what it builds in a scope ends with it.
  */
 const setupFiles = [fileOf("packages/testing/src/eachTestFile.ts")]
 const oneThread = { pool: "threads" as const, poolOptions: { threads: { singleThread: true, isolate: false } } }
-/** Of processes of their own, where processes and signals are dealt with. */
-const forks = { pool: "forks" as const }
+/** Of a process of their own, where processes and signals are dealt with. */
+const oneFork = { pool: "forks" as const, poolOptions: { forks: { singleFork: true, isolate: false } } }
 
 const postgres = {
   globalSetup: [fileOf("packages/testing/src/globalPostgres.ts")],
@@ -35,10 +35,10 @@ export default defineWorkspace([
       ...oneThread
     }
   },
-  { test: { ...postgres, ...forks, setupFiles, name: "pg", include: filesOf("pg"), testTimeout: 60_000 } },
+  { test: { ...postgres, ...oneFork, setupFiles, name: "pg", include: filesOf("pg"), testTimeout: 60_000 } },
   {
     test: {
-      ...forks,
+      ...oneFork,
       setupFiles,
       name: "redis",
       include: filesOf("redis"),

@@ -87,7 +87,7 @@ export const lineRules: ReadonlyArray<LineRule> = [
   rule("console", /\bconsole\./, "use Effect.log, or Console in a program for people", [...outside, tests]),
   rule("only", /\b(?:it|test|describe|scoped|live|effect|scopedLive|prop)\.only\(/, "a focused test hides the others"),
   rule("skip", /\b(?:it|test|describe|scoped|live|effect|scopedLive|prop)\.skip\(/, "a skipped test proves nothing"),
-  rule("flaky", /\bflakyTest\b/, "wait for a signal instead of trying again"),
+  rule("flaky", /\bflakyTest\b|\bretry: ?\d/, "wait for a signal instead of trying again"),
   rule("daemon", /\bforkDaemon\b/, "use forkScoped, FiberMap or FiberSet", [within]),
   rule("unbounded", /["']unbounded["']|\.unbounded\b/, "say the bound, and what happens when it is reached", [
     tests,

@@ -10,10 +10,9 @@ import type { Edited } from "@orrery/core/RunEdit"
 import { eventually } from "@orrery/testing/ClusterRig"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { Effect, Fiber } from "effect"
-import { fileURLToPath } from "node:url"
+import { handlersOf } from "./handlersOf.js"
 import { type Answer, orrery, orreryHere } from "./orrery.js"
 
-const handlers = fileURLToPath(new URL("./fixtures/controlHandlers.ts", import.meta.url))
 const noRun = "01890000-0000-7000-8000-000000000000"
 
 describe("control of a cluster by its command", () => {
@@ -22,7 +21,7 @@ describe("control of a cluster by its command", () => {
     () =>
       Effect.gen(function*() {
         const databaseUrl = yield* TestPostgres.freshDatabase
-        const { addresses } = yield* LocalCluster.start({ databaseUrl, nodes: 1, handlers })
+        const { addresses } = yield* LocalCluster.start({ databaseUrl, nodes: 1, ...handlersOf("control") })
         const env = { ORRERY_NODES: addresses[0]! }
         const run = (...args: ReadonlyArray<string>) => orreryHere(env, ...args)
         const process = (...args: ReadonlyArray<string>) => orrery(env, ...args)

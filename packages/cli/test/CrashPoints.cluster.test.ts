@@ -12,10 +12,9 @@ import { assert, it } from "@effect/vitest"
 import * as ClusterRig from "../../testing/src/ClusterRig.js"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { Effect, Layer, Schedule } from "effect"
-import { fileURLToPath } from "node:url"
 import { stumbles } from "./fixtures/crashTasks.js"
+import { handlersOf } from "./handlersOf.js"
 
-const handlers = fileURLToPath(new URL("./fixtures/crashHandlers.ts", import.meta.url))
 const seed = Number(process.env["SEED"] ?? 1)
 const rounds = Number(process.env["ROUNDS"] ?? 1)
 const timeoutMs = 240_000
@@ -58,8 +57,7 @@ it.scopedLive(
         workers: 2,
         workerSlots: 2,
         slots: 4,
-        handlers,
-        env: { ORRERY_MAX_CRASHES: "1000" },
+        ...handlersOf("crash", { ORRERY_MAX_CRASHES: "1000" }),
         envOf: (name, start) => {
           const failpoint = name === restless ? restlessDiesAt : plan[name]?.[start]
           return failpoint === undefined ? {} : { ORRERY_FAILPOINT: failpoint }

@@ -4,13 +4,12 @@ import * as LocalCluster from "@orrery/cli/LocalCluster"
 import * as Watch from "@orrery/core/Watch"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Fiber, Layer, Stream } from "effect"
-import { fileURLToPath } from "node:url"
 import * as ClusterRig from "../../testing/src/ClusterRig.js"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { pages } from "./fixtures/pagesTask.js"
+import { handlersOf } from "./handlersOf.js"
 import { orrery, orreryHere } from "./orrery.js"
 
-const handlers = fileURLToPath(new URL("./fixtures/pagesHandlers.ts", import.meta.url))
 const count = 60
 
 describe("a run that tells", () => {
@@ -19,7 +18,13 @@ describe("a run that tells", () => {
     () =>
       Effect.gen(function*() {
         const databaseUrl = yield* TestPostgres.freshDatabase
-        const cluster = yield* LocalCluster.start({ databaseUrl, nodes: 3, workers: 2, workerSlots: 0, handlers })
+        const cluster = yield* LocalCluster.start({
+          databaseUrl,
+          nodes: 3,
+          workers: 2,
+          workerSlots: 0,
+          ...handlersOf("pages")
+        })
         const client = yield* Layer.build(RunsClient.layer({ nodes: cluster.addresses }))
         const id = yield* Effect.provide(pages.enqueue({ count }), client)
         let page = 0

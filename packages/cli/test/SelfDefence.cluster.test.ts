@@ -2,15 +2,13 @@ import * as RunsClient from "@orrery/api/RunsClient"
 import { Runs } from "@orrery/core/Runs"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
-import { fileURLToPath } from "node:url"
 import * as ClusterRig from "../../testing/src/ClusterRig.js"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import * as Database from "../src/Database.js"
 import * as LocalCluster from "../src/LocalCluster.js"
 import { stubborn } from "./fixtures/stubbornHandlers.js"
+import { handlersOf } from "./handlersOf.js"
 import { orrery, orreryHere } from "./orrery.js"
-
-const handlers = fileURLToPath(new URL("./fixtures/stubbornHandlers.ts", import.meta.url))
 
 describe("a node", () => {
   it.scopedLive("is gone in time though a handler and a finalizer hang", () =>
@@ -20,8 +18,7 @@ describe("a node", () => {
       const cluster = yield* LocalCluster.start({
         databaseUrl,
         nodes: 1,
-        handlers,
-        env: { ORRERY_SHUTDOWN_TIMEOUT_MS: String(shutdownTimeoutMs) }
+        ...handlersOf("stubborn", { ORRERY_SHUTDOWN_TIMEOUT_MS: String(shutdownTimeoutMs) })
       })
       const client = yield* Layer.build(RunsClient.layer({ nodes: cluster.addresses }))
       yield* Effect.gen(function*() {

@@ -12,10 +12,8 @@ import { assert, it } from "@effect/vitest"
 import * as ClusterRig from "../../testing/src/ClusterRig.js"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { Effect, Layer, Redacted, Schedule } from "effect"
-import { fileURLToPath } from "node:url"
 import { books, queues, tables, urlVariable } from "./fixtures/transactionTasks.js"
-
-const handlers = fileURLToPath(new URL("./fixtures/transactionHandlers.ts", import.meta.url))
+import { handlersOf } from "./handlersOf.js"
 
 /** What each process dies of, life by life. One is never armed, so that there is always somebody to ask. */
 const plan: Readonly<Record<string, ReadonlyArray<string>>> = {
@@ -37,8 +35,7 @@ it.scopedLive(
         nodes: 3,
         workers: 0,
         workerSlots: 4,
-        handlers,
-        env: { ORRERY_MAX_CRASHES: "1000", [urlVariable]: Redacted.value(databaseUrl) },
+        ...handlersOf("transaction", { ORRERY_MAX_CRASHES: "1000", [urlVariable]: Redacted.value(databaseUrl) }),
         envOf: (name, start) => {
           const failpoint = plan[name]?.[start]
           return failpoint === undefined ? {} : { ORRERY_FAILPOINT: failpoint }

@@ -60,4 +60,4 @@ const program = Effect.zipRight(
   )
 )
 
-await Effect.runPromise(program)
+void Effect.runPromise(program)

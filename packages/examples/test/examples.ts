@@ -10,4 +10,4 @@ const examples: Readonly<Record<string, () => Promise<unknown>>> = {
   "spanning-limits": () => import("../src/spanning-limits.js")
 }
 
-await examples[process.argv[2]!]!()
+void examples[process.argv[2]!]!()

@@ -50,6 +50,7 @@ describe("tidy", () => {
       "it.only(\"x\", () => {})",
       "it.effect.skip(\"x\", () => {})",
       "flakyTest(a)",
+      "it.effect(\"x\", a, { retry: 2 })",
       "Effect.forkDaemon(a)",
       "Queue.unbounded()",
       "// TODO later"
@@ -65,6 +66,7 @@ describe("tidy", () => {
         "console",
         "only",
         "skip",
+        "flaky",
         "flaky",
         "daemon",
         "unbounded",
