@@ -10,10 +10,16 @@ import { setup } from "./setup.mjs"
 import { test } from "./test.mjs"
 
 // Loaded after the set-up, which installs what it needs.
-const program = (file) => async (args) => {
+const program = (file, engine = []) => async (args) => {
   const { compile } = await import("../packages/cli/compile.mjs")
-  return exec(process.execPath, [await compile(join(root, file)), ...args])
+  return exec(process.execPath, [...engine, await compile(join(root, file)), ...args])
 }
+
+/**
+ * Of V8, where each core has a thread of its own at work: no helpers to collect its garbage, which would only take turns with
+ * it; and it is compiled for speed when it has run longer than usual, as much of what a history does is rare.
+ */
+const busyThreads = ["--single-threaded-gc", "--interrupt-budget=200000"]
 
 const commands = {
   demo: program("packages/examples/src/digest/main.ts"),
@@ -25,7 +31,7 @@ const commands = {
   schedules: program("packages/bench/src/scheduleFigures.ts"),
   limits: program("packages/bench/src/limiterFigures.ts"),
   chaos: program("packages/chaos/src/main.ts"),
-  simulate: program("packages/testing/src/simulation/main.ts"),
+  simulate: program("packages/testing/src/simulation/main.ts", busyThreads),
   check,
   test
 }

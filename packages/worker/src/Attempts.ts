@@ -93,7 +93,7 @@ export interface Binding {
   readonly noteWake: Effect.Latch
   /** Open when somebody waits for some of them. */
   readonly noteDue: Bell
-  /** Opened to end the session from this side. */
+  /** Opened when the session has ended, and to end it from this side. */
   readonly lost: Effect.Latch
   credit: number
   /** What the node was last allowed beyond its credit. */

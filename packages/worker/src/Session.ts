@@ -40,7 +40,7 @@ export const reattachSchedule = Schedule.exponential("20 millis", 2).pipe(
 )
 /** Pause after a session ended: a node that closes each session at once is not attached to in a tight loop. */
 const sessionPause = Duration.millis(20)
-const attachTimeout = Duration.seconds(5)
+const attachMsMax = 5_000
 /** Pause before an announcement that failed is repeated. */
 const repeatPause = Duration.millis(50)
 /** An attempt that waits for a slot is looked at this often, and given back when it was seen waiting so many times. */
@@ -72,12 +72,9 @@ const attached = Effect.fnUntraced(function*(sessions: Sessions, node: NodeState
   // Without credit at first: another node may still have to give some back.
   const hello = { workerId: sessions.workerId, tasks: attempts.handlers.names(), credit: 0 }
   const sentAt = performance.now()
-  const session = yield* link.attach(hello, inbox.deliver).pipe(
-    Effect.timeoutFail({
-      duration: attachTimeout,
-      onTimeout: () => new ClusterUnavailable({ operation: `attach ${link.node}`, reason: "no answer in time" })
-    })
-  )
+  const answer = yield* within(link.attach(hello, inbox.deliver), attachMsMax)
+  const session = yield* answer
+    ?? new ClusterUnavailable({ operation: `attach ${link.node}`, reason: "no answer in time" })
   const binding = yield* makeBinding(node, session, sentAt)
   yield* Effect.acquireRelease(
     Effect.sync(() => balancer.bindings.add(binding)),
@@ -100,7 +97,8 @@ const attached = Effect.fnUntraced(function*(sessions: Sessions, node: NodeState
   // The same incarnation of the node: it owns what it owned, and need not say so again.
   for (const partitionId of partitionsOf(sessions, link.node)) inbox.announce(partitionId)
   yield* balancer.wake.open
-  yield* Effect.raceFirst(session.closed, binding.lost.await)
+  yield* Effect.forkScoped(Effect.zipRight(session.closed, binding.lost.open))
+  yield* binding.lost.await
 })
 
 const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): Effect.Effect<Binding> =>
