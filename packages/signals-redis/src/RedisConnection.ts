@@ -237,8 +237,13 @@ const probe = (state: State, client: Redis): Effect.Effect<never, RedisUnavailab
     const sentAt = yield* Clock.currentTimeMillis
     const answered = yield* Deferred.make<void>()
     const done = () => Deferred.unsafeDone(answered, Effect.void)
-    // An error is an answer too; one of a connection that broke ends the session otherwise.
-    client.ping().then(done, done)
+    // An error is an answer too, but one that says that nothing is served; one of a connection that broke ends the session
+    // otherwise.
+    client.ping().then(done, (cause: unknown) => {
+      const reason = textOf(cause)
+      if (mustReconnect.test(reason)) state.end?.(reason)
+      done()
+    })
     const inTime = yield* Deferred.await(answered).pipe(Effect.timeoutOption(commandTimeoutMs))
     if (Option.isNone(inTime)) {
       yield* Effect.sleep(probeGrace)

@@ -96,13 +96,14 @@ export class RedisWatch {
     this.isAsking = true
     this.options.fork(
       this.caughtUp.pipe(
-        Effect.ensuring(Effect.sync(() => {
+        Effect.zipRight(Effect.sync(() => {
           this.isAsking = false
           this.isResting = true
+          this.followEarly()
         })),
-        Effect.zipRight(Effect.sync(() => this.followEarly())),
         Effect.zipRight(Effect.sleep(lookPauseMs)),
         Effect.ensuring(Effect.sync(() => {
+          this.isAsking = false
           this.isResting = false
         })),
         Effect.zipRight(Effect.sync(() => {
