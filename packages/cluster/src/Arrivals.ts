@@ -186,7 +186,7 @@ const runOf = (request: RunRequest, line: string, now: number, machine: QueueMac
   // Whole milliseconds: `ceil`, so that no run is early by a fraction.
   const scheduledAt = Math.ceil(_tag === "delay" ? now + ms : Math.max(ms, 0))
   const isDue = _tag === "delay" ? ms === 0 : scheduledAt <= now
-  const seq = machine.nextNumber()
+  const seq = machine.numbers.next()
   const dueAt = isDue ? Math.floor(now) : scheduledAt
   return {
     id: request.id,

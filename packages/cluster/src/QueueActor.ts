@@ -2,8 +2,7 @@
  * The shell of one partition: takes what comes, feeds the `QueueMachine`, hands what it decides to the journal, and
  * lets answers out only after the commit they rest on (P10).
  *
- * One batch of changes is in flight at the journal; what is decided meanwhile gathers in `writes`, one per run: a later
- * change of a run replaces an earlier one that was not sent. New runs travel beside it (`Arrivals`). Everything happens in
+ * Changes gather while others are in flight at the journal (`Writes`). New runs travel beside them (`Arrivals`). Everything happens in
  * `pump`, in the actor's turn (`ActorTurns`), without fibers: fibers carry only commits and page reads.
  *
  * An actor ends by being closed (its shard moves, or it is idle), or by itself when it is fenced or cannot know what
@@ -11,7 +10,7 @@
  */
 import type { Overloaded } from "@orrery/core/Errors"
 import { failpointsOf } from "@orrery/core/Failpoint"
-import type { Committed, JournalBatch, RunFinish, RunUpdate } from "@orrery/core/Journal"
+import type { Committed, JournalBatch } from "@orrery/core/Journal"
 import type { PartitionName, Takeover } from "@orrery/core/PartitionStore"
 import type { Entry, Load, Waiter, WorkerPool } from "@orrery/core/Entry"
 import type { QueueMachine } from "@orrery/core/QueueMachine"
@@ -32,9 +31,8 @@ import { Intake } from "./Intake.js"
 import { type ActorHost, type NotOwner, notOwner, type RowAnswer, type StopReason } from "./ActorHost.js"
 import { RunDesk } from "./RunDesk.js"
 import { Watchers } from "./Watchers.js"
+import { Writes } from "./Writes.js"
 
-/** Changes of one commit of one actor. */
-const batchRowsMax = 1_000
 /** Unwritten changes at which nothing new is started: the database is not keeping up. */
 const pendingWritesMax = 2_000
 /** Lines whose heads are read in one statement. */
@@ -51,12 +49,9 @@ export class QueueActor {
   readonly machine: QueueMachine
   private readonly intake: Intake
   private readonly arrivals: Arrivals
-  /** Entries with something unwritten, oldest first; and those of the commit under way. */
-  private writes: Array<Entry> = []
-  private sent: Array<Entry> = []
+  private readonly writes: Writes
   /** Made known after this turn's commit is on its way: handlers that need no fiber run at once. */
   private assignments: QueueMachine["out"]["assignments"] = []
-  private isWriting = false
   private pumping = false
   private readonly turn = (): void => {
     this.pumping = false
@@ -93,6 +88,17 @@ export class QueueActor {
     this.machine = makeMachine(host, name, taken, () => this.schedule())
     this.intake = new Intake(this, host)
     this.arrivals = this.intake.arrivals
+    this.writes = new Writes({
+      machine: this.machine,
+      isArriving: (id) => this.arrivals.has(id),
+      hasArrivals: () => !this.arrivals.isEmpty,
+      commit: (changes, onCommitted, onOverloaded) => this.commit(changes, onCommitted, onOverloaded),
+      committed: (entries, gone, told) => {
+        this.signal.publish(told)
+        this.written(entries, gone)
+      },
+      notCommitted: (entries, goOn) => this.notWritten(entries, goOn)
+    })
     this.settingsRevision = taken.settings?.revision ?? 0
     this.alarm = host.makeAlarm(() => this.pump())
     this.pool = host.workers.poolFor(this)
@@ -229,19 +235,20 @@ export class QueueActor {
 
   /** Nothing waits, runs, or is on its way to the database. */
   get isIdle(): boolean {
-    return this.intake.isEmpty && this.writes.length === 0 && !this.isWriting &&
+    return this.intake.isEmpty && this.writes.isEmpty &&
       this.watchers.isEmpty &&
       this.machine.isIdle
   }
 
   /** Nothing is on its way to the store. */
   get isWritten(): boolean {
-    return this.arrivals.isEmpty && this.writes.length === 0 && !this.isWriting && this.machine.out.writes.length === 0
+    return this.arrivals.isEmpty && this.writes.isEmpty && this.machine.out.writes.length === 0
   }
 
   /** For the reconciler: entries with changes, as yet to be sent and as sent. */
   get writing(): Writing {
-    return { waiting: [...this.writes, ...this.machine.out.writes], sent: this.sent }
+    const { sent, waiting } = this.writes.writing
+    return { waiting: [...waiting, ...this.machine.out.writes], sent }
   }
 
   /** Takes nothing new, writes what it has decided, ends. Bounded by 5 s. */
@@ -252,7 +259,7 @@ export class QueueActor {
     return Effect.iterate(undefined, {
       while: () =>
         this.stopReason === undefined &&
-        (this.isWriting || this.writes.length > 0 || !this.intake.isEmpty),
+        (!this.writes.isEmpty || !this.intake.isEmpty),
       body: () => Effect.sleep("5 millis")
     }).pipe(
       Effect.timeoutOption(closeDeadline),
@@ -274,7 +281,7 @@ export class QueueActor {
     this.collect()
     this.flush()
     const mayAct = this.host.mayAct()
-    const mayStart = mayAct && !this.closing && !this.isRetiring && this.writes.length < pendingWritesMax
+    const mayStart = mayAct && !this.closing && !this.isRetiring && this.writes.waitingCount < pendingWritesMax
     this.start(now, mayStart)
     this.host.workers.wanting(this, mayStart)
     const nextTick = this.machine.nextTick()
@@ -293,14 +300,14 @@ export class QueueActor {
     this.collect()
     this.assign()
     if (isAwaited) this.flush()
-    else if (hasStarted && !this.isWriting) this.schedule()
+    else if (hasStarted && !this.writes.isChanging) this.schedule()
   }
 
   /** Carries out what the machine has decided. */
   collect(): void {
     const out = this.machine.out
     if (out.writes.length > 0) {
-      for (const entry of out.writes) this.writes.push(entry)
+      this.writes.add(out.writes)
       out.writes = []
     }
     if (out.freed.length > 0) {
@@ -342,9 +349,9 @@ export class QueueActor {
 
   private flush(): void {
     this.intake.read()
-    if (this.intake.holdsCommits(this.isWriting)) return
+    if (this.intake.holdsCommits(this.writes.isChanging)) return
     for (let batch = this.arrivals.take(); batch !== undefined; batch = this.arrivals.take()) this.flushArrivals(batch)
-    if (!this.isWriting && this.writes.length > 0) this.flushWrites()
+    this.writes.flush()
   }
 
   private flushArrivals(batch: ReadonlyArray<Arrival>): void {
@@ -362,31 +369,6 @@ export class QueueActor {
         this.schedule()
       }
     )
-  }
-
-  /**
-   * The end of a run waits for another copy of its request that is under way: the two would be committed side by side, on
-   * two connections, neither would see the other, and the run would be made anew after its end.
-   */
-  private flushWrites(): void {
-    const isHeld = (entry: Entry): boolean => entry.unwritten === "finish" && this.arrivals.has(entry.id)
-    const held = this.arrivals.isEmpty ? [] : this.writes.filter(isHeld)
-    const free = held.length === 0 ? this.writes : this.writes.filter((entry) => !isHeld(entry))
-    if (free.length === 0) return
-    this.isWriting = true
-    const updates: Array<RunUpdate> = []
-    const finishes: Array<RunFinish> = []
-    this.sent = free.splice(0, batchRowsMax)
-    this.writes = held.length === 0 ? free : held.concat(free)
-    for (const entry of this.sent) {
-      this.machine.send(entry, updates, finishes)
-      entry.sentWaiters = entry.waiters
-      entry.waiters = undefined
-    }
-    this.commit({ inserts: [], updates, finishes }, ({ gone }) => {
-      this.signal.publish(() => [...updates.filter(({ id }) => gone?.has(id) !== true), ...finishes])
-      this.written(gone)
-    }, () => this.notWritten())
   }
 
   private commit(
@@ -408,15 +390,12 @@ export class QueueActor {
       failpointsOf(batch, "after-commit")
       this.host.clock.observe(result.value.now)
       onCommitted(result.value)
-      if (this.machine.isExhausted) return this.stop("exhausted")
+      if (this.machine.numbers.isExhausted) return this.stop("exhausted")
       this.schedule()
     })
   }
 
-  private written(gone: Committed["gone"]): void {
-    const sent = this.sent
-    this.sent = []
-    this.isWriting = false
+  private written(sent: ReadonlyArray<Entry>, gone: Committed["gone"]): void {
     for (const entry of sent) {
       const isGone = gone?.has(entry.id) === true
       const hasEnded = entry.sent === "finish" || isGone
@@ -432,8 +411,8 @@ export class QueueActor {
   }
 
   /** The journal is full: what was decided is kept and offered again. */
-  private notWritten(): void {
-    for (const entry of this.sent) {
+  private notWritten(sent: ReadonlyArray<Entry>, goOn: () => void): void {
+    for (const entry of sent) {
       this.machine.notSent(entry)
       const waiters = entry.sentWaiters
       entry.sentWaiters = undefined
@@ -444,11 +423,10 @@ export class QueueActor {
         waiter = next
       }
     }
-    this.sent = []
     this.collect()
     this.host.fork(
       Effect.sleep(pause).pipe(Effect.zipRight(Effect.sync(() => {
-        this.isWriting = false
+        goOn()
         this.schedule()
       })))
     )
@@ -474,14 +452,14 @@ export class QueueActor {
     this.machine.lines.gates.abandon()
     this.alarm.stop()
     this.intake.abandon(notOwner)
-    for (const entry of [...this.writes, ...this.sent, ...this.machine.out.writes]) {
+    const { sent, waiting } = this.writing
+    for (const entry of [...waiting, ...sent]) {
       tell(entry.waiters, notOwner)
       tell(entry.sentWaiters, notOwner)
       entry.waiters = undefined
       entry.sentWaiters = undefined
     }
-    this.writes = []
-    this.sent = []
+    this.writes.abandon()
     this.assignments = []
     this.watchers.notifyAll()
     Deferred.unsafeDone(this.stoppedSignal, Effect.succeed(reason))

@@ -1,6 +1,6 @@
 /** An owner at rest whose shard was lost and won back unnoticed. Over the memory store and the test clock. */
 import * as ClusterConfig from "@orrery/core/ClusterConfig"
-import { numbersPerEpoch } from "@orrery/core/Entry"
+import { numbersPerEpoch } from "@orrery/core/Numbers"
 import { Journal } from "@orrery/core/Journal"
 import * as MemoryStore from "@orrery/core/MemoryStore"
 import { PartitionStore } from "@orrery/core/PartitionStore"

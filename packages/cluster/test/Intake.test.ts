@@ -340,6 +340,7 @@ class History {
     const committed = this.tables.commit(batch, this.now)
     if (committed === undefined) return Exit.fail(new Fenced({ partitionId: batch.partitionId, epoch: batch.epoch }))
     for (const { attempt, id } of batch.updates) if (attempt > 0) this.everBegun.add(id)
+    for (const { id } of batch.roll?.starts ?? []) this.everBegun.add(id)
     this.edits += batch.updates.filter(({ edit }) => edit !== undefined).length
     for (const { claim, run } of before) {
       if (claim === undefined || committed.duplicates.has(run.id)) continue

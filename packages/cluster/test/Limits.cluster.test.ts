@@ -46,7 +46,10 @@ describe("limits", () => {
         const ends = yield* Effect.forEach(ids.flat(), (id) => runs.awaitFinal(id), { concurrency: "unbounded" })
 
         assert.deepStrictEqual([...new Set(ends.map((run) => run.state))], ["succeeded"])
-        const told = toldBy()
+        // What the processes have said may still be on its way.
+        const hasEnded = (told: ReturnType<typeof toldBy>) =>
+          new Set(told.flatMap(({ n, task, what }) => what === "ends" ? `${task} ${n}` : [])).size === ids.flat().length
+        const told = yield* ClusterRig.eventually(Effect.sync(toldBy), hasEnded)
         const most = RigHistory.together(told, { groupOf: ({ key }) => key })
         for (const key of keys) {
           assert.isAtMost(most.get(key) ?? 0, 2, `${key} went over its limit`)

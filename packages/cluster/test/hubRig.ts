@@ -48,7 +48,7 @@ const makeActor = (partitionId: number, scheduled: Set<QueueActor>) => {
 export const add = (actor: QueueActor, count: number, change: Partial<StoredRun> = {}): ReadonlyArray<StoredRun> => {
   const runs = Array.from({ length: count }, (): StoredRun => ({
     id: unsafeMakeRunId(1_700_000_000_000),
-    seq: actor.machine.nextNumber(),
+    seq: actor.machine.numbers.next(),
     task: "work",
     priority: 0,
     createdAt: 0,

@@ -5,6 +5,7 @@ import { marked } from "./fingerprint.js"
 import type { Taken } from "./Started.js"
 import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
 import { makeNeed, type Need } from "./Need.js"
+import type { Roll } from "./Rolls.js"
 import type { RunFailure } from "./Run.js"
 import type { RunId } from "./RunId.js"
 import { isBackfill, lineOf, parseKeys, type RunKeys } from "./RunKeys.js"
@@ -12,15 +13,6 @@ import { defaultPolicy, parsePolicy, type RunPolicy } from "./RunRequest.js"
 import type { WaitingState } from "./RunState.js"
 import type { Seat } from "./Window.js"
 import type { Assignment, AttemptRef } from "./WorkerProtocol.js"
-
-/** Numbers given out under one epoch. More and the actor must take its partition over again. */
-export const numbersPerEpoch = 2 ** 30
-
-/**
- * Whether a run with this lease has ever been given to a worker. An edit of one that has not leaves the number at which its epoch
- * begins, which is no lease: higher than all of the owners before.
- */
-export const wasStarted = (lease: number): boolean => lease % numbersPerEpoch !== 0
 
 type Place = "out" | "ready" | "timer" | "settling" | "running" | "finishing"
 
@@ -76,6 +68,8 @@ export interface Entry {
   seat: Seat<Entry> | undefined
   /** How it ended, once it has. */
   end: Pick<RunFinish, "state" | "result" | "keep"> & Required<Pick<RunFinish, "keptDays">> | undefined
+  /** Where its start is written, as long as its own row does not show it. */
+  roll: Roll | undefined
   /** What the journal has not been given yet. A later change replaces an earlier one: the last is written. */
   unwritten: Change | undefined
   /** What the journal is writing. */
@@ -85,7 +79,8 @@ export interface Entry {
   sentWaiters: Waiter | undefined
 }
 
-type Change = "update" | "finish"
+/** `start`: an update too, of which a `Roll` may take the place. */
+export type Change = "update" | "start" | "finish"
 
 /** What may be changed of a run that waits. */
 export interface Edit {
@@ -258,6 +253,7 @@ export const entryOf = (run: StoredRun): Entry => ({
   isSuspect: false,
   seat: undefined,
   end: undefined,
+  roll: undefined,
   unwritten: undefined,
   sent: undefined,
   waiters: undefined,

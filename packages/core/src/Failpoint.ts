@@ -55,7 +55,7 @@ export const failpointsOf = (batch: JournalBatch, when: "before-commit" | "after
   if (batch.fromInbox === true) failpoint(`inbox-drain.${when}`)
   else if (batch.inserts.length > 0) failpoint(`enqueue.${when}`)
   const moved = (state: string) => batch.updates.some((update) => update.state === state)
-  if (moved("running")) failpoint(`start.${when}`)
+  if (batch.roll !== undefined || moved("running")) failpoint(`start.${when}`)
   if (moved("retrying")) failpoint(`retry.${when}`)
   // Interrupted, crashed, or due and out of memory: ready again.
   if (moved("ready")) failpoint(`requeue.${when}`)

@@ -70,6 +70,19 @@ export interface RunFinish {
   readonly keptDays?: number
 }
 
+/** What a start changes of a stored run. */
+export type RunStart = Pick<RunUpdate, "id" | "attempt" | "lease"> & {
+  readonly worker: string
+  readonly startedAt: number
+}
+
+/** Starts of one commit, in a row of the partition. */
+export interface StartRoll {
+  /** Of the rows of the partition. Whatever was in it is replaced: each of its runs must have had a later change committed. */
+  readonly slot: number
+  readonly starts: ReadonlyArray<RunStart>
+}
+
 /** What one actor wants written together. At most one change per run in a batch. */
 export interface JournalBatch {
   readonly partitionId: number
@@ -84,6 +97,11 @@ export interface JournalBatch {
   }>
   readonly updates: ReadonlyArray<RunUpdate>
   readonly finishes: ReadonlyArray<RunFinish>
+  /**
+   * Starts that the runs themselves do not show yet: the next take-over finds those running that have not been changed under this lease
+   * or a later one.
+   */
+  readonly roll?: StartRoll | undefined
   /** The new runs come out of the inbox: each is made only if this commit takes its row away. Default false. */
   readonly fromInbox?: boolean
 }

@@ -5,7 +5,7 @@
 import type { CountedRuns } from "./Depths.js"
 import { Expiries } from "./Expiries.js"
 import type { Claim, IdentityKey, StoredIdentity } from "./Identity.js"
-import type { Committed, JournalBatch, RunFinish, RunUpdate, StoredRun } from "./Journal.js"
+import type { Committed, JournalBatch, RunFinish, RunStart, RunUpdate, StoredRun } from "./Journal.js"
 import {
   type KnownSettings,
   type LinePageRequest,
@@ -35,6 +35,8 @@ interface Partition {
   readonly name: PartitionName
   epoch: number
   readonly runs: Map<RunId, StoredRun & Origin>
+  /** Starts that its runs do not show, by slot. */
+  readonly rolls: Map<number, ReadonlyArray<RunStart>>
   /** By task and key. */
   readonly identities: Map<string, Omit<StoredIdentity, "run">>
 }
@@ -83,6 +85,7 @@ export class MemoryTables {
     }
     for (const update of updates) partition.runs.set(update.id, changed(partition.runs.get(update.id)!, update))
     for (const finish of finishes) this.end(partition, finish, now)
+    if (batch.roll !== undefined) partition.rolls.set(batch.roll.slot, batch.roll.starts)
     if (updates.length === batch.updates.length) return { duplicates, now }
     const found = new Set(updates.map(({ id }) => id))
     return { duplicates, now, gone: new Set(batch.updates.flatMap(({ id }) => found.has(id) ? [] : [id])) }
@@ -213,11 +216,12 @@ export class MemoryTables {
     const key = partitionKey(name)
     let partition = this.byKey.get(key)
     if (partition === undefined) {
-      partition = { id: this.byKey.size + 1, name, epoch: 0, runs: new Map(), identities: new Map() }
+      partition = { id: this.byKey.size + 1, name, epoch: 0, runs: new Map(), rolls: new Map(), identities: new Map() }
       this.byKey.set(key, partition)
       this.byId.set(partition.id, partition)
     }
     partition.epoch += 1
+    showStarts(partition)
     return partition
   }
 
@@ -311,6 +315,17 @@ export class MemoryTables {
 }
 
 const changed = (run: StoredRun, { edit, ...update }: RunUpdate): StoredRun => ({ ...run, ...update, ...edit })
+
+/** What its rolls say goes into its runs, unless they have been changed since. */
+const showStarts = ({ rolls, runs }: Partition): void => {
+  for (const starts of rolls.values()) {
+    for (const start of starts) {
+      const run = runs.get(start.id)
+      if (run !== undefined && run.lease < start.lease) runs.set(run.id, { ...run, ...start, state: "running" })
+    }
+  }
+  rolls.clear()
+}
 
 /** True: the key is the run's now. */
 const take = ({ identities }: Partition, { id, task }: StoredRun, { replaces, ...claim }: Claim): boolean => {

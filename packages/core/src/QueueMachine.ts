@@ -16,6 +16,7 @@
  */
 import {
   assignmentOf,
+  type Change,
   clearLease,
   crowdedText,
   type Edit,
@@ -26,7 +27,6 @@ import {
   lose,
   noPermits,
   noRates,
-  numbersPerEpoch,
   type Out,
   refOf,
   replacedText,
@@ -46,7 +46,9 @@ import type { MachineOptions, Taken } from "./MachineOptions.js"
 import { Lines } from "./Lines.js"
 import { QueueControl } from "./QueueControl.js"
 import type { QueueRules } from "./QueueSettings.js"
+import { Numbers } from "./Numbers.js"
 import { isOrdered } from "./RunKeys.js"
+import { type Roll, Rolls } from "./Rolls.js"
 import * as RunTimes from "./RunTimes.js"
 import type { Started } from "./Started.js"
 import { type Arriving, Waiting } from "./Waiting.js"
@@ -64,18 +66,20 @@ export class QueueMachine {
   private readonly waiting: Waiting
   private readonly deadlines = new Deadlines()
   readonly leases = new Leases()
+  readonly rolls = new Rolls()
   readonly control: QueueControl
   private readonly budgets: RetryBudgets
   /** The latest time that came with a command. */
   private now: number
-  /** The first of an epoch is given to nobody (`wasStarted`). */
-  private numbers = 1
+  /** For arrivals and leases. */
+  readonly numbers: Numbers
 
   constructor(
     private readonly options: MachineOptions,
     taken: Taken
   ) {
     this.now = taken.now
+    this.numbers = new Numbers(options.epoch)
     const takenOverAt = options.epoch === 1 ? undefined : taken.now
     this.lines = new Lines({ ...options, takenOverAt })
     this.control = new QueueControl(options, takenOverAt, taken.now)
@@ -85,8 +89,7 @@ export class QueueMachine {
       add: (entry) => this.entries.set(entry.id, entry),
       forget: (entry) => this.forget(entry),
       settle: (entry) => this.settle(entry),
-      nextNumber: () => this.nextNumber(),
-      epochStart: options.epoch * numbersPerEpoch,
+      numbers: this.numbers,
       orderKeyOf: (entry) => this.orderKeyOf(entry),
       seated: (entry) => this.armExpiry(entry),
       load: (load) => this.out.loads.push(load)
@@ -106,17 +109,6 @@ export class QueueMachine {
   configure(rules: QueueRules, now: number): void {
     this.control.apply(rules, now)
     this.lines.apply(rules, now)
-  }
-
-  /** The next number of this epoch, for arrivals and leases. */
-  nextNumber(): number {
-    if (this.numbers >= numbersPerEpoch - 1) throw new Error(`numbers of epoch ${this.options.epoch} are used up`)
-    return this.options.epoch * numbersPerEpoch + this.numbers++
-  }
-
-  /** Whether the numbers of this epoch are nearly used up: the shell then takes over anew. */
-  get isExhausted(): boolean {
-    return this.numbers > numbersPerEpoch - 2 ** 24
   }
 
   /** Place in line. In an ordered one that is the order of arrival. */
@@ -188,8 +180,9 @@ export class QueueMachine {
    * What is to be written of an entry of `out.writes`, now: added to one of the lists. Later changes of it are another
    * write. Answer with `committed`, or with `notSent`.
    */
-  send(entry: Entry, updates: Array<RunUpdate>, finishes: Array<RunFinish>): void {
+  send(entry: Entry, updates: Array<RunUpdate>, finishes: Array<RunFinish>, roll?: Roll): void {
     if (entry.unwritten === "finish") finishes.push(finishOf(entry))
+    else if (entry.unwritten === "start" && roll !== undefined) roll.add(entry)
     else updates.push(updateOf(entry))
     entry.isSentEdited = entry.isEdited
     entry.isEdited = false
@@ -199,8 +192,9 @@ export class QueueMachine {
 
   /** What was sent is committed: who waits takes its place, who has ended goes. `isGone`: its handler had ended it meanwhile. */
   committed(entry: Entry, isGone = false): void {
-    const { sent } = entry
+    const { roll, sent } = entry
     entry.sent = undefined
+    if (roll !== undefined) this.rolls.committed(entry, roll, sent === "start")
     if (sent === "finish" || (isGone && entry.place === "settling" && entry.unwritten === undefined)) {
       this.forget(entry)
       this.letGo(entry)
@@ -218,6 +212,7 @@ export class QueueMachine {
   /** Nothing of what was sent was written: it is in `out.writes` again. */
   notSent(entry: Entry): void {
     entry.isEdited ||= entry.isSentEdited
+    if (entry.sent === "start") entry.roll?.leave(entry)
     if (entry.unwritten === undefined) {
       entry.unwritten = entry.sent
       this.out.writes.push(entry)
@@ -236,6 +231,7 @@ export class QueueMachine {
     this.waiting.moveDue(now)
     for (let due = this.deadlines.take(now); due !== undefined; due = this.deadlines.take(now)) this.deadlinePassed(due)
     for (const { entry, lostAt, worker } of this.leases.expired(now)) this.giveUp(entry, worker, lostAt)
+    for (const entry of this.rolls.due(now)) this.write(entry)
     this.lines.tick(now)
     for (const entry of this.lines.gates.unpermitted(() => this.entries.values())) this.interrupt(entry)
     this.waiting.fill(now)
@@ -246,6 +242,7 @@ export class QueueMachine {
     return Math.min(
       this.deadlines.next,
       this.leases.nextExpiry(),
+      this.rolls.nextTick(),
       this.waiting.nextTick(),
       this.lines.nextTick(),
       this.control.nextTick(this.now)
@@ -310,7 +307,7 @@ export class QueueMachine {
    * been given until now count as crashed.
    */
   doubt(worker: string, expiresAt: number): void {
-    this.leases.doubt(worker, expiresAt, this.options.epoch * numbersPerEpoch + this.numbers)
+    this.leases.doubt(worker, expiresAt, this.numbers.upcoming)
   }
 
   /** The worker said goodbye: what it still holds goes back, uncounted. */
@@ -335,14 +332,15 @@ export class QueueMachine {
   } {
     const stale: Array<AttemptRef> = []
     const kept = new Set<Entry>()
-    const firstOwn = this.options.epoch * numbersPerEpoch
     let adopted = 0
     for (const ref of attempts) {
       const entry = this.entries.get(ref.runId)
       if (entry !== undefined && entry.place === "running" && entry.lease === ref.lease) {
         kept.add(entry)
         adopted += 1
-      } else if (entry !== undefined && entry.place === "ready" && ref.lease > entry.lease && ref.lease < firstOwn) {
+      } else if (
+        entry !== undefined && entry.place === "ready" && ref.lease > entry.lease && ref.lease < this.numbers.first
+      ) {
         // Started under the owner before, which died before it could note it.
         this.waiting.leave(entry, this.now)
         entry.permits = this.lines.adopt(entry, this.now)
@@ -435,7 +433,7 @@ export class QueueMachine {
 
   private start(entry: Entry, worker: string, now: number, { isGated, permits, rates }: Started): void {
     entry.attempt += 1
-    entry.lease = this.nextNumber()
+    entry.lease = this.numbers.next()
     entry.state = "running"
     entry.startedAt = now
     this.leases.add(entry, worker)
@@ -444,7 +442,7 @@ export class QueueMachine {
     entry.isGated = isGated || this.control.isExact
     this.armTimeout(entry)
     if (!entry.isGated) this.assign(entry)
-    this.write(entry)
+    this.write(entry, entry.isGated && entry.unwritten === undefined ? "start" : "update")
   }
 
   /** The worker may hear of it. */
@@ -562,7 +560,7 @@ export class QueueMachine {
     this.write(entry, "finish")
   }
 
-  private write(entry: Entry, change: "update" | "finish" = "update"): void {
+  private write(entry: Entry, change: Change = "update"): void {
     if (entry.unwritten === undefined) this.out.writes.push(entry)
     entry.unwritten = change
   }

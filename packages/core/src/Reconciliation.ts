@@ -128,7 +128,7 @@ export const expected = (machine: QueueMachine): Expected | undefined => {
   const timers = { ...edgeOf(machine["waiting"]["timers"]), count: 0 }
   let running = 0
   for (const entry of machine["entries"].values()) {
-    if (entry.unwritten !== undefined || entry.sent !== undefined) return undefined
+    if (entry.unwritten !== undefined || entry.sent !== undefined || entry.roll !== undefined) return undefined
     if (entry.place === "running") running += 1
     // One that has become due is still among the timers of the store.
     else if (entry.place === "timer" || !entry.inStoredLine) timers.count += 1

@@ -6,7 +6,8 @@
  *   timeout    from the start of an attempt to its end
  *   deadline   from `createdAt` to the end of the run, over all attempts and pauses
  */
-import { type Entry, failureText, policyOf, wasStarted } from "./Entry.js"
+import { type Entry, failureText, policyOf } from "./Entry.js"
+import { wasStarted } from "./Numbers.js"
 import type { RunFailure } from "./Run.js"
 
 /** Shortest and longest snooze: 0.1 s to 30 days, ms. */

@@ -5,11 +5,12 @@
  * A run whose time has come moves to its line at once, while the store still has it among the timers. That is enough as long
  * as it stays in memory (`inStoredLine`); before it may leave, it is written.
  */
-import { type Edit, type Entry, entryOf, type Load, wasStarted } from "./Entry.js"
+import { type Edit, type Entry, entryOf, type Load } from "./Entry.js"
 import type { StoredRun } from "./Journal.js"
 import type { Line } from "./Line.js"
 import type { Lines } from "./Lines.js"
 import type { Taken } from "./MachineOptions.js"
+import { type Numbers, wasStarted } from "./Numbers.js"
 import type { RunId } from "./RunId.js"
 import { isOrdered, lineOf } from "./RunKeys.js"
 import { type Seat, seatOf, Window, type WindowLimits } from "./Window.js"
@@ -28,9 +29,7 @@ export interface WaitingHost {
   /** It has got a seat in its line. */
   readonly seated: (entry: Entry) => void
   readonly load: (load: Load) => void
-  readonly nextNumber: () => number
-  /** Where the numbers of this epoch begin. */
-  readonly epochStart: number
+  readonly numbers: Numbers
   readonly orderKeyOf: (entry: Entry) => number
 }
 
@@ -153,7 +152,8 @@ export class Waiting {
     entry.orderKey = this.host.orderKeyOf(entry)
     entry.isEdited = true
     // Whatever an owner before has started of it is stale: its worker knows the run as it was.
-    entry.lease = wasStarted(entry.lease) ? this.host.nextNumber() : this.host.epochStart
+    const { numbers } = this.host
+    entry.lease = wasStarted(entry.lease) ? numbers.next() : numbers.first
     this.host.settle(entry)
     return entry
   }

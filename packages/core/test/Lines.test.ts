@@ -30,7 +30,7 @@ const makeQueue = (slots: number) => {
     cancels.push(...machine.out.cancels.splice(0).map(({ attempt }) => attempt.runId))
   }
   const add = (keys: RunKeys, task = "t"): RunId => {
-    const seq = machine.nextNumber()
+    const seq = machine.numbers.next()
     const text = JSON.stringify(keys)
     const run: StoredRun = {
       id: unsafeMakeRunId(1),

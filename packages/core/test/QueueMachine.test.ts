@@ -4,11 +4,12 @@
  * at each assignment and at the end. `SEED=n` replays one history.
  */
 import { assert, describe, it } from "@effect/vitest"
-import type { RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
+import type { RunFinish, RunStart, RunUpdate, StoredRun } from "@orrery/core/Journal"
 import type { Entry, Load } from "@orrery/core/Entry"
 import { QueueMachine } from "@orrery/core/QueueMachine"
 import { expected, missing, reconcile } from "@orrery/core/Reconciliation"
 import { type KeyOf, noRules, type QueueRate, type QueueRules } from "@orrery/core/QueueSettings"
+import type { Roll } from "@orrery/core/Rolls"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
 import { isOrdered, lineOf, type RunKeys } from "@orrery/core/RunKeys"
@@ -59,6 +60,8 @@ class History {
   private readonly decided = new Map<RunId, { readonly limit: number; readonly isRated: boolean }>()
   private queueStarts: Array<number> = []
   readonly stored = new Map<RunId, StoredRun>()
+  /** Starts that `stored` does not show, by slot. */
+  private readonly rolls = new Map<number, ReadonlyArray<RunStart>>()
   readonly final = new Map<RunId, RunFinish>()
   readonly executing = new Map<RunId, { readonly worker: string; readonly assignment: Assignment }>()
   readonly enqueued = new Set<RunId>()
@@ -214,7 +217,7 @@ class History {
       const priority = Math.floor(this.random() * 3)
       const scheduledAt = this.now + delay
       const id = unsafeMakeRunId(this.now)
-      const seq = this.machine.nextNumber()
+      const seq = this.machine.numbers.next()
       const task = tasks[Math.floor(this.random() * tasks.length)]!
       const keys = this.random() < this.shareKeyed ? keysText[Math.floor(this.random() * keysText.length)]! : null
       this.enqueued.add(id)
@@ -246,7 +249,7 @@ class History {
     const run = all[Math.floor(this.random() * all.length)]
     const isUnanswered = run !== undefined && [...this.inserts, ...this.sentInserts].some((each) => each.id === run.id)
     if (run === undefined || this.machine.knows(run.id) || isUnanswered) return
-    const seq = this.machine.nextNumber()
+    const seq = this.machine.numbers.next()
     const orderKey = run.keys !== null && isOrdered(lineOf(run.task, run.keys)) ? seq : run.orderKey
     this.inserts.push({ ...run, seq, orderKey, state: "ready", attempt: 0, lease: 0 })
   }
@@ -420,7 +423,10 @@ class History {
         this.sentInserts.map((run) => run.id).filter((id) => this.stored.has(id) || this.final.has(id))
       )
       for (const run of this.sentInserts) if (!this.duplicates.has(run.id)) this.stored.set(run.id, run)
-      for (const entry of this.sent) this.apply(entry)
+      // Every fourth history has its starts written run by run.
+      const roll = this.seed % 4 === 3 ? undefined : this.machine.rolls.begin()
+      for (const entry of this.sent) this.apply(entry, roll)
+      if (roll?.written !== undefined) this.rolls.set(roll.written.slot, roll.written.starts)
       return
     }
     const { sent, sentInserts } = this
@@ -431,13 +437,13 @@ class History {
     this.turn()
   }
 
-  private apply(entry: Entry) {
+  private apply(entry: Entry, roll: Roll | undefined) {
     const before = this.stored.get(entry.id)
     assert.isDefined(before, `seed ${this.seed}: wrote a run that is gone`)
     const updates: Array<RunUpdate> = []
     const finishes: Array<RunFinish> = []
-    this.machine.send(entry, updates, finishes)
-    assert.strictEqual(updates.length + finishes.length, 1)
+    this.machine.send(entry, updates, finishes, roll)
+    assert.strictEqual(updates.length + finishes.length + (roll !== undefined && entry.roll === roll ? 1 : 0), 1)
     for (const finish of finishes) {
       assert.isFalse(this.final.has(finish.id), `seed ${this.seed}: two final states`)
       if (finish.state === "cancelled") assert.isTrue(this.cancelAsked.has(finish.id))
@@ -478,6 +484,15 @@ class History {
     }
   }
 
+  /** As a store does where the epoch is raised. */
+  private showStarts() {
+    for (const start of [...this.rolls.values()].flat()) {
+      const run = this.stored.get(start.id)
+      if (run !== undefined && run.lease < start.lease) this.stored.set(run.id, { ...run, ...start, state: "running" })
+    }
+    this.rolls.clear()
+  }
+
   /** The owner dies with what it had not committed; unacknowledged inserts are gone, workers are lost. */
   private takeOver(): QueueMachine {
     for (const run of this.inserts.splice(0)) if (!this.stored.has(run.id)) this.enqueued.delete(run.id)
@@ -494,6 +509,7 @@ class History {
     }
     for (const id of this.decided.keys()) if (!this.executing.has(id)) this.decided.delete(id)
     this.free = new Map(workers.map((worker) => [worker, areAlive ? 0 : 3]))
+    this.showStarts()
     const all = [...this.stored.values()]
     return new QueueMachine(
       {
@@ -543,7 +559,7 @@ describe("QueueMachine", () => {
     )
   const stored = (machine: QueueMachine, change: Partial<StoredRun> = {}): StoredRun => ({
     id: unsafeMakeRunId(1),
-    seq: machine.nextNumber(),
+    seq: machine.numbers.next(),
     task: "a",
     priority: 5,
     createdAt: 0,

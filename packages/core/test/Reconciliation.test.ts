@@ -16,7 +16,7 @@ const makeMachine = () => {
     const id = unsafeMakeRunId(1_700_000_000_000)
     machine.admitNew({
       id,
-      seq: machine.nextNumber(),
+      seq: machine.numbers.next(),
       task: "t",
       priority: 0,
       createdAt: 0,

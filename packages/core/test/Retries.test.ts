@@ -129,7 +129,7 @@ class History {
   private enqueue() {
     const delay = this.random() < 0.3 ? Math.floor(this.random() * 100) : 0
     const id = unsafeMakeRunId(this.now)
-    const seq = this.machine.nextNumber()
+    const seq = this.machine.numbers.next()
     const scheduledAt = this.now + delay
     const priority = Math.floor(this.random() * 3)
     const kind = Math.floor(this.random() * texts.length)

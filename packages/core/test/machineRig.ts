@@ -19,7 +19,7 @@ export const machineOf = (
     { now: 0, lines: [], hasTimers: false, running, adoptUntil: 2_000 }
   )
   const admit = (keys: RunKeys | null = null, change: Partial<StoredRun> = {}) => {
-    const seq = machine.nextNumber()
+    const seq = machine.numbers.next()
     const run: StoredRun = {
       ...{ id: unsafeMakeRunId(seq), seq, task: "a", priority: 5, createdAt: 0, payload: "{}" },
       ...{ policy: JSON.stringify(defaultPolicy), keys: keys === null ? null : JSON.stringify(keys), state: "ready" },

@@ -21,6 +21,7 @@ import runProgress from "./migrations/0007_run_progress.js"
 import inbox from "./migrations/0008_inbox.js"
 import historyRetention from "./migrations/0009_history_retention.js"
 import promisedBackfills from "./migrations/0011_promised_backfills.js"
+import startRolls from "./migrations/0012_start_rolls.js"
 import * as PgHistory from "./PgHistory.js"
 
 /** In order. Released ones are never edited. */
@@ -34,7 +35,8 @@ const migrations = {
   "0007_run_progress": runProgress,
   "0008_inbox": inbox,
   "0009_history_retention": historyRetention,
-  "0011_promised_backfills": promisedBackfills
+  "0011_promised_backfills": promisedBackfills,
+  "0012_start_rolls": startRolls
 }
 
 /** In the schema `orrery`, like everything else. */

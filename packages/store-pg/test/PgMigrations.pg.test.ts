@@ -33,7 +33,8 @@ describe("PgMigrations", () => {
         "run_progress",
         "inbox",
         "history_retention",
-        "promised_backfills"
+        "promised_backfills",
+        "start_rolls"
       ]
       assert.deepStrictEqual(applied, names.map((name) => ({ name })))
     }))

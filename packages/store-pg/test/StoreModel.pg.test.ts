@@ -15,7 +15,7 @@ const runsMax = 8
 /** What becomes of one of a few runs in a batch. */
 const change = FastCheck.record({
   run: FastCheck.nat(runsMax - 1),
-  kind: FastCheck.constantFrom("insert", "update", "finish"),
+  kind: FastCheck.constantFrom("insert", "update", "finish", "start"),
   state: FastCheck.constantFrom<StoredRun["state"]>("ready", "scheduled", "retrying", "running"),
   final: FastCheck.constantFrom<FinalState>("succeeded", "failed", "cancelled", "expired"),
   at: FastCheck.double({ min: 0, max: 1e12, noNaN: true }),
@@ -32,6 +32,7 @@ const step = FastCheck.record({
   /** Hand in the batch of an owner before. */
   stale: FastCheck.nat(7).map((n) => n === 0),
   twice: FastCheck.nat(4).map((n) => n === 0),
+  slot: FastCheck.nat(1),
   changes: FastCheck.uniqueArray(change, { maxLength: 6, selector: (each) => each.run })
 })
 type Step = typeof step extends FastCheck.Arbitrary<infer A> ? A : never
@@ -51,7 +52,7 @@ const play = Effect.fnUntraced(
     const owners = yield* Effect.forEach(names, (name) => store.takeOver(name, "model"))
     const answers: Array<unknown> = []
     let seq = 0
-    for (const { changes, partition, stale, takeOver, twice } of steps) {
+    for (const { changes, partition, slot, stale, takeOver, twice } of steps) {
       if (takeOver) {
         const taken = yield* store.takeOver(names[partition]!, "model")
         answers.push([[...taken.lines].sort(), taken.hasTimers, sorted(taken.running), taken.epoch])
@@ -61,6 +62,13 @@ const play = Effect.fnUntraced(
       const runs = changes.map((each) => ({ ...runOf(ids[each.run]!, each), seq: seq++ }))
       const those = (kind: Change["kind"]) =>
         changes.flatMap((each, at) => each.kind === kind ? [{ each, run: runs[at]! }] : [])
+      const starts = those("start").map(({ each, run }) => ({
+        id: run.id,
+        attempt: run.attempt,
+        lease: run.lease,
+        worker: each.text,
+        startedAt: each.at
+      }))
       const batch = batchOf({ partitionId: owner.partitionId, epoch: stale ? owner.epoch - 1 : owner.epoch }, {
         inserts: those("insert").map(({ run }) => run),
         updates: those("update").map(({ run }) => updateOf(run)),
@@ -72,7 +80,8 @@ const play = Effect.fnUntraced(
             worker: null,
             startedAt: each.at
           })
-        )
+        ),
+        ...starts.length === 0 ? {} : { roll: { slot, starts } }
       })
       for (let time = 0; time < (twice ? 2 : 1); time++) {
         const answer = yield* Effect.either(journal.commit(batch))

@@ -1,6 +1,7 @@
 import { assert, layer } from "@effect/vitest"
 import { Journal } from "@orrery/core/Journal"
 import { PartitionStore } from "@orrery/core/PartitionStore"
+import type { RunId } from "@orrery/core/RunId"
 import { RunReader } from "@orrery/core/RunReader"
 import { Effect, type Layer } from "effect"
 import { batchOf, finishOf, samplePartition, sampleRun, takePartition, updateOf } from "./storeSamples.js"
@@ -208,6 +209,86 @@ export const journalContract = (
 
         assert.deepStrictEqual(yield* find(other.partitionId, run.id), run)
         assert.deepStrictEqual(yield* find(other.partitionId, second.id), second)
+      }))
+
+    it.effect("shows the starts of a roll to the next owner, and not before", () =>
+      Effect.gen(function*() {
+        const partition = samplePartition()
+        const owner = yield* takePartition(partition)
+        const other = yield* takePartition()
+        const runs = yield* Effect.all([1, 2, 3].map((seq) => sampleRun({ seq, lease: seq })))
+        const foreign = yield* sampleRun({ seq: 4 })
+        yield* commit(owner, { inserts: runs })
+        yield* commit(other, { inserts: [foreign] })
+        const starts = [...runs, foreign].map(({ id }, at) => ({
+          id,
+          attempt: 1 + at,
+          lease: owner.epoch * 2 ** 30 + at,
+          worker: at === 1 ? `{"a,b'\\}` : "worker-1",
+          startedAt: 1_700_000_000_900.25 + at
+        }))
+
+        yield* commit(owner, { roll: { slot: 0, starts } })
+
+        assert.deepStrictEqual(yield* find(owner.partitionId, runs[0]!.id), runs[0])
+        const next = yield* takePartition(partition)
+        const byId = (list: ReadonlyArray<{ readonly id: string }>) => [...list].sort((a, b) => (a.id < b.id ? -1 : 1))
+        assert.deepStrictEqual(
+          byId(next.running),
+          byId(runs.map((run, at) => ({ ...run, ...starts[at], state: "running" as const })))
+        )
+        assert.deepStrictEqual(yield* find(other.partitionId, foreign.id), foreign)
+        assert.deepStrictEqual(byId((yield* takePartition(partition)).running), byId(next.running))
+      }))
+
+    it.effect("prefers what was written of a run after the start in a roll, and the last start", () =>
+      Effect.gen(function*() {
+        const partition = samplePartition()
+        const owner = yield* takePartition(partition)
+        const [marked, waits, ended, twice, lost] = yield* Effect.all([1, 2, 3, 4, 5].map((seq) => sampleRun({ seq })))
+        const start = (run: { readonly id: RunId }, lease: number) => (
+          { id: run.id, attempt: lease, lease, worker: "worker-1", startedAt: 1_700_000_000_900 }
+        )
+        yield* commit(owner, { inserts: [marked!, waits!, ended!, twice!, lost!] })
+        yield* commit(owner, {
+          roll: { slot: 0, starts: [marked!, waits!, ended!, twice!, lost!].map((run) => start(run, 5)) }
+        })
+        yield* commit(owner, {
+          updates: [
+            updateOf(marked!, { state: "running", lease: 5, worker: "its own" }),
+            updateOf(waits!, { state: "retrying", lease: 5, attempt: 5 }),
+            updateOf(twice!, { lease: 5 }),
+            updateOf(lost!, { lease: 5 })
+          ],
+          finishes: [finishOf(ended!)]
+        })
+        yield* commit(owner, { roll: { slot: 1, starts: [start(twice!, 6)] } })
+        yield* commit(owner, { roll: { slot: 0, starts: [start(twice!, 7)] } })
+
+        const { running } = yield* takePartition(partition)
+
+        assert.sameDeepMembers(running.map(({ id, lease, worker }) => ({ id, lease, worker })), [
+          { id: marked!.id, lease: 5, worker: "its own" },
+          { id: twice!.id, lease: 7, worker: "worker-1" }
+        ])
+        assert.strictEqual((yield* find(owner.partitionId, waits!.id))?.state, "retrying")
+        assert.strictEqual((yield* find(owner.partitionId, lost!.id))?.state, "ready")
+        assert.isUndefined(yield* find(owner.partitionId, ended!.id))
+      }))
+
+    it.effect("takes no roll of an owner that was replaced", () =>
+      Effect.gen(function*() {
+        const partition = samplePartition()
+        const old = yield* takePartition(partition)
+        const run = yield* sampleRun()
+        yield* commit(old, { inserts: [run] })
+        yield* takePartition(partition)
+        const start = { id: run.id, attempt: 1, lease: 1, worker: "worker-1", startedAt: 1_700_000_000_900 }
+
+        const error = yield* Effect.flip(commit(old, { roll: { slot: 0, starts: [start] } }))
+
+        assert.strictEqual(error._tag, "Fenced")
+        assert.deepStrictEqual((yield* takePartition(partition)).running, [])
       }))
 
     it.effect("applies the batches of one actor in the order given, also when handed over together", () =>

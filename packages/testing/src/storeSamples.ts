@@ -1,6 +1,6 @@
 /** Runs and batches for the contracts of the stores. */
 import type { Claim } from "@orrery/core/Identity"
-import type { JournalBatch, RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
+import type { JournalBatch, RunFinish, RunUpdate, StartRoll, StoredRun } from "@orrery/core/Journal"
 import { type PartitionName, PartitionStore } from "@orrery/core/PartitionStore"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
 import { Clock, Effect } from "effect"
@@ -69,6 +69,7 @@ export const batchOf = (
     readonly claims?: ReadonlyMap<RunId, Claim>
     readonly updates?: ReadonlyArray<RunUpdate>
     readonly finishes?: ReadonlyArray<RunFinish>
+    readonly roll?: StartRoll
   }
 ): JournalBatch => ({
   partitionId: owner.partitionId,
@@ -79,7 +80,8 @@ export const batchOf = (
     ...(changes.redrives ?? []).map((each) => ({ ...each, resend: true }))
   ],
   updates: changes.updates ?? [],
-  finishes: changes.finishes ?? []
+  finishes: changes.finishes ?? [],
+  roll: changes.roll
 })
 
 export const updateOf = (run: StoredRun, fields: Partial<RunUpdate> = {}): RunUpdate => ({

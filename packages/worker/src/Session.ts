@@ -1,6 +1,6 @@
 /** A worker's dealings with one node: attach, report, announce, heartbeat; again after each loss while it is listed. */
 import { ClusterUnavailable } from "@orrery/core/Errors"
-import { numbersPerEpoch } from "@orrery/core/Entry"
+import { numbersPerEpoch } from "@orrery/core/Numbers"
 import type { NodeLink, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
 import { Duration, Effect, Either, Exit, Schedule, type Scope } from "effect"
 import type { Binding } from "./Attempts.js"

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Attempt } from "@orrery/core/Handlers"
-import { numbersPerEpoch } from "@orrery/core/Entry"
+import { numbersPerEpoch } from "@orrery/core/Numbers"
 import type { Outcome } from "@orrery/core/Run"
 import { type NodeLink, NodeLinks } from "@orrery/core/WorkerProtocol"
 import { Deferred, Effect, Layer, Random } from "effect"

@@ -50,7 +50,7 @@ export class JournalLine {
       const cause = new Error("the journal is closing")
       return queueMicrotask(() => answer(Exit.fail(new StoreUnavailable({ operation: "commit", cause }))))
     }
-    const rows = batch.inserts.length + batch.updates.length + batch.finishes.length
+    const rows = batch.inserts.length + batch.updates.length + batch.finishes.length + (batch.roll?.starts.length ?? 0)
     const bytes = bytesOf(batch, rows)
     const limit = this.limits.pendingBytesMax
     if (this.bytesPending > 0 && this.bytesPending + bytes > limit) {
@@ -61,7 +61,7 @@ export class JournalLine {
     if (this.batchesPending === 0) this.unansweredSince = now
     this.bytesPending += bytes
     this.batchesPending += 1
-    const isChange = rows > batch.inserts.length
+    const isChange = batch.updates.length + batch.finishes.length > 0
     const deadline = now + this.resolveForMs
     this.waiting.push({ batch, rows, bytes, isChange, deadline, answer, settled: false })
     this.serveSoon()

@@ -6,9 +6,9 @@
  * it fails, and may have been carried out.
  */
 import { Fenced, StoreUnavailable } from "@orrery/core/Errors"
-import { fromSubmit, type Journal, type JournalBatch } from "@orrery/core/Journal"
+import { fromSubmit, type Journal, type JournalBatch, type StoredRun } from "@orrery/core/Journal"
 import { MemoryTables } from "@orrery/core/MemoryTables"
-import type { PartitionStore } from "@orrery/core/PartitionStore"
+import type { PartitionStore, Takeover } from "@orrery/core/PartitionStore"
 import type { ProgressStore } from "@orrery/core/ProgressStore"
 import type { Run } from "@orrery/core/Run"
 import type { RunId } from "@orrery/core/RunId"
@@ -101,6 +101,7 @@ export class SimStore {
         ask("takeOver", () => {
           this.recorder.count("takeOvers")
           const taken = this.tables.takeOver(name, this.now)
+          for (const run of taken.running) this.tellRolled(taken, run)
           const withoutKeys = this.mutation === "forgetPermits" || this.mutation === "forgetOrder"
           const running = this.mutation === "forgetRunning"
             ? []
@@ -224,6 +225,24 @@ export class SimStore {
       this.leases.set(id, is.lease)
     }
     return committed
+  }
+
+  /** A start that only a roll has told of is shown by the take-over. */
+  private tellRolled({ epoch, partitionId }: Takeover, { attempt, id, lease, state }: StoredRun): void {
+    if (this.lastStates.get(id) === state && this.leases.get(id) === lease) return
+    this.recorder.tell({
+      _tag: "committed",
+      by: storeName,
+      partition: partitionId,
+      epoch,
+      run: id,
+      from: this.lastStates.get(id),
+      to: state,
+      attempt,
+      lease
+    })
+    this.lastStates.set(id, state)
+    this.leases.set(id, lease)
   }
 
   private readonly lastStates = new Map<RunId, Run["state"]>()
