@@ -58,12 +58,18 @@ const beyond = (
     )
   )
 
-const explanationOf = (run: Run, { holdsUp, reasons: [reason, ...also] }: Explained, now: number): Explanation => ({
-  runId: run.id,
-  state: run.state,
-  reason,
-  also,
-  ...holdsUp === undefined ? {} : { holdsUp },
-  spent: spentOf(run, now),
-  at: now
-})
+const explanationOf = (stored: Run, { holdsUp, reasons: [reason, ...also] }: Explained, now: number): Explanation => {
+  // Its row shows it some milliseconds later.
+  const run: Run = reason._tag === "Running"
+    ? { ...stored, state: "running", startedAt: reason.since, attempt: reason.attempt }
+    : stored
+  return {
+    runId: run.id,
+    state: run.state,
+    reason,
+    also,
+    ...holdsUp === undefined ? {} : { holdsUp },
+    spent: spentOf(run, now),
+    at: now
+  }
+}

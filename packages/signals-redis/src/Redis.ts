@@ -15,6 +15,7 @@ import * as RedisClients from "./RedisClients.js"
 import * as RedisConfig from "./RedisConfig.js"
 import * as RedisEndStore from "./RedisEndStore.js"
 import * as RedisLimitStore from "./RedisLimitStore.js"
+import * as RedisMetrics from "./RedisMetrics.js"
 import * as RedisSignals from "./RedisSignals.js"
 
 export type Services = Signals.Signals | Limits.Limits | SharedLimits | EndStore.EndStore
@@ -24,7 +25,9 @@ const limits = Layer.merge(Limits.layer, Layer.effect(SharedLimits, LimitStore))
   Layer.provide(RedisLimitStore.layer)
 )
 
-const onClients = Layer.mergeAll(RedisSignals.layer, RedisEndStore.layer, limits).pipe(
+const signals = Layer.provideMerge(RedisMetrics.layer, RedisSignals.layer)
+
+const onClients = Layer.mergeAll(signals, RedisEndStore.layer, limits).pipe(
   Layer.provide(RedisClients.layer)
 )
 
