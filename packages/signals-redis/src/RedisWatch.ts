@@ -48,6 +48,12 @@ export class RedisWatch {
   /** Heard before Redis has answered, oldest first. */
   private early: Array<SignalFrame.Message> = []
   private losses = 0
+  /**
+   * Which server has told the position. After a loss another may answer, that was behind, and has given numbers anew that this
+   * watch has heard already: from those it does not go on.
+   */
+  private server = ""
+  private wasLost = false
 
   constructor(private readonly options: RedisWatchOptions) {
     this.position = options.after === undefined ? undefined : SignalFrame.positionOf(options.after)
@@ -77,6 +83,7 @@ export class RedisWatch {
     this.losses += 1
     this.isUncertain = true
     this.mayGoOn = false
+    this.wasLost = true
     this.lookAgain = false
     this.early = []
     this.gap()
@@ -116,11 +123,15 @@ export class RedisWatch {
   private readonly caughtUp: Effect.Effect<void> = Effect.gen(this, function*() {
     this.lookAgain = false
     const { losses, options: { commands, keys: { hash, ttlMs } } } = this
+    const server = commands.serverId()
     const there = yield* run(commands, readPosition, [hash], [ttlMs])
     const from = this.position
+    const isSame = !this.wasLost || (server !== "" && server === this.server && server === commands.serverId())
+    this.server = server
     // The answer does not tell of what comes after a loss that it crossed.
     this.isUncertain = this.losses !== losses
-    if (from === undefined || there.incarnation !== from.incarnation || there.number < from.number) {
+    this.wasLost = this.isUncertain
+    if (from === undefined || there.incarnation !== from.incarnation || there.number < from.number || !isSame) {
       return this.begin(there)
     }
     const missed = there.number - from.number

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as TcpProxy from "@orrery/chaos/TcpProxy"
-import { pollMs, type QueueSignal, type RunEvent, Signals } from "@orrery/core/Signals"
+import { pollMs, queueKey, type QueueSignal, type RunEvent, Signals } from "@orrery/core/Signals"
 import { event, openWatch, sampleQueue } from "@orrery/testing/signalSamples"
 import { signalsContract } from "@orrery/testing/signalsContract"
 import { timedAwake } from "@orrery/testing/standStill"
@@ -258,5 +258,43 @@ describe("RedisSignals", () => {
 
       assert.deepStrictEqual(told, events)
       assert.strictEqual(subscriber.health().connects, 2)
+    }))
+
+  it.scopedLive("does not go on at a server that was behind and has given its numbers to others", () =>
+    Effect.gen(function*() {
+      const [before, behind] = [yield* rig.start(), yield* rig.start()]
+      yield* rig.restrict(behind.server, new URL(Redacted.value(before.url)).password)
+      const target = { host: "127.0.0.1", port: before.server.port, random: () => 0.5 }
+      const proxy = yield* TcpProxy.listen(target)
+      const reader = yield* rig.open({ url: before.urlAt(proxy.port) })
+      const queue = sampleQueue()
+      const key = `${rig.prefix}:queue:{${queueKey(queue)}}:position`
+      const watch = yield* Effect.provide(openWatch(queue), reader)
+      const signal = Context.get(yield* rig.open({ url: before.url }), Signals).queue(queue)
+      yield* untilPublished(signal, event())
+      for (let n = 1; n < 5; n++) signal.publish(() => [event()])
+      const numberOf = (cursor: string) => SignalFrame.positionOf(cursor)?.number ?? 0
+      const field = (server: rig.Rig, name: string) =>
+        Effect.map(server.admin("HGET", key, name), (reply) => reply.split("\r\n").at(-1)!)
+      const heard = yield* watch.next.pipe(Effect.repeat({ until: ({ cursor }) => numberOf(cursor) >= 5 }))
+      const last = Number(yield* field(before, "n"))
+      if (numberOf(heard.cursor) < last) {
+        yield* watch.next.pipe(Effect.repeat({ until: ({ cursor }) => numberOf(cursor) === last }))
+      }
+
+      // It lacks the last three, and gives their numbers, and more, while the watch is away.
+      yield* behind.admin("HSET", key, "i", yield* field(before, "i"), "n", String(last - 3))
+      const other = yield* rig.open({ url: behind.url })
+      yield* Effect.provide(openWatch(queue), other)
+      const later = Context.get(other, Signals).queue(queue)
+      yield* untilPublished(later, event())
+      for (let n = 0; n < 3; n++) later.publish(() => [event()])
+      yield* until(Effect.map(field(behind, "n"), (n) => Number(n) > last))
+      target.port = behind.server.port
+      proxy.set({ _tag: "reset" })
+      proxy.set({ _tag: "pass" })
+
+      const first = yield* watch.next.pipe(Effect.repeat({ until: ({ cursor }) => numberOf(cursor) > last }))
+      assert.strictEqual(first._tag, "gap")
     }))
 })
