@@ -1,14 +1,12 @@
 /**
  * Changes of the runs of one actor on their way to the journal, one per run: a later change of a run replaces an earlier one that
- * was not sent. Two batches are in flight at most: one of changes, and beside it one of starts that a `Roll` shows. That one touches
- * no row of a run, so what workers wait for need not wait for the ends of the runs before. Starts of ordered lines do wait: the end
- * that they follow must not be lost when they are not.
+ * was not sent. One batch is in flight; starts that a `Roll` shows go with it. Beside it they could become durable before the end
+ * that has made room for them, and a crash between the two would break an order or a limit.
  */
 import type { Entry } from "@orrery/core/Entry"
 import type { Committed, JournalBatch, RunFinish, RunUpdate } from "@orrery/core/Journal"
 import type { QueueMachine } from "@orrery/core/QueueMachine"
 import type { Writing } from "@orrery/core/Reconciliation"
-import { isOrdered } from "@orrery/core/RunKeys"
 
 /** Changes of one commit of one actor. */
 const batchRowsMax = 1_000
@@ -36,12 +34,9 @@ export interface Writer {
 
 export class Writes {
   /** Entries with something unwritten, oldest first. */
-  private starts: Array<Entry> = []
   private changes: Array<Entry> = []
-  /** Those of the commits under way. */
-  private sentStarts: ReadonlyArray<Entry> = []
+  /** Those of the commit under way. */
   private sentChanges: ReadonlyArray<Entry> = []
-  private isStarting = false
   /** Changes are on their way to the store. */
   isChanging = false
 
@@ -49,67 +44,28 @@ export class Writes {
 
   /** What the machine wants written: each entry once until it is sent. */
   add(entries: ReadonlyArray<Entry>): void {
-    for (const entry of entries) {
-      const isApart = entry.unwritten === "start" && !isOrdered(entry.line)
-      if (isApart) this.starts.push(entry)
-      else this.changes.push(entry)
-    }
+    for (const entry of entries) this.changes.push(entry)
   }
 
   get waitingCount(): number {
-    return this.starts.length + this.changes.length
+    return this.changes.length
   }
 
   get isEmpty(): boolean {
-    return this.waitingCount === 0 && !this.isStarting && !this.isChanging
+    return this.waitingCount === 0 && !this.isChanging
   }
 
   get writing(): Writing & { readonly waiting: ReadonlyArray<Entry>; readonly sent: ReadonlyArray<Entry> } {
-    return { waiting: [...this.starts, ...this.changes], sent: [...this.sentStarts, ...this.sentChanges] }
+    return { waiting: this.changes, sent: this.sentChanges }
   }
 
   abandon(): void {
-    this.starts = []
     this.changes = []
-    this.sentStarts = []
     this.sentChanges = []
   }
 
   flush(): void {
-    if (!this.isStarting && this.starts.length > 0) this.flushStarts()
     if (!this.isChanging && this.changes.length > 0) this.flushChanges()
-  }
-
-  private flushStarts(): void {
-    const { machine } = this.writer
-    const roll = machine.rolls.begin()
-    const sent: Array<Entry> = []
-    const held: Array<Entry> = []
-    for (const entry of this.starts.splice(0, batchRowsMax)) {
-      // It was cancelled, or taken back, meanwhile.
-      if (entry.unwritten !== "start") this.changes.push(entry)
-      else if (entry.sent !== undefined) held.push(entry)
-      else {
-        machine.send(entry, [], [], roll)
-        moveWaiters(entry)
-        sent.push(entry)
-      }
-    }
-    if (held.length > 0) this.starts = held.concat(this.starts)
-    if (roll.written === undefined) return
-    this.isStarting = true
-    this.sentStarts = sent
-    const ended = (): void => {
-      this.isStarting = false
-    }
-    this.writer.commit({ inserts: [], updates: [], finishes: [], roll: roll.written }, () => {
-      ended()
-      this.sentStarts = []
-      this.writer.committed(sent, undefined, () => [])
-    }, () => {
-      this.sentStarts = []
-      this.writer.notCommitted(sent, ended)
-    })
   }
 
   private flushChanges(): void {

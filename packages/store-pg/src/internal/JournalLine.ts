@@ -61,7 +61,7 @@ export class JournalLine {
     if (this.batchesPending === 0) this.unansweredSince = now
     this.bytesPending += bytes
     this.batchesPending += 1
-    const isChange = batch.updates.length + batch.finishes.length > 0
+    const isChange = rows > batch.inserts.length
     const deadline = now + this.resolveForMs
     this.waiting.push({ batch, rows, bytes, isChange, deadline, answer, settled: false })
     this.serveSoon()
