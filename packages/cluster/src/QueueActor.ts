@@ -2,8 +2,8 @@
  * The shell of one partition: takes what comes, feeds the `QueueMachine`, hands what it decides to the journal, and
  * lets answers out only after the commit they rest on (P10).
  *
- * Changes gather while others are in flight at the journal (`Writes`). New runs travel beside them (`Arrivals`). Everything happens in
- * `pump`, in the actor's turn (`ActorTurns`), without fibers: fibers carry only commits and page reads.
+ * One batch of changes is in flight at the journal; what is decided meanwhile gathers in `writes`. New runs travel beside it
+ * (`Arrivals`). Everything happens in `pump`, in the actor's turn (`ActorTurns`), without fibers: fibers carry only commits and page reads.
  *
  * An actor ends by being closed (its shard moves, or it is idle), or by itself when it is fenced or cannot know what
  * became of a commit. Then its memory is worthless: what waits on it is told to ask the owner anew.
@@ -91,7 +91,6 @@ export class QueueActor {
     this.writes = new Writes({
       machine: this.machine,
       isArriving: (id) => this.arrivals.has(id),
-      hasArrivals: () => !this.arrivals.isEmpty,
       commit: (changes, onCommitted, onOverloaded) => this.commit(changes, onCommitted, onOverloaded),
       committed: (entries, gone, told) => {
         this.signal.publish(told)
@@ -247,7 +246,7 @@ export class QueueActor {
 
   /** For the reconciler: entries with changes, as yet to be sent and as sent. */
   get writing(): Writing {
-    const { sent, waiting } = this.writes.writing
+    const { sent, waiting } = this.writes.entries
     return { waiting: [...waiting, ...this.machine.out.writes], sent }
   }
 
@@ -300,7 +299,7 @@ export class QueueActor {
     this.collect()
     this.assign()
     if (isAwaited) this.flush()
-    else if (hasStarted && !this.writes.isChanging) this.schedule()
+    else if (hasStarted && !this.writes.isWriting) this.schedule()
   }
 
   /** Carries out what the machine has decided. */
@@ -349,7 +348,7 @@ export class QueueActor {
 
   private flush(): void {
     this.intake.read()
-    if (this.intake.holdsCommits(this.writes.isChanging)) return
+    if (this.intake.holdsCommits(this.writes.isWriting)) return
     for (let batch = this.arrivals.take(); batch !== undefined; batch = this.arrivals.take()) this.flushArrivals(batch)
     this.writes.flush()
   }

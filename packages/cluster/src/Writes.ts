@@ -1,12 +1,11 @@
 /**
  * Changes of the runs of one actor on their way to the journal, one per run: a later change of a run replaces an earlier one that
  * was not sent. One batch is in flight; starts that a `Roll` shows go with it. Beside it they could become durable before the end
- * that has made room for them, and a crash between the two would break an order or a limit.
+ * that has made room for them, and a crash between the two would break an order (docs/decisions/0038).
  */
 import type { Entry } from "@orrery/core/Entry"
 import type { Committed, JournalBatch, RunFinish, RunUpdate } from "@orrery/core/Journal"
 import type { QueueMachine } from "@orrery/core/QueueMachine"
-import type { Writing } from "@orrery/core/Reconciliation"
 
 /** Changes of one commit of one actor. */
 const batchRowsMax = 1_000
@@ -16,7 +15,6 @@ export interface Writer {
   readonly machine: QueueMachine
   /** Another copy of its request is under way. */
   readonly isArriving: (id: Entry["id"]) => boolean
-  readonly hasArrivals: () => boolean
   readonly commit: (
     changes: Omit<JournalBatch, "partitionId" | "epoch">,
     onCommitted: (committed: Committed) => void,
@@ -33,72 +31,72 @@ export interface Writer {
 }
 
 export class Writes {
-  /** Entries with something unwritten, oldest first. */
-  private changes: Array<Entry> = []
-  /** Those of the commit under way. */
-  private sentChanges: ReadonlyArray<Entry> = []
-  /** Changes are on their way to the store. */
-  isChanging = false
+  /** Entries with something unwritten, oldest first; and those of the commit under way. */
+  private waiting: Array<Entry> = []
+  private sent: ReadonlyArray<Entry> = []
+  private isSending = false
 
   constructor(private readonly writer: Writer) {}
 
   /** What the machine wants written: each entry once until it is sent. */
   add(entries: ReadonlyArray<Entry>): void {
-    for (const entry of entries) this.changes.push(entry)
+    for (const entry of entries) this.waiting.push(entry)
   }
 
   get waitingCount(): number {
-    return this.changes.length
+    return this.waiting.length
+  }
+
+  /** Changes are on their way to the store. */
+  get isWriting(): boolean {
+    return this.isSending
   }
 
   get isEmpty(): boolean {
-    return this.waitingCount === 0 && !this.isChanging
+    return this.waiting.length === 0 && !this.isSending
   }
 
-  get writing(): Writing & { readonly waiting: ReadonlyArray<Entry>; readonly sent: ReadonlyArray<Entry> } {
-    return { waiting: this.changes, sent: this.sentChanges }
+  get entries(): { readonly waiting: ReadonlyArray<Entry>; readonly sent: ReadonlyArray<Entry> } {
+    return { waiting: this.waiting, sent: this.sent }
   }
 
   abandon(): void {
-    this.changes = []
-    this.sentChanges = []
+    this.waiting = []
+    this.sent = []
   }
 
   flush(): void {
-    if (!this.isChanging && this.changes.length > 0) this.flushChanges()
-  }
-
-  private flushChanges(): void {
+    if (this.isSending || this.waiting.length === 0) return
     const { machine } = this.writer
-    const hasArrivals = this.writer.hasArrivals()
     const roll = machine.rolls.begin()
     const updates: Array<RunUpdate> = []
     const finishes: Array<RunFinish> = []
     const sent: Array<Entry> = []
-    const rest = this.changes.length > batchRowsMax ? this.changes.splice(batchRowsMax) : []
     const held: Array<Entry> = []
-    for (const entry of this.changes) {
-      if (entry.sent !== undefined || (hasArrivals && this.isHeld(entry))) held.push(entry)
+    const rest = this.waiting.length > batchRowsMax ? this.waiting.splice(batchRowsMax) : []
+    for (const entry of this.waiting) {
+      if (this.isHeld(entry)) held.push(entry)
       else {
         machine.send(entry, updates, finishes, roll)
-        moveWaiters(entry)
+        entry.sentWaiters = entry.waiters
+        entry.waiters = undefined
         sent.push(entry)
       }
     }
-    this.changes = held.length === 0 ? rest : held.concat(rest)
+    this.waiting = held.length === 0 ? rest : held.concat(rest)
     if (sent.length === 0) return
-    this.isChanging = true
-    this.sentChanges = sent
-    const ended = (): void => {
-      this.isChanging = false
+    this.isSending = true
+    this.sent = sent
+    const goOn = (): void => {
+      this.isSending = false
     }
     this.writer.commit({ inserts: [], updates, finishes, roll: roll.written }, ({ gone }) => {
-      ended()
-      this.sentChanges = []
+      goOn()
+      this.sent = []
       this.writer.committed(sent, gone, () => [...updates.filter(({ id }) => gone?.has(id) !== true), ...finishes])
     }, () => {
-      this.sentChanges = []
-      this.writer.notCommitted(sent, ended)
+      this.sent = []
+      this.writer.notCommitted(sent, goOn)
     })
   }
 
@@ -109,9 +107,4 @@ export class Writes {
   private isHeld(entry: Entry): boolean {
     return entry.unwritten === "finish" && this.writer.isArriving(entry.id)
   }
-}
-
-const moveWaiters = (entry: Entry): void => {
-  entry.sentWaiters = entry.waiters
-  entry.waiters = undefined
 }

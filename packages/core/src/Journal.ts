@@ -130,7 +130,7 @@ export class Journal extends Context.Tag("@orrery/core/Journal")<Journal, {
    * - `Fenced` when the partition's epoch is not the batch's: nothing of it was written; but when the connection was
    *   lost meanwhile, an earlier copy of the batch may have been, before the takeover, which then has seen it
    * - batches that change runs of one partition are applied one after the other, in the order given; a batch of inserts
-   *   only, or of a roll only, may be applied before or beside others of its partition
+   *   only may be applied before or beside others of its partition
    * - a connection lost around the commit is resolved inside: the batch is idempotent and applied again, up to
    *   the adapter's deadline; then `StoreUnavailable`, and the actor must take the partition over anew
    * - `Overloaded` when more bytes wait than the node may hold: nothing was written

@@ -18,7 +18,7 @@ const total = (name: string, description: string) =>
   Metric.counter(`orrery_redis_${name}_total`, { description, incremental: true })
 const gauge = (name: string, description: string) => Metric.gauge(`orrery_redis_${name}`, { description })
 
-export const up = gauge("up", "whether there is a connection to Redis")
+const up = gauge("up", "whether there is a connection to Redis")
 const connection = {
   connects: total("connects", "connections made"),
   commands: total("commands", "commands asked for"),
