@@ -212,11 +212,19 @@ export const hasBegunSince = ({ held }: Binding, since: number): boolean => {
   return false
 }
 
+/** Part of the lease after which the worker no longer counts on it, if nothing was answered. */
+const leasePart = 0.8
+
+/** By the worker's monotonic clock, ms. */
+export const leaseEnds = ({ lastAnswer, session }: Binding): number => lastAnswer + session.leaseMs * leasePart
+
 const start = (attempts: Attempts, held: Held): void => {
   const { assignment, binding } = held
   const known = attempts.handlers.find(assignment.task)
   const now = performance.now()
-  if (known === undefined || attempts.isStopping || now - held.since > beginWithinMs) {
+  const isLate = now - held.since > beginWithinMs
+  // After a pause of the process it may read, before anything else, what was assigned long ago and is another's by now.
+  if (known === undefined || attempts.isStopping || isLate || now >= leaseEnds(binding)) {
     return finish(attempts, held, { _tag: "interrupted" })
   }
   held.since = now

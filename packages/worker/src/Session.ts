@@ -48,8 +48,6 @@ const lookPause = Duration.millis(50)
 const looksMax = 5
 /** Heartbeats per lease. */
 const heartbeats = 4
-/** Part of the lease after which the worker no longer counts on it, if nothing was answered. */
-const leasePart = 0.8
 
 /** Attaches for as long as the node is listed. */
 export const keep = (sessions: Sessions, node: NodeState): Effect.Effect<void> =>
@@ -272,7 +270,7 @@ const beat = (binding: Binding): Effect.Effect<never> => {
 const watchLease = (sessions: Sessions, binding: Binding): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (!binding.isOpen && binding.running === 0) return Effect.void
-    const left = binding.lastAnswer + binding.session.leaseMs * leasePart - performance.now()
+    const left = Attempts.leaseEnds(binding) - performance.now()
     if (left > 0) return Effect.zipRight(Effect.sleep(left), watchLease(sessions, binding))
     for (const held of binding.held) Attempts.stop(sessions.attempts, held, "interrupt")
     return binding.lost.open

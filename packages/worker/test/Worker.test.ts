@@ -450,6 +450,26 @@ describe.concurrent("Worker", { timeout: 30_000 }, () => {
       assert.deepStrictEqual(outcomes(other), ["interrupted"])
     }))
 
+  it.scopedLive("begins nothing that it reads after a pause which has outlasted its lease", () =>
+    Effect.gen(function*() {
+      const leaseMs = 200
+      const node = FakeNode.make("a", { leaseMs })
+      let started = 0
+      yield* start({ work: () => Effect.sync(() => (started++, success("1"))) }, [node])
+      yield* eventually("a heartbeat", () => node.state.heartbeats > 0)
+
+      yield* Effect.sync(() => {
+        // As a process that was stopped, and finds this in its socket before any timer has fired.
+        const until = performance.now() + 2 * leaseMs
+        while (performance.now() < until);
+        node.say({ _tag: "assign", assignments: [assignment()] })
+      })
+      yield* eventually("a report", () => node.reports.length === 1)
+
+      assert.strictEqual(started, 0)
+      assert.deepStrictEqual(outcomes(node), ["interrupted"])
+    }))
+
   it.scopedLive("keeps attempts running on a heartbeat alone", () =>
     Effect.gen(function*() {
       const node = FakeNode.make("a", { leaseMs: 400 })
