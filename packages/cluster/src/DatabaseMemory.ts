@@ -41,7 +41,10 @@ export class DatabaseMemory extends Context.Tag("@orrery/cluster/DatabaseMemory"
   readonly verifySoon: () => void
   /** False from the moment it was found that the database is not the one it was. */
   readonly isTrusted: () => boolean
-  /** Looks no more. For a node that leaves: it is about to strike itself off, which must not be taken for a loss. */
+  /**
+   * Looks once more if there is something to see, and then no more. For a node that leaves: its last take-overs are to be
+   * remembered, and it is about to strike itself off, which must not be taken for a loss.
+   */
   readonly rest: Effect.Effect<void>
   /** Completes with the reason when the database is not the one it was. */
   readonly regressed: Effect.Effect<string>
@@ -54,6 +57,8 @@ const peerTimeout = "500 millis"
 const gather = "200 millis"
 /** The node leaves then, whether that could be written down or not. */
 const haltWithin = "2 seconds"
+/** A node that leaves waits no longer for its last look. */
+const lastLookWithin = "2 seconds"
 /** A database that has just come back may go again: looked at anew every second, for a minute. */
 const again = Schedule.spaced("1 second").pipe(Schedule.upTo("1 minute"))
 
@@ -167,10 +172,15 @@ const make: Effect.Effect<
   const fork = yield* FiberSet.makeRuntime<never, void, never>()
   const file = yield* StateFile.keep(stateDir, () => memory)
   const looks = yield* Queue.sliding<void>(1)
-  const verifySoon = () => void looks.unsafeOffer(undefined)
+  const counts = { asked: 0, looked: 0 }
+  const verifySoon = () => {
+    counts.asked += 1
+    looks.unsafeOffer(undefined)
+  }
 
   const verify = Effect.gen(function*() {
     const before = memory
+    const { asked } = counts
     const found = yield* DatabaseRecord.read(nodeId)
     const problem = found.halted
       ?? displaced(found, newTimeline)
@@ -178,6 +188,7 @@ const make: Effect.Effect<
       ?? (found.recorded!.incarnation === before.incarnation ? undefined : "an operator has accepted it meanwhile")
       ?? (found.knowsNode ? undefined : "this node was written down in it, and is not any more")
     if (problem !== undefined) return problem
+    counts.looked = asked
     memory = { ...memory, timeline: found.actual.timeline, epochs: Math.max(memory.epochs, found.epochs) }
     file.changed()
     return undefined
@@ -202,12 +213,15 @@ const make: Effect.Effect<
     )
   }
 
+  const look = Effect.flatMap(verify, (problem) => problem === undefined ? Effect.void : refuse(problem))
   const looking = yield* Queue.take(looks).pipe(
     Effect.zipRight(Effect.sleep(gather)),
-    Effect.zipRight(verify),
-    Effect.flatMap((problem) => problem === undefined ? Effect.void : refuse(problem)),
+    Effect.zipRight(look),
     Effect.forever,
     Effect.forkScoped
+  )
+  const lastLook = Effect.suspend(() =>
+    counts.looked === counts.asked || !isTrusted ? Effect.void : Effect.timeoutOption(look, lastLookWithin)
   )
 
   return DatabaseMemory.of({
@@ -229,7 +243,7 @@ const make: Effect.Effect<
       }
     },
     verifySoon,
-    rest: Effect.asVoid(Fiber.interrupt(looking)),
+    rest: Effect.asVoid(Effect.zipRight(Fiber.interrupt(looking), lastLook)),
     regressed: Deferred.await(regressed)
   })
 })

@@ -68,6 +68,11 @@ const loseEpochs = (by: number) =>
     (sql) => sql`update orrery.partitions set epoch = greatest(1, epoch - ${by}::bigint)`
   )
 
+const stateFolder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(path.join(tmpdir(), "orrery-state-"))),
+  (made) => Effect.sync(() => rmSync(made, { recursive: true, force: true }))
+)
+
 const takeOften = Effect.gen(function*() {
   const partition = samplePartition()
   for (let n = 0; n < 5; n++) yield* takePartition(partition)
@@ -214,10 +219,7 @@ describe("a node that starts", () => {
 
   it.scopedLive("refuses an older database by its state file, though no other node is there, until it is accepted", () =>
     test(Effect.gen(function*() {
-      const stateDir = yield* Effect.acquireRelease(
-        Effect.sync(() => mkdtempSync(path.join(tmpdir(), "orrery-state-"))),
-        (made) => Effect.sync(() => rmSync(made, { recursive: true, force: true }))
-      )
+      const stateDir = yield* stateFolder
       yield* takeOften
       yield* Effect.scoped(startNode({ stateDir }))
       yield* loseEpochs(2)
@@ -231,6 +233,22 @@ describe("a node that starts", () => {
       yield* recordedAs({ incarnation: randomUUID() })
       assert.include(yield* reasonOf(startNode({ stateDir })), "ORRERY_STATE_DIR")
       yield* startNode()
+    })))
+})
+
+describe("a node that leaves", () => {
+  it.scopedLive("writes down what it took over last, however soon it goes after that", () =>
+    test(Effect.gen(function*() {
+      const stateDir = yield* stateFolder
+      yield* Effect.scoped(Effect.gen(function*() {
+        const node = yield* startNode({ stateDir })
+        yield* takeOften
+        node.verifySoon()
+        yield* node.rest
+      }))
+      yield* loseEpochs(1)
+
+      assert.include(yield* reasonOf(startNode({ stateDir })), "the epochs had come to 5, and they are at 4")
     })))
 })
 
