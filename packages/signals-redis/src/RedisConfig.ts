@@ -1,7 +1,7 @@
 /** Settings of the connections to Redis. They may differ between processes, except the prefix. */
 import * as Setting from "@orrery/core/Setting"
 import { isAddress } from "@orrery/core/WorkerConfig"
-import { Config, Context, Effect, Layer, Option, type Redacted } from "effect"
+import { Config, Context, Effect, Layer, Option, Redacted } from "effect"
 
 export const prefixDefault = "orrery"
 export const connectTimeoutMsDefault = 2_000
@@ -26,6 +26,16 @@ export const settings = {
       "The Redis server. Secret: give it by the environment, not on a command line. Without it there is no Redis, and "
       + "everything works as on one machine. With Sentinel or Cluster it tells user, password, TLS and database only.",
     check: isUrl
+  }),
+  caFile: Setting.text({
+    env: "REDIS_CA_FILE",
+    default: "",
+    unit: "path",
+    accepts: "empty, or the path of a PEM file, 1,000 characters at most",
+    doc:
+      "Authorities to trust with rediss://, in place of those that Node knows. Read at each connection, so that it may "
+      + "be renewed.",
+    check: (value) => value.length <= 1_000
   }),
   prefix: Setting.text({
     env: "REDIS_PREFIX",
@@ -113,10 +123,15 @@ export type Options = Partial<Values> & { readonly url: Redacted.Redacted<string
 
 export class RedisConfig extends Context.Tag("@orrery/signals-redis/RedisConfig")<RedisConfig, Values>() {}
 
-const together = (config: Values): ReadonlyArray<string> =>
-  config.sentinels !== "" && config.clusterNodes !== ""
+const together = (config: Values): ReadonlyArray<string> => [
+  ...config.sentinels !== "" && config.clusterNodes !== ""
     ? ["ORRERY_REDIS_SENTINELS and ORRERY_REDIS_CLUSTER_NODES are both set; they exclude each other"]
+    : [],
+  // Whoever names authorities means to speak to nobody else.
+  ...config.caFile !== "" && !Redacted.value(config.url).startsWith("rediss:")
+    ? ["ORRERY_REDIS_CA_FILE is set, and ORRERY_REDIS_URL is not of rediss://: nothing would be encrypted"]
     : []
+]
 
 /** Values given in code; what is left out gets its default. */
 export const layer = (options: Options): Layer.Layer<RedisConfig, Setting.ConfigInvalid> =>

@@ -6,10 +6,10 @@
  *   alive     probed: a peer that is silent is as gone as one that hung up
  *   honest    what a command did is unknown when its answer did not come; callers send what may be sent twice
  */
-import { Clock, Data, Deferred, Effect, FiberId, Option, Redacted, Schedule, type Scope } from "effect"
-import type * as Ioredis from "ioredis"
-import type { Redis, RedisOptions } from "ioredis"
-import { addressesOf, type Values } from "./RedisConfig.js"
+import { Clock, Data, Deferred, Effect, FiberId, Option, Schedule, type Scope } from "effect"
+import type { Redis } from "ioredis"
+import { makeClient, type Role } from "./makeClient.js"
+import type { Values } from "./RedisConfig.js"
 
 /** Redis did not answer, or refused. What was asked may or may not have happened. */
 export class RedisUnavailable extends Data.TaggedError("RedisUnavailable")<{
@@ -20,8 +20,6 @@ export class RedisUnavailable extends Data.TaggedError("RedisUnavailable")<{
     return `Redis unavailable in ${this.operation}: ${this.reason}`
   }
 }
-
-export type Role = "commands" | "subscriber" | "blocking"
 
 /** Since the start, and now. */
 export interface ConnectionHealth {
@@ -163,11 +161,11 @@ const session = (
     const ended = yield* Deferred.make<never, RedisUnavailable>()
     const end = (reason: string): void =>
       Deferred.unsafeDone(ended, Effect.fail(new RedisUnavailable({ operation: "connection", reason })))
-    // Loaded where there is a Redis: a tenth of the start of a process.
-    const driver = yield* Effect.promise(() => import("ioredis"))
     const client = yield* Effect.acquireRelease(
-      Effect.sync(() => makeClient(driver, state)),
-      (made) => Effect.sync(() => made.disconnect())
+      Effect.mapError(makeClient(state.config, state.role, state.tries++), (cause) =>
+        unavailable("connect", textOf(cause))),
+      (made) =>
+        Effect.sync(() => made.disconnect())
     )
     let said: string | undefined
     // Unheard, the event would end the process.
@@ -339,69 +337,4 @@ const unavailable = (operation: string, reason: string) => new RedisUnavailable(
 const textOf = (cause: unknown): string => {
   const text = cause instanceof Error ? cause.message || cause.name : String(cause)
   return text.slice(0, 300)
-}
-
-/** `tries`: of several addresses each try begins with the next one, for the first may answer nothing. */
-const makeClient = ({ Cluster, Redis }: Pick<typeof Ioredis, "Cluster" | "Redis">, state: State): Redis => {
-  const { config, role } = state
-  const tries = state.tries++
-  const url = new URL(Redacted.value(config.url))
-  const options: RedisOptions = {
-    ...(url.username === "" ? {} : { username: decodeURIComponent(url.username) }),
-    ...(url.password === "" ? {} : { password: decodeURIComponent(url.password) }),
-    ...(url.protocol === "rediss:" ? { tls: { servername: url.hostname } } : {}),
-    db: Number(url.pathname.slice(1) || 0),
-    connectionName: `orrery-${role}`,
-    disableClientInfo: true,
-    connectTimeout: config.connectTimeoutMs,
-    lazyConnect: true,
-    // All of this is done here, with bounds.
-    enableReadyCheck: false,
-    enableOfflineQueue: false,
-    autoResubscribe: false,
-    autoResendUnfulfilledCommands: false,
-    retryStrategy: () => null,
-    maxRetriesPerRequest: 0,
-    keepAlive: 5_000,
-    noDelay: true,
-    enableAutoPipelining: role === "commands"
-  }
-  const clusterNodes = rotated(addressesOf(config.clusterNodes), tries).map(hostAndPort)
-  const [clusterNode] = clusterNodes
-  // Each node tells what is published on any. A plain connection to one of them is probed, and its end is noticed.
-  if (clusterNode !== undefined && role === "subscriber") return new Redis({ ...options, ...clusterNode, db: 0 })
-  if (clusterNode !== undefined) {
-    const { db: _, retryStrategy: __, enableOfflineQueue: ___, ...redisOptions } = options
-    // Answers the same commands.
-    return new Cluster(clusterNodes, {
-      lazyConnect: true,
-      enableReadyCheck: false,
-      enableOfflineQueue: false,
-      clusterRetryStrategy: () => null,
-      enableAutoPipelining: role === "commands",
-      redisOptions
-    }) as unknown as Redis
-  }
-  const sentinels = rotated(addressesOf(config.sentinels), tries).map(hostAndPort)
-  if (sentinels.length > 0) {
-    return new Redis({
-      ...options,
-      sentinels,
-      name: config.sentinelName,
-      sentinelRetryStrategy: () => null,
-      sentinelCommandTimeout: config.commandTimeoutMs,
-      failoverDetector: true
-    })
-  }
-  return new Redis({ ...options, host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port || 6379) })
-}
-
-const rotated = <A>(all: ReadonlyArray<A>, by: number): ReadonlyArray<A> => {
-  const first = all.length === 0 ? 0 : by % all.length
-  return [...all.slice(first), ...all.slice(0, first)]
-}
-
-const hostAndPort = (address: string) => {
-  const at = address.lastIndexOf(":")
-  return { host: address.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(address.slice(at + 1)) }
 }

@@ -3,10 +3,12 @@
  * missed, no window may hold too much, nobody may wait longer than an outage and a second for it.
  */
 import { assert, describe, it } from "@effect/vitest"
+import { EndStore } from "@orrery/core/EndStore"
 import * as RateLimiter from "@orrery/core/RateLimiter"
 import { limitName } from "@orrery/testing/limitSamples"
 import * as RedisServer from "@orrery/testing/RedisServer"
-import { Effect, Redacted, Schedule, type Scope } from "effect"
+import { event } from "@orrery/testing/signalSamples"
+import { Context, Effect, Redacted, Schedule, type Scope } from "effect"
 import { renewMs } from "../src/Interest.js"
 import { assertUnharmed, duringFault, type Stand } from "./faultStand.js"
 import * as rig from "./redisRig.js"
@@ -14,6 +16,8 @@ import * as rig from "./redisRig.js"
 const faultMs = 1_200
 const during = Effect.sleep(faultMs)
 const timeout = 90_000
+/** Of so few keys the one nearest to its end is found every time. */
+const evicting = ["maxmemory 8mb", "maxmemory-policy volatile-ttl", "maxmemory-samples 64"]
 /** The promise where neither watchers nor Redis can know that there is something to tell. */
 const unheardWithinMs = renewMs + 500
 
@@ -103,6 +107,42 @@ describe.concurrent("faults of Redis", () => {
       Effect.zipRight(during),
       Effect.zipRight(redis.admin("CONFIG", "SET", "maxmemory", "0"))
     ))
+
+  unharmed("eviction of what it needs, under volatile-ttl", ({ rig: redis }) =>
+    Effect.gen(function*() {
+      const [key] = (yield* redis.admin("KEYS", `${rig.prefix}:limit:*`)).split("\r\n").filter((line) =>
+        line.includes(":")
+      )
+      // Others fill it with what lives longer than anything of ours.
+      let filled = 0
+      const fill = Effect.suspend(() =>
+        redis.admin("SET", `other:${filled++}`, "x".repeat(256 * 1024), "EX", String(90 * 24 * 3_600))
+      )
+      yield* Effect.zipRight(fill, redis.admin("EXISTS", key!)).pipe(
+        Effect.repeat({ until: (reply) => reply === ":0" }),
+        Effect.timeout("20 seconds")
+      )
+      yield* Effect.forEach(Array.from({ length: filled }), (_, n) => redis.admin("DEL", `other:${n}`))
+    }), { settings: evicting })
+
+  it.scopedLive("gives up ends first, under volatile-ttl", () =>
+    Effect.gen(function*() {
+      const redis = yield* rig.start({ settings: evicting })
+      const process = yield* rig.open({ url: redis.url })
+      const limiter = RateLimiter.make(limitName(), { limit: 5, per: "1 second", waitMax: "10 seconds" })
+      yield* Effect.provide(limiter.take(), process)
+      const ends = Context.get(process, EndStore)
+      const evicted = Effect.map(redis.admin("INFO", "stats"), (info) => Number(/^evicted_keys:(\d+)/m.exec(info)?.[1]))
+      yield* Effect.sync(() => ends.put(event().id, "x".repeat(32 * 1024), 60_000)).pipe(
+        Effect.zipRight(evicted),
+        Effect.repeat({ until: (count) => count >= 100 }),
+        Effect.timeout("20 seconds")
+      )
+
+      const left = (yield* redis.admin("KEYS", "*")).split("\r\n").filter((line) => line.includes(":"))
+      assert.lengthOf(left.filter((key) => key.startsWith(`${rig.prefix}:limit:`)), 1)
+      assert.isAbove(left.length, 10)
+    }), timeout)
 
   unharmed(
     "SCRIPT FLUSH",

@@ -42,12 +42,16 @@ describe("RedisConfig", () => {
         ORRERY_REDIS_SENTINELS: "a:1,b:2",
         ORRERY_REDIS_CLUSTER_NODES: "c:3"
       }))
+      const plain = yield* Effect.flip(
+        read({ ORRERY_REDIS_URL: "redis://redis.example", ORRERY_REDIS_CA_FILE: "/etc/redis/ca.pem" })
+      )
 
       for (const name of ["REDIS_URL", "REDIS_PREFIX", "REDIS_SENTINELS", "REDIS_COMMANDS_MAX"]) {
         assert.include(wrong.message, `ORRERY_${name}`)
       }
       assert.notInclude(wrong.message, "canary")
       assert.include(both.message, "exclude each other")
+      assert.include(plain.message, "nothing would be encrypted")
     }))
 
   it.effect("knows whether there is a Redis at all", () =>
