@@ -161,7 +161,7 @@ describe.concurrent("Worker", { timeout: 30_000 }, () => {
   it.scopedLive("raises a share only when what another node had out beyond its own has ended", () =>
     Effect.gen(function*() {
       const slots = 5
-      const full = FakeNode.make("full", { leaseMs: 200 })
+      const full = FakeNode.make("full", { leaseMs: 1_200 })
       const late = FakeNode.make("late")
       const gate = yield* Effect.makeLatch(false)
       let running = 0
@@ -472,12 +472,12 @@ describe.concurrent("Worker", { timeout: 30_000 }, () => {
 
   it.scopedLive("keeps attempts running on a heartbeat alone", () =>
     Effect.gen(function*() {
-      const node = FakeNode.make("a", { leaseMs: 400 })
+      const node = FakeNode.make("a", { leaseMs: 1_200 })
       const gate = yield* Effect.makeLatch(false)
       node.waiting.push(assignment())
       yield* start({ work: () => Effect.as(gate.await, success("1")) }, [node])
 
-      yield* eventually("several leases of heartbeats", () => node.state.heartbeats >= 12)
+      yield* eventually("more than two leases of heartbeats", () => node.state.heartbeats >= 8)
       yield* gate.open
       yield* eventually("a report", () => node.reports.length === 1)
 
