@@ -63,6 +63,12 @@ const make = Effect.gen(function*() {
     isFenced = true
     Deferred.unsafeDone(fenced, new NodeFenced({ reason }))
   }
+  // At once: what the node still closes may take longer than its process is given.
+  yield* Deferred.await(fenced).pipe(
+    Effect.catchAll(({ reason }) => Effect.logError(`this node must not go on: ${reason}`)),
+    Effect.annotateLogs({ module: "SelfWatch" }),
+    Effect.forkScoped
+  )
   let lagMs = 0
   let wasListed = false
 

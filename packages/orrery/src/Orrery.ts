@@ -130,6 +130,16 @@ export const layerEmbedded = <E = never, R = never>({ dataDir, ...options }: Emb
     Effect.map(EmbeddedPostgres.start({ dataDir }), ({ url }) => layerNode({ ...options, databaseUrl: url }))
   )
 
+/**
+ * Fails when the node of this process must not go on, as others may act in its place: the event loop stood still for too long, its
+ * peers have given it up, or the database is not the one it was. From then on it starts nothing.
+ * To be raced with the program, so that its process ends and is started again; `orrery node` asks for that by code 75.
+ */
+export const fenced: Effect.Effect<never, OrreryNode.NodeFenced, OrreryNode.OrreryNode> = Effect.flatMap(
+  OrreryNode.OrreryNode,
+  ({ fatal }) => fatal
+)
+
 /** On a given Redis. Never waits for it. */
 export const layerRedis = Redis.layer
 
