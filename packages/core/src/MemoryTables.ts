@@ -233,22 +233,24 @@ export class MemoryTables {
   readLines(requests: ReadonlyArray<LinePageRequest>): ReadonlyArray<Page> {
     return requests.map((request) => {
       const isOf = (run: StoredRun) => isInLine(run) && storedLine(run) === request.line
-      return cut(request, this.runsOf(request.partitionId).filter(isOf), (run) => run.orderKey)
+      return cut(request, this.runsOf(request.partitionId), isOf, (run) => run.orderKey)
     })
   }
 
   countBefore({ limit, line, orderKey, partitionId, seq }: PlaceInLine): number {
     const isBefore = (run: StoredRun) => run.orderKey < orderKey || (run.orderKey === orderKey && run.seq < seq)
     const isOf = (run: StoredRun) => isInLine(run) && storedLine(run) === line && isBefore(run)
-    return Math.min(limit, this.runsOf(partitionId).filter(isOf).length)
+    let count = 0
+    for (const run of this.runsOf(partitionId)) if (isOf(run) && ++count >= limit) break
+    return Math.min(limit, count)
   }
 
   readTimers(request: PageRequest): Page {
-    return cut(request, this.runsOf(request.partitionId).filter(isTimer), (run) => run.scheduledAt)
+    return cut(request, this.runsOf(request.partitionId), isTimer, (run) => run.scheduledAt)
   }
 
-  private runsOf(partitionId: number): ReadonlyArray<StoredRun> {
-    return [...this.byId.get(partitionId)?.runs.values() ?? []]
+  private runsOf(partitionId: number): Iterable<StoredRun> {
+    return this.byId.get(partitionId)?.runs.values() ?? []
   }
 
   /** A run of the partition that is not final. */
@@ -275,10 +277,14 @@ export class MemoryTables {
   }
 
   countRuns(partitionId: number, limit: number): CountedRuns {
-    const runs = this.runsOf(partitionId).slice(0, limit)
     const groups = new Map<string | null, number>()
-    for (const { keys } of runs) groups.set(keys, (groups.get(keys) ?? 0) + 1)
-    return { groups: [...groups].map(([keys, runs]) => ({ keys, runs })), complete: runs.length < limit }
+    let count = 0
+    for (const { keys } of this.runsOf(partitionId)) {
+      if (count >= limit) break
+      count += 1
+      groups.set(keys, (groups.get(keys) ?? 0) + 1)
+    }
+    return { groups: [...groups].map(([keys, runs]) => ({ keys, runs })), complete: count < limit }
   }
 
   listWithWork(except: ReadonlyArray<number>): ReadonlyArray<WithWork> {
@@ -342,14 +348,23 @@ const waitsForTime = (run: StoredRun): boolean => run.state === "scheduled" || r
 const isInLine = (run: StoredRun): boolean => run.state === "ready" || (waitsForTime(run) && isOrdered(storedLine(run)))
 const isTimer = (run: StoredRun): boolean => waitsForTime(run) && !isOrdered(storedLine(run))
 
-const cut = (request: PageRequest, runs: ReadonlyArray<StoredRun>, keyOf: (run: StoredRun) => number): Page => {
-  const after = runs
-    .filter((run) => keyOf(run) > request.afterKey || (keyOf(run) === request.afterKey && run.seq > request.afterSeq))
-    .sort((a, b) => keyOf(a) - keyOf(b) || a.seq - b.seq)
+const cut = (
+  request: PageRequest,
+  runs: Iterable<StoredRun>,
+  isOf: (run: StoredRun) => boolean,
+  keyOf: (run: StoredRun) => number
+): Page => {
+  const { afterKey, afterSeq } = request
+  const after: Array<StoredRun> = []
+  for (const run of runs) {
+    const key = keyOf(run)
+    if ((key > afterKey || (key === afterKey && run.seq > afterSeq)) && isOf(run)) after.push(run)
+  }
+  after.sort((a, b) => keyOf(a) - keyOf(b) || a.seq - b.seq)
   let count = 0
   let bytes = 0
   for (const run of after) {
-    bytes += new TextEncoder().encode(run.payload).length
+    bytes += Buffer.byteLength(run.payload)
     if (count >= request.limit || (count > 0 && bytes > request.bytesMax)) break
     count += 1
   }
