@@ -6,7 +6,7 @@
  *   gone     the connection is refused or breaks: the process has died. `peerMissesMax` in a row, and it is left out. Looked
  *            at as soon as a connection breaks, and again every 50 ms
  *   silent   connected, but no answer: frozen, cut off, or only slow. It is left out after `eventLoopLagMaxMs` without any
- *            answer, which is also when it leaves by itself
+ *            answer, however late, which is also when it leaves by itself
  *
  * Left out means: the server ends the sessions of its shard locks, and it is recorded as unhealthy, so that all nodes
  * assign its shards to others. A wrong judgement costs a move of
@@ -17,7 +17,7 @@
  */
 import { connect, type NodeConnection } from "@orrery/api/NodeConnection"
 import { NodeConfig } from "@orrery/core/NodeConfig"
-import { Effect, Exit, Layer, Option, Scope } from "effect"
+import { Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
 import { LockStorage } from "./LockStorage.js"
 import { type DirectoryEntry, NodeDirectory } from "./NodeDirectory.js"
 import { Reach } from "./Reach.js"
@@ -68,8 +68,23 @@ const make = Effect.gen(function*() {
       peer.connection = { value, scope }
       yield* Effect.forkIn(Effect.zipRight(value.closed, wake.open), scope)
     }
-    return yield* peer.connection.value.call("Ping", (client) => client.Ping(), config.peerPingTimeoutMs)
+    const { scope, value } = peer.connection
+    const sentAt = performance.now()
+    // Not given up when it is not waited for any more: whoever answers late is slow, and not silent.
+    const answering = yield* value.call("Ping", (client) => client.Ping(), config.eventLoopLagMaxMs).pipe(
+      Effect.tap((nodeId) => Effect.sync(() => heard(entry, peer, nodeId, sentAt))),
+      Effect.forkIn(scope)
+    )
+    yield* Fiber.join(answering)
   })
+
+  /** It was alive when it got the question, at the earliest when that was sent. */
+  const heard = (entry: DirectoryEntry, peer: Peer, nodeId: string, sentAt: number): void => {
+    // With its old id its lock sessions would not be found when they have to be ended.
+    if (nodeId !== entry.nodeId) directory.replaced(entry.runnerAddress)
+    peer.answered = true
+    peer.answeredAt = Math.max(peer.answeredAt, sentAt)
+  }
 
   const freshMs = 2 * config.peerPingIntervalMs + config.peerPingTimeoutMs
   const isHeard = ({ answered, answeredAt }: Peer): boolean => answered && performance.now() - answeredAt <= freshMs
@@ -122,9 +137,6 @@ const make = Effect.gen(function*() {
       { concurrent: true }
     )
     if (Option.isSome(answer)) {
-      // With its old id its lock sessions would not be found when they have to be ended.
-      if (answer.value !== entry.nodeId) directory.replaced(entry.runnerAddress)
-      peer.answered = true
       peer.answeredAt = performance.now()
       peer.misses = 0
       return
@@ -151,6 +163,8 @@ const make = Effect.gen(function*() {
       peer.misses = 0
       return
     }
+    // It may have answered while the others were asked.
+    if (!isMissed && silenceMs(peer) <= config.eventLoopLagMaxMs) return
     yield* Effect.logWarning("peer does not answer, leaving it out").pipe(Effect.annotateLogs({ node: entry.nodeId }))
     // First, so that its shards are free by the time the others learn that they are theirs.
     yield* locks.endSessions(entry.nodeId)

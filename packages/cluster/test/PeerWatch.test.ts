@@ -68,11 +68,13 @@ const watch = (witness: string, suspect: string, word: () => Word) =>
   })
 
 /** A peer, and once it has been heard twice: until then it may still be starting, and is given time. */
-const answering = (nodeId: string) =>
+const answering = (nodeId: string, late: () => number = () => 0) =>
   Effect.gen(function*() {
     let pings = 0
-    const node = yield* makeTestNode({ Ping: () => Effect.sync(() => (pings += 1, nodeId)) })
-    return { ...node, heard: eventually(`${nodeId} is heard`, () => pings >= 2) }
+    const node = yield* makeTestNode({
+      Ping: () => Effect.delay(Effect.sync(() => (pings += 1, nodeId)), late())
+    })
+    return { ...node, pings: () => pings, heard: eventually(`${nodeId} is heard`, () => pings >= 2) }
   })
 
 describe.concurrent("PeerWatch", { timeout: 30_000 }, () => {
@@ -111,6 +113,21 @@ describe.concurrent("PeerWatch", { timeout: 30_000 }, () => {
 
       assert.deepStrictEqual(whileReached, [])
       assert.deepStrictEqual([...new Set(leftOut)], ["suspect"])
+    }))
+
+  it.scopedLive("does not leave out a peer that answers late, each time later than it is waited for", () =>
+    Effect.gen(function*() {
+      let lateMs = 0
+      const witness = yield* answering("witness")
+      const suspect = yield* answering("suspect", () => lateMs)
+      const { leftOut } = yield* watch(witness.address, suspect.address, () => "does not reach")
+      yield* Effect.zipRight(witness.heard, suspect.heard)
+
+      lateMs = 400
+      const before = suspect.pings()
+      yield* eventually("more than three times what silence may last", () => suspect.pings() >= before + 8)
+
+      assert.deepStrictEqual(leftOut, [])
     }))
 
   it.scopedLive("accuses nobody of silence when it hears nobody", () =>
