@@ -1,5 +1,6 @@
 /** The processes under fire: nodes with addresses that stay, workers, and more of either while a scenario runs. */
 import * as Supervisor from "@orrery/cli/Supervisor"
+import { killAll } from "@orrery/testing/ClusterRig"
 import { Data, Duration, Effect, Redacted, type Scope } from "effect"
 import { fileURLToPath } from "node:url"
 import { type Role, variables } from "./chaosEnv.js"
@@ -69,9 +70,9 @@ export const start = (options: ClusterOptions): Effect.Effect<Cluster, NotReady,
     const launchOf = (name: string, role: Role, firstEnv: Readonly<Record<string, string>> = {}) =>
       launch(options, name, "worker", workerEnv(options, addresses, role), firstEnv)
     const nodes = yield* Effect.forEach(options.nodes, (place) => launchNode(place))
-    // Children stop with the scope one after the other: this way the workers stop first and together, then the nodes.
     const workers: Array<Supervisor.Supervised> = []
-    yield* Effect.addFinalizer(() => Effect.zipRight(stopAll(workers), stopAll(nodes)))
+    // All has been looked at by then.
+    yield* Effect.addFinalizer(() => killAll([...workers, ...nodes]))
     yield* Effect.forEach(nodes, whenReady, { concurrency: startsAtOnceMax, discard: true })
     for (const name of options.workers) workers.push(yield* launchOf(name, "worker"))
     yield* Effect.forEach(workers, whenReady, { concurrency: startsAtOnceMax, discard: true })
@@ -95,9 +96,6 @@ const whenReady = (child: Supervisor.Supervised): Effect.Effect<void, NotReady> 
     Effect.catchAll(() => Effect.flatMap(child.output, (output) => new NotReady({ name: child.name, output }))),
     Effect.asVoid
   )
-
-const stopAll = (some: ReadonlyArray<Supervisor.Supervised>) =>
-  Effect.forEach(some, (child) => child.stop, { concurrency: startsAtOnceMax, discard: true })
 
 const nodeEnv = (options: ClusterOptions, { dataPort, runnerPort }: NodePlace) => ({
   ORRERY_DATABASE_URL: Redacted.value(options.databaseUrl),

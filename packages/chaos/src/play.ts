@@ -16,20 +16,20 @@ export interface PlayOptions {
   /** As in `Stage`; only `play` looks at it. */
   readonly load?: number
   readonly isQuick: boolean
-  /** The stage has been played on before: it need not warm up. */
-  readonly isWarm?: boolean
+  /** Before the first fault on a stage: caches are warm, connections made, every queue has an owner. Default 3 s. */
+  readonly warmUp?: Duration.DurationInput
+  /** How long the load is looked at before an event, to know what is usual on this machine just now. Default 2 s. */
+  readonly usualFor?: Duration.DurationInput
   /** Between two events: what was killed is back, shards have settled. Default 3 s. */
   readonly betweenEvents?: Duration.DurationInput
   /** Told as it happens. */
   readonly onProgress: (line: string) => void
 }
 
-/** Before the first fault on a stage: caches are warm, connections made, every queue has an owner. */
-const warmUp = "3 seconds"
+const warmUpDefault: Duration.DurationInput = "3 seconds"
 /** Hand-overs that come after the first answers count too. */
 const afterEvent = "500 millis"
-/** How long the load is looked at before an event, to know what is usual on this machine just now. */
-const usualFor = "2 seconds"
+const usualForDefault: Duration.DurationInput = "2 seconds"
 const betweenEventsDefault: Duration.DurationInput = "3 seconds"
 
 /** What a scenario did, when it is over. */
@@ -64,7 +64,7 @@ export const playOn = (
       })
     const usual = Effect.suspend(() => {
       stage.load.longestGap()
-      return Effect.map(Effect.sleep(usualFor), () => stage.load.longestGap())
+      return Effect.map(Effect.sleep(options.usualFor ?? usualForDefault), () => stage.load.longestGap())
     })
     const event = (what: string, { inject, of, repair }: Event) =>
       Effect.gen(function*() {
@@ -112,7 +112,7 @@ export const playOn = (
         options.onProgress(`${scenario.name}: ${what}`)
       })
     yield* stage.load.allServed.pipe(
-      Effect.zipRight(options.isWarm === true ? Effect.void : Effect.sleep(warmUp)),
+      Effect.zipRight(Effect.sleep(options.warmUp ?? warmUpDefault)),
       Effect.zipRight(scenario.play(scene)),
       Effect.scoped,
       Effect.catchAllCause((cause) => Cause.isInterruptedOnly(cause) ? Effect.interrupt : surprise(cause)),

@@ -7,7 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type * as DeadLetters from "@orrery/core/DeadLetters"
 import type { QueueRecord } from "@orrery/core/QueueSettings"
 import type { Edited } from "@orrery/core/RunEdit"
-import { eventually } from "@orrery/testing/ClusterRig"
+import { endAtOnce, eventually } from "@orrery/testing/ClusterRig"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { Effect, Fiber } from "effect"
 import { handlersOf } from "./handlersOf.js"
@@ -21,8 +21,9 @@ describe("control of a cluster by its command", () => {
     () =>
       Effect.gen(function*() {
         const databaseUrl = yield* TestPostgres.freshDatabase
-        const { addresses } = yield* LocalCluster.start({ databaseUrl, nodes: 1, ...handlersOf("control") })
-        const env = { ORRERY_NODES: addresses[0]! }
+        const cluster = yield* LocalCluster.start({ databaseUrl, nodes: 1, ...handlersOf("control") })
+        yield* endAtOnce(cluster)
+        const env = { ORRERY_NODES: cluster.addresses[0]! }
         const run = (...args: ReadonlyArray<string>) => orreryHere(env, ...args)
         const process = (...args: ReadonlyArray<string>) => orrery(env, ...args)
         const okOf = (how: typeof run) => (...args: ReadonlyArray<string>) =>

@@ -69,6 +69,7 @@ it.scopedLive(
           if (name !== undefined && from !== restless) reached.push(name)
         }
       })
+      yield* ClusterRig.endAtOnce(cluster)
       const client = yield* Layer.build(RunsClient.layer({ nodes: cluster.addresses }))
       const acknowledged = new Set<RunId>()
       yield* Effect.forEach(stumbles, (task) =>

@@ -25,6 +25,7 @@ describe("a run that tells", () => {
           workerSlots: 0,
           ...handlersOf("pages")
         })
+        yield* ClusterRig.endAtOnce(cluster)
         const client = yield* Layer.build(RunsClient.layer({ nodes: cluster.addresses }))
         const id = yield* Effect.provide(pages.enqueue({ count }), client)
         let page = 0

@@ -1,7 +1,7 @@
 import * as LocalCluster from "@orrery/cli/LocalCluster"
 import { assert, describe, it } from "@effect/vitest"
 import type { Schedule, Tick } from "@orrery/core/schedule/ScheduleDefinition"
-import { eventually } from "@orrery/testing/ClusterRig"
+import { endAtOnce, eventually } from "@orrery/testing/ClusterRig"
 import * as TestPostgres from "../../testing/src/TestPostgres.js"
 import { Effect, Redacted } from "effect"
 import { fileURLToPath } from "node:url"
@@ -17,10 +17,11 @@ describe("orrery schedules", () => {
       const url = yield* TestPostgres.freshDatabase
       const env = { ORRERY_DATABASE_URL: Redacted.value(url) }
       const cluster = yield* LocalCluster.start({ databaseUrl: url, nodes: 2, handlers })
+      yield* endAtOnce(cluster)
       const schedules = (...args: ReadonlyArray<string>) => orreryHere(env, "schedules", ...args)
-      const get = Effect.map(
-        schedules("get", "beat", "--json", "--limit", "500"),
-        ({ out }) => JSON.parse(out) as Shown
+      // The node that is asked may be the one that dies.
+      const get = eventually(schedules("get", "beat", "--json", "--limit", "500"), ({ code }) => code === 0).pipe(
+        Effect.map(({ out }) => JSON.parse(out) as Shown)
       )
 
       const made = yield* orrery(

@@ -41,6 +41,7 @@ describe("a node", () => {
     Effect.gen(function*() {
       const databaseUrl = yield* TestPostgres.freshDatabase
       const cluster = yield* LocalCluster.start({ databaseUrl, nodes: 2 })
+      yield* ClusterRig.endAtOnce(cluster)
       const env = { ORRERY_NODES: cluster.addresses.join(",") }
       interface Told {
         readonly nodeId: string
@@ -86,13 +87,16 @@ describe("a node", () => {
       Effect.gen(function*() {
         const databaseUrl = yield* TestPostgres.freshDatabase
         const cluster = yield* LocalCluster.start({ databaseUrl, nodes: 1 })
+        yield* ClusterRig.endAtOnce(cluster)
         const env = { ORRERY_DATABASE_URL: Redacted.value(databaseUrl) }
         const { dataAddress, runnerAddress } = yield* cluster.nodes[0]!.ready
         const portOf = (address: string) => address.split(":")[1]!
 
-        const unknown = yield* orrery({ ...env, ORRERY_FAILPOINT: "finish" }, "node")
-        const sameData = yield* orrery({ ...env, ORRERY_DATA_PORT: portOf(dataAddress) }, "node")
-        const sameRunner = yield* orrery({ ...env, ORRERY_RUNNER_PORT: portOf(runnerAddress) }, "node")
+        const [unknown, sameData, sameRunner] = yield* Effect.all([
+          orrery({ ...env, ORRERY_FAILPOINT: "finish" }, "node"),
+          orrery({ ...env, ORRERY_DATA_PORT: portOf(dataAddress) }, "node"),
+          orrery({ ...env, ORRERY_RUNNER_PORT: portOf(runnerAddress) }, "node")
+        ], { concurrency: 3 })
 
         assert.deepStrictEqual([unknown.code, sameData.code, sameRunner.code], [1, 1, 1])
         assert.match(unknown.err, /ORRERY_FAILPOINT.*finish\.after-commit/)

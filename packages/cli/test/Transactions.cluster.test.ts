@@ -46,6 +46,7 @@ it.scopedLive(
           if (name !== undefined) reached.push(name)
         }
       })
+      yield* ClusterRig.endAtOnce(cluster)
       const client = yield* Layer.build(RunsClient.layer({ nodes: cluster.addresses }))
 
       const outcome = yield* Effect.gen(function*() {

@@ -1,18 +1,34 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
 import { noCapableWorker } from "@orrery/core/Run"
 import { Runs } from "@orrery/core/Runs"
 import * as ClusterRig from "@orrery/testing/ClusterRig"
 import { nap, ticks } from "@orrery/testing/rigTasks"
 import * as PgPools from "@orrery/store-pg/PgPools"
 import * as TestPostgres from "@orrery/testing/TestPostgres"
-import { Context, Effect } from "effect"
+import { Context, Effect, Layer } from "effect"
 
 /** The promise is 5 s; a test machine may be busy with other tests. The figures are in docs/reliability.md. */
 const servedAfterFreezeWithinMs = 9_000
 const timeout = 120_000
 
-const rig = (options: Omit<Parameters<typeof ClusterRig.start>[0], "databaseUrl"> = {}) =>
-  Effect.flatMap(TestPostgres.freshDatabase, (databaseUrl) => ClusterRig.start({ databaseUrl, ...options }))
+class Rig extends Context.Tag("@orrery/cluster/test/Failover/Rig")<
+  Rig,
+  ClusterRig.Rig & {
+    /** Nodes that were refused what they still wrote. */
+    readonly refused: ReadonlyArray<string>
+  }
+>() {}
+
+const rig = Layer.scoped(
+  Rig,
+  Effect.gen(function*() {
+    const refused: Array<string> = []
+    const onLine = (name: string, line: string) => {
+      if (line.includes("queue actor ended") && line.includes("reason=fenced")) refused.push(name)
+    }
+    return { ...yield* ClusterRig.start({ databaseUrl: yield* TestPostgres.freshDatabase, onLine }), refused }
+  })
+)
 
 const assertNothingLost = (verdict: ClusterRig.Verdict) => {
   assert.isAbove(verdict.acknowledged, 0)
@@ -39,16 +55,12 @@ const audit = (query: ClusterRig.Rig["query"]) =>
       ]).pipe(Effect.map(([row]) => Number(row!.count)))
   })
 
-describe("fail-over", () => {
-  it.scopedLive(
+layer(rig, { excludeTestServices: true, timeout })("fail-over", (it) => {
+  it.scoped(
     "takes over from a frozen node, refuses what it still writes, and takes it back as a new one",
     () =>
       Effect.gen(function*() {
-        const refused: Array<string> = []
-        const onLine = (name: string, line: string) => {
-          if (line.includes("queue actor ended") && line.includes("reason=fenced")) refused.push(name)
-        }
-        const { client, load, ownerOf, query } = yield* rig({ onLine })
+        const { client, load, ownerOf, query, refused } = yield* Rig
         const writesOf = yield* audit(query)
         const { allServed, longestGap, settle } = yield* load
         yield* allServed
@@ -82,11 +94,11 @@ describe("fail-over", () => {
     timeout
   )
 
-  it.scopedLive(
+  it.scoped(
     "keeps a run of an unknown task, and cancels a running one from another process",
     () =>
       Effect.gen(function*() {
-        const { client } = yield* rig({ workers: 1 })
+        const { client } = yield* Rig
         const runs = Context.get(client, Runs)
         const request = yield* ticks[0]!.request({ n: 1 })
         yield* runs.enqueueMany([{ ...request, task: "nobody-knows-me" }])

@@ -12,6 +12,9 @@ const wayMs = 100
 /** Between the word to a worker and the line of its handler, in a process that stands still now and then, ms. */
 const handlerMs = 350
 
+/** Whoever keeps a strict limit of permits anew gives nothing for one and a half of it: by default that is longer than all else. */
+const leaseMs = 4_000
+
 const spannedPerQueue = 80
 const permittedPerQueue = 30
 const askingRuns = 30
@@ -25,7 +28,10 @@ const start = (withRedis: boolean) =>
       databaseUrl: yield* TestPostgres.freshDatabase,
       workers: 1,
       workerSlots: 8,
-      ...redis === undefined ? {} : { env: { ORRERY_REDIS_URL: Redacted.value(redis.url) } },
+      env: {
+        ORRERY_LEASE_MS: String(leaseMs),
+        ...redis === undefined ? {} : { ORRERY_REDIS_URL: Redacted.value(redis.url) }
+      },
       onLine
     })
     const ended = (task: string, count: number) =>

@@ -74,6 +74,20 @@ export const eventually = <A, E, R>(
     )
   })
 
+/**
+ * Ends processes without a farewell, all of them at once: to hand over to nobody takes seconds, and how a node drains has tests of
+ * its own.
+ */
+export const killAll = (processes: ReadonlyArray<Supervised>): Effect.Effect<void> =>
+  Effect.forEach(processes, (each) => Effect.all([each.stop, each.kill("SIGKILL")], { concurrency: 2 }), {
+    concurrency: "unbounded",
+    discard: true
+  })
+
+/** `killAll` when the scope closes. */
+export const endAtOnce = ({ all }: LocalCluster.LocalCluster): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.addFinalizer(() => killAll(all))
+
 export const start = (options: {
   readonly databaseUrl: Redacted.Redacted<string>
   readonly nodes?: number
@@ -96,6 +110,7 @@ export const start = (options: {
       ...(options.env === undefined ? {} : { env: options.env }),
       ...(options.onLine === undefined ? {} : { onLine: options.onLine })
     })
+    yield* endAtOnce(cluster)
     yield* Effect.forEach(cluster.all, (child) =>
       child.ended.pipe(
         Effect.flatMap((ended) => ended.reason === "stopped" ? Effect.void : Effect.logError(ended.message)),

@@ -73,7 +73,7 @@ const again = RetryPolicy.fixed({ maxAttempts: 10, delay: 100, jitter: 0 })
 const Spanned = Schema.Struct({ n: Schema.Number, key: Schema.String, ms: Schema.Number })
 
 export const partner = RateLimiter.make("rig-partner", { limit: 100, per: "1 second" })
-export const gpu = ConcurrencyLimiter.make("rig-gpu", { limit: 6 })
+export const gpu = ConcurrencyLimiter.make("rig-gpu", { limit: 6, lease: "5 seconds" })
 
 /** Tell the log when they begin and end. Of eight queues, and under one rate. */
 export const spanned = Array.from(
