@@ -21,7 +21,7 @@ const isUp = (context: Context.Context<rig.Services>) =>
 
 const rate = () => ({ name: limitName(), limit: 10, perMs: 100, exactness: "strict", burst: 10 } as const)
 
-describe("RedisConnection", () => {
+describe.concurrent("RedisConnection", () => {
   it.scopedLive("needs no command that is dangerous to others, and each that it asks the right for", () =>
     Effect.gen(function*() {
       const { admin, server, url } = yield* rig.start()

@@ -38,7 +38,7 @@ interface Grant {
 const closedFor = (rule: RateRule, store: Context.Tag.Service<typeof LimitStore>) =>
   Effect.map(store.grant(rule, { min: 1, want: 1, validMs: 0 }), ({ granted, waitMs }) => granted === 0 ? waitMs : 0)
 
-describe("RedisLimitStore", () => {
+describe.concurrent("RedisLimitStore", () => {
   it.scopedLive("decides as the plain model does, for any history of requests", () =>
     Effect.gen(function*() {
       const { url } = yield* rig.start()
@@ -97,7 +97,7 @@ describe("RedisLimitStore", () => {
     Effect.gen(function*() {
       const { admin, url } = yield* rig.start()
       const store = Context.get(yield* rig.open({ url }), LimitStore)
-      const rule = { name: limitName(), limit: 1, leaseMs: 1_500, exactness: "strict" } as const
+      const rule = { name: limitName(), limit: 1, leaseMs: 2_500, exactness: "strict" } as const
       const acquired = Effect.repeat(
         Effect.tap(
           store.acquire(rule, "holder"),
@@ -110,9 +110,9 @@ describe("RedisLimitStore", () => {
       yield* admin("FLUSHALL")
       const other = yield* store.acquire(rule, "other")
       const kept = yield* store.renew(rule, "holder")
-      yield* Effect.sleep(750)
+      yield* Effect.sleep(1_250)
       yield* store.renew(rule, "holder")
-      yield* Effect.sleep(800)
+      yield* Effect.sleep(1_300)
       const after = yield* store.acquire(rule, "other")
       yield* store.release(rule, "holder")
       const free = yield* store.acquire(rule, "other")
@@ -141,7 +141,7 @@ describe("RedisLimitStore", () => {
     }))
 })
 
-describe("on a Redis Cluster", () => {
+describe.concurrent("on a Redis Cluster", () => {
   it.scopedLive("works the same: keys of one call are in one slot", () =>
     Effect.gen(function*() {
       const { admin, server, url } = yield* rig.start({

@@ -33,7 +33,7 @@ const untilPublished = (signal: QueueSignal, told: RunEvent) =>
 /** Sooner than watchers say so without being asked, ms. */
 const soonMs = renewMs / 2
 
-describe("RedisSignals", () => {
+describe.concurrent("RedisSignals", () => {
   it.scopedLive("tells watchers in another process, who learn of what was kept back before", () =>
     Effect.gen(function*() {
       const { url } = yield* rig.start()
@@ -231,8 +231,10 @@ describe("RedisSignals", () => {
       const watch = yield* Effect.provide(openWatch(sampleQueue()), process)
       yield* watch.next
 
-      Context.get(process, Signals).doubt()
-      const [tookMs, told] = yield* timedAwake(Effect.all([watch.next, watch.next, watch.next]))
+      // Who knows of it says so again and again: said once, it holds for two looks, of which a late machine misses one.
+      const doubt = Effect.sync(() => Context.get(process, Signals).doubt())
+      yield* doubt
+      const [tookMs, told] = yield* timedAwake(Effect.all([watch.next, watch.next, Effect.zipRight(doubt, watch.next)]))
 
       assert.deepStrictEqual(told.map((item) => item._tag), ["gap", "gap", "gap"])
       // Otherwise one every 5 s.

@@ -82,7 +82,7 @@ const untilUp = (process: Context.Context<rig.Services>) =>
 const refusedWith = (process: Context.Context<rig.Services>, reason: RegExp) =>
   until(() => clientsOf(process).health().every(({ isUp, lastError }) => !isUp && reason.test(lastError ?? "")))
 
-describe("Redis by TLS", () => {
+describe.concurrent("Redis by TLS", () => {
   const works = (process: Context.Context<rig.Services>): Effect.Effect<void, unknown, Scope.Scope> =>
     Effect.gen(function*() {
       yield* untilUp(process)

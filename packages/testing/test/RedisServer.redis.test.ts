@@ -28,7 +28,7 @@ const settingOf = (server: RedisServer.RedisServer, name: string) =>
     Effect.map((reply) => reply.split("\r\n").at(-1))
   )
 
-describe("RedisServer", () => {
+describe.concurrent("RedisServer", () => {
   it.scopedLive("answers who knows the password, and nobody else", () =>
     Effect.gen(function*() {
       const server = yield* RedisServer.start({})
