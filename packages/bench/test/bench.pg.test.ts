@@ -39,7 +39,7 @@ const count = (stage: Stage, from: string) =>
       Effect.map(BenchPostgres.query(url, `select count(*)::integer as n from ${from}`), ([row]) => row?.["n"])
   })
 
-describe("bench", () => {
+describe.concurrent("bench", () => {
   it.scopedLive("stores what it is told is stored, and completes each job once", () =>
     Effect.gen(function*() {
       const { bench, system } = yield* benchHere

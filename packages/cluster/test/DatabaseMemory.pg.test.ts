@@ -102,7 +102,7 @@ const endedRun: Run = {
   waitsFor: null
 }
 
-describe("ends that are kept outside", () => {
+describe.concurrent("ends that are kept outside", () => {
   it.scopedLive("are believed by all who know the database, and no more once it was accepted", () =>
     test(Effect.gen(function*() {
       const store = Layer.succeed(EndStore, yield* MemoryEndStore.make())
@@ -122,7 +122,7 @@ describe("ends that are kept outside", () => {
     })))
 })
 
-describe("a node that starts", () => {
+describe.concurrent("a node that starts", () => {
   it.scopedLive("writes the database down once, and starts again and again", () =>
     test(Effect.gen(function*() {
       const first = yield* startNode()
@@ -236,7 +236,7 @@ describe("a node that starts", () => {
     })))
 })
 
-describe("a node that leaves", () => {
+describe.concurrent("a node that leaves", () => {
   it.scopedLive("writes down what it took over last, however soon it goes after that", () =>
     test(Effect.gen(function*() {
       const stateDir = yield* stateFolder
@@ -252,7 +252,7 @@ describe("a node that leaves", () => {
     })))
 })
 
-describe("a node that runs", () => {
+describe.concurrent("a node that runs", () => {
   const regressedBy = (change: Effect.Effect<unknown, unknown, SqlClient.SqlClient | PartitionStore>) =>
     Effect.gen(function*() {
       yield* takeOften
@@ -338,7 +338,7 @@ describe("a node that runs", () => {
     })))
 })
 
-describe("a node with the address of another", () => {
+describe.concurrent("a node with the address of another", () => {
   it.scopedLive("does not start while that one holds its lock sessions", () =>
     test(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient

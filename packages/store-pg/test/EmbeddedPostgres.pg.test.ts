@@ -53,7 +53,7 @@ const awaitGone = (pid: number) =>
     Effect.timeout("15 seconds")
   )
 
-describe("EmbeddedPostgres", () => {
+describe.concurrent("EmbeddedPostgres", () => {
   it.effect("refuses to signal a process group", () =>
     Effect.gen(function*() {
       for (const pid of [0, -1, 1, Number.NaN]) {

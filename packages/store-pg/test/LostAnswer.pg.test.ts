@@ -85,7 +85,7 @@ const setUp = Effect.gen(function*() {
 const commit = (...args: Parameters<typeof batchOf>) =>
   Effect.flatMap(Journal, (journal) => journal.commit(batchOf(...args)))
 
-describe("a commit whose answer is lost", () => {
+describe.concurrent("a commit whose answer is lost", () => {
   it.scopedLive("counts once: new runs, changes, and ends, told in the end as if nothing had been", () =>
     Effect.gen(function*() {
       const { countOf, holds, proxy, services } = yield* setUp

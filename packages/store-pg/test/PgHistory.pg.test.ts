@@ -63,7 +63,7 @@ const insert = (task: string, finishedAt: number, keptDays: number) =>
 const startOf = (now: number, days: number) => Math.floor(now / (days * dayMs)) * days * dayMs
 const dateOf = (ms: number) => new Date(ms).toISOString().slice(0, 10).replaceAll("-", "")
 
-describe("PgHistory", () => {
+describe.concurrent("PgHistory", () => {
   it.scopedLive("puts final runs where those of the same retention and time are", () =>
     Effect.gen(function*() {
       yield* PgHistory.record({ succeeded: "1 day", failed: "90 days", cancelled: "365 days", expired: "forever" })
@@ -207,7 +207,7 @@ describe("PgHistory", () => {
     ))
 })
 
-describe("a history of before it was laid out by retention", () => {
+describe.concurrent("a history of before it was laid out by retention", () => {
   /** What 0009 has made, taken back: as it was, with rows in it. */
   const before = (sql: SqlClient.SqlClient, today: number) =>
     Effect.gen(function*() {

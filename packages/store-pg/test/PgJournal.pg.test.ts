@@ -27,7 +27,7 @@ const isBlocked = (client: Client, role: string) =>
 const commit = (...args: Parameters<typeof batchOf>) =>
   Effect.flatMap(Journal, (journal) => journal.commit(batchOf(...args)))
 
-describe("fence", () => {
+describe.concurrent("fence", () => {
   it.scopedLive("makes a takeover wait for a commit under way, and see its runs", () =>
     Effect.gen(function*() {
       const partition = samplePartition()
@@ -111,7 +111,7 @@ const writeUntilFenced = (owner: { readonly partitionId: number; readonly epoch:
     }
   })
 
-describe("lost connections", () => {
+describe.concurrent("lost connections", () => {
   it.scopedLive("lose nothing and double nothing when sessions are killed under load", () =>
     Effect.gen(function*() {
       const journal = yield* Journal
@@ -231,7 +231,7 @@ const cutSockets = (pool: PgPools.PgPools["Type"]["journal"]): void => {
   for (const client of _clients) client.connection.stream.destroy()
 }
 
-describe("bounds", () => {
+describe.concurrent("bounds", () => {
   it.scopedLive("refuses more bytes than it may hold, and takes them again later", () =>
     Effect.gen(function*() {
       const counters = yield* PgJournal.PgJournalCounters

@@ -8,7 +8,7 @@ import * as TestStore from "@orrery/testing/TestStore"
 import { Effect, Layer } from "effect"
 import { names } from "../src/internal/states.js"
 
-describe("PgMigrations", () => {
+describe.concurrent("PgMigrations", () => {
   it.scopedLive("may be run by five nodes at once, each with a single connection", () =>
     Effect.gen(function*() {
       const url = yield* TestPostgres.freshDatabase

@@ -11,6 +11,8 @@ import { Context, Effect, FastCheck, Layer } from "effect"
 
 const partitions = 3
 const runsMax = 8
+/** Histories at a time: each waits for the database most of the time, and finds its batches in statements with those of others. */
+const sideBySide = 5
 
 /** What becomes of one of a few runs in a batch. */
 const change = FastCheck.record({
@@ -127,7 +129,7 @@ it.scopedLive("answers like the store in memory, whatever the batches", () =>
   Effect.gen(function*() {
     const postgres = yield* Layer.build(TestStore.layer)
 
-    yield* Effect.promise(() =>
+    const histories = Effect.promise(() =>
       FastCheck.assert(
         // As many steps as 150 histories of 20 at most, and fewer looks at all there is, which take longest.
         FastCheck.asyncProperty(FastCheck.array(step, { maxLength: 60 }), (steps) =>
@@ -142,7 +144,8 @@ it.scopedLive("answers like the store in memory, whatever the batches", () =>
               assert.deepStrictEqual(each, expected[at], `answer ${at}`)
             )
           }))),
-        { numRuns: 50 }
+        { numRuns: 50 / sideBySide }
       )
     )
+    yield* Effect.replicateEffect(histories, sideBySide, { concurrency: sideBySide, discard: true })
   }))
