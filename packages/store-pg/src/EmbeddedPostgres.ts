@@ -119,8 +119,8 @@ export const createDatabase = (
   execute(
     server.url,
     `create database ${pg.escapeIdentifier(name)}${
-      template === undefined ? "" : ` template ${pg.escapeIdentifier(template)}`
-    }`
+      // Half as long as through the write-ahead log, at the size of our schema.
+      template === undefined ? "" : ` template ${pg.escapeIdentifier(template)} strategy file_copy`}`
   ).pipe(
     Effect.mapError((failed) =>
       new EmbeddedPostgresFailed({
