@@ -17,6 +17,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   nodes.pauseNode,
   nodes.shortPauses,
   nodes.blockEventLoop,
+  nodes.fullLoad,
   workers.killWorker,
   database.restartPostgres,
   database.postgresDown,

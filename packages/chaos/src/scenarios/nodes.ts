@@ -1,11 +1,11 @@
 /** What happens to node processes: death, freezes, a blocked event loop, a drain. */
 import type { Supervised } from "@orrery/cli/Supervisor"
 import { Runs } from "@orrery/core/Runs"
-import { Context, Effect } from "effect"
+import { Context, Duration, Effect } from "effect"
 import { block, nap } from "../chaosTasks.js"
 import { eventually } from "../patience.js"
 import type { Scenario, Scene } from "../Scenario.js"
-import { inTurn, nodeIdOf, nodeIdsOf, queuesOf, reborn } from "./processes.js"
+import { allSurvive, inTurn, nodeIdOf, nodeIdsOf, queuesOf, reborn } from "./processes.js"
 
 /** One that is asked to end takes its time: what its queues suffer on the way counts, up to its last moment. */
 const end = (victim: Supervised, signal: NodeJS.Signals) =>
@@ -50,6 +50,32 @@ export const killAllNodes: Scenario = {
         yield* Effect.forEach(scene.cluster.nodes, (node, at) => reborn(node, before[at]))
       }
     })
+}
+
+const epochsOf = (scene: Scene): Effect.Effect<number> =>
+  Effect.map(
+    scene.query<{ epochs: number }>("select coalesce(sum(epoch), 0)::integer as epochs from orrery.partitions", []),
+    ([row]) => row!.epochs
+  )
+
+export const fullLoad: Scenario = {
+  name: "full-load",
+  catalogue: "T03",
+  what: "nothing, for so many minutes under load: no node may take another for dead, and no queue change its owner",
+  times: 10,
+  quickTimes: 1,
+  play: (scene) =>
+    allSurvive(
+      scene,
+      Effect.gen(function*() {
+        const before = yield* epochsOf(scene)
+        yield* Effect.sleep(Duration.minutes(scene.times))
+        const moved = (yield* epochsOf(scene)) - before
+        if (moved > 0) scene.violate({ checker: "survival", what: `queues changed their owners ${moved} times` })
+        scene.note("minutes without a false alarm", scene.times)
+        scene.note("longest time without an answer, ms", scene.load.longestGap())
+      })
+    )
 }
 
 /** So that the frozen node's own worker is in the middle of some, and tells of them when it thaws. */
