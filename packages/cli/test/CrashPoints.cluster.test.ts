@@ -40,7 +40,10 @@ const plan: Readonly<Record<string, ReadonlyArray<string>>> = {
   "worker-1": ofWorkers!.map(({ text }) => text)
 }
 
-/** Dies again and again: what it had is put back in line, which is one of the places. */
+/** All places are passed many times a second all the same, and what starts anew has the processors. */
+const producerPause = "100 millis"
+
+/** Dies again and again, until all places were reached: what it had is put back in line, which is one of the places. */
 const restless = "worker-2"
 const restlessDiesAt = "report.before-send@30"
 
@@ -59,7 +62,11 @@ it.scopedLive(
         slots: 4,
         ...handlersOf("crash", { ORRERY_MAX_CRASHES: "1000" }),
         envOf: (name, start) => {
-          const failpoint = name === restless ? restlessDiesAt : plan[name]?.[start]
+          const failpoint = name !== restless
+            ? plan[name]?.[start]
+            : reached.length < armings.length
+            ? restlessDiesAt
+            : undefined
           return failpoint === undefined ? {} : { ORRERY_FAILPOINT: failpoint }
         },
         restartPause: Schedule.spaced("50 millis"),
@@ -76,7 +83,7 @@ it.scopedLive(
         task.enqueue({ n: 1 }).pipe(
           Effect.tap((id) => Effect.sync(() => acknowledged.add(id))),
           Effect.catchAll(() => Effect.void),
-          Effect.zipRight(Effect.sleep("30 millis")),
+          Effect.zipRight(Effect.sleep(producerPause)),
           Effect.forever,
           Effect.provide(client),
           Effect.forkScoped
