@@ -138,7 +138,10 @@ export const firesIn = (
     const near = zone.changes.filter((change) => Math.abs(change - begin) < 3 * dayMs)
     if (near.length === 0) {
       const offset = zone.offsetAt(begin)
-      for (const second of times) found.push(begin + second * 1_000 - offset)
+      const midnight = begin - offset
+      // What is outside of the range is left out below; most of it need not be made.
+      if (midnight + dayMs <= from || midnight >= until) continue
+      for (const second of times) found.push(midnight + second * 1_000)
       continue
     }
     const offsets = [...new Set(near.flatMap((change) => [zone.offsetAt(change - 1), zone.offsetAt(change)]))]
