@@ -69,21 +69,19 @@ const make = Effect.gen(function*() {
       yield* Effect.forkIn(Effect.zipRight(value.closed, wake.open), scope)
     }
     const { scope, value } = peer.connection
-    const sentAt = performance.now()
     // Not given up when it is not waited for any more: whoever answers late is slow, and not silent.
     const answering = yield* value.call("Ping", (client) => client.Ping(), config.eventLoopLagMaxMs).pipe(
-      Effect.tap((nodeId) => Effect.sync(() => heard(entry, peer, nodeId, sentAt))),
+      Effect.tap((nodeId) => Effect.sync(() => heard(entry, peer, nodeId))),
       Effect.forkIn(scope)
     )
     yield* Fiber.join(answering)
   })
 
-  /** It was alive when it got the question, at the earliest when that was sent. */
-  const heard = (entry: DirectoryEntry, peer: Peer, nodeId: string, sentAt: number): void => {
+  const heard = (entry: DirectoryEntry, peer: Peer, nodeId: string): void => {
     // With its old id its lock sessions would not be found when they have to be ended.
     if (nodeId !== entry.nodeId) directory.replaced(entry.runnerAddress)
     peer.answered = true
-    peer.answeredAt = Math.max(peer.answeredAt, sentAt)
+    peer.answeredAt = performance.now()
   }
 
   const freshMs = 2 * config.peerPingIntervalMs + config.peerPingTimeoutMs
@@ -137,7 +135,6 @@ const make = Effect.gen(function*() {
       { concurrent: true }
     )
     if (Option.isSome(answer)) {
-      peer.answeredAt = performance.now()
       peer.misses = 0
       return
     }
