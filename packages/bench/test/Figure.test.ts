@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Figure, verdict } from "../src/Figure.js"
-import { check, recordedFor } from "../src/Result.js"
+import { Effect } from "effect"
+import { check, checkAgain, recordedFor } from "../src/Result.js"
 import { figuresOf, rotated } from "../src/rounds.js"
 import type { Measured } from "../src/Workload.js"
 
@@ -106,4 +107,30 @@ describe("check", () => {
       ["W2", null, false]
     ])
   })
+
+  it.effect("measures again what is lost, twice at most, and it holds if it does once", () =>
+    Effect.gen(function*() {
+      const of = (workload: string, ratio: number) => ({
+        ...verdict(figureOf("higher", { [ours]: [10 * ratio], "a:x": [10] })),
+        workload
+      })
+      const asked: Array<ReadonlyArray<string>> = []
+      const later = [[of("W1", 2.5), of("W2", 0.5)], [of("W2", 0.5)]]
+      const found = yield* checkAgain({ at: "", ratios: { W0: 3, W1: 3, W2: 3 } }, [
+        of("W0", 3),
+        of("W1", 1),
+        of("W2", 1)
+      ], (lost) =>
+        Effect.sync(() => {
+          asked.push(lost)
+          return later[asked.length - 1]!
+        }))
+
+      assert.deepStrictEqual(asked, [["W1", "W2"], ["W2"]])
+      assert.deepStrictEqual(found.map(({ holds, now, workload }) => [workload, now, holds]), [
+        ["W0", 3, true],
+        ["W1", 2.5, true],
+        ["W2", 1, false]
+      ])
+    }))
 })
