@@ -221,7 +221,10 @@ const make: Effect.Effect<
     Effect.forkScoped
   )
   const lastLook = Effect.suspend(() =>
-    counts.looked === counts.asked || !isTrusted ? Effect.void : Effect.timeoutOption(look, lastLookWithin)
+    counts.looked === counts.asked || !isTrusted
+      ? Effect.void
+      // Within a finalizer too, which nothing would end while the database is away.
+      : Effect.timeoutOption(Effect.interruptible(look), lastLookWithin)
   )
 
   return DatabaseMemory.of({

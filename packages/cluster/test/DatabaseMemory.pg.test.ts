@@ -10,7 +10,7 @@ import type { Run } from "@orrery/core/Run"
 import { runIdMadeAt, samplePartition, takePartition } from "@orrery/testing/storeSamples"
 import * as TestStore from "@orrery/testing/TestStore"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Option, type Scope } from "effect"
+import { Context, Duration, Effect, Layer, Option, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -249,6 +249,21 @@ describe.concurrent("a node that leaves", () => {
       yield* loseEpochs(1)
 
       assert.include(yield* reasonOf(startNode({ stateDir })), "the epochs had come to 5, and they are at 4")
+    })))
+
+  it.scopedLive("does not wait for a database that does not answer", () =>
+    test(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const node = yield* startNode()
+      yield* sql.withTransaction(Effect.gen(function*() {
+        yield* sql`lock table orrery.partitions in access exclusive mode`
+        node.verifySoon()
+        // As a finalizer does, and not by the connection that holds the lock.
+        const rest = Effect.promise(() => Effect.runPromise(Effect.uninterruptible(node.rest)))
+        const [took] = yield* Effect.timed(rest)
+        assert.isAtLeast(Duration.toMillis(took), 1_900)
+        assert.isBelow(Duration.toMillis(took), 10_000)
+      }))
     })))
 })
 
