@@ -49,6 +49,7 @@ export default defineWorkspace([
   {
     test: {
       ...postgres,
+      setupFiles,
       name: "cluster",
       include: filesOf("cluster"),
       testTimeout: 120_000,

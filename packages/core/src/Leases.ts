@@ -85,12 +85,13 @@ export class Leases {
     held.doubtBelow = lease
   }
 
-  /** The worker has announced what it holds: answers what was in doubt, and is not any more. */
-  settle(worker: string): ReadonlyArray<Entry> {
+  /** The worker has announced what it holds: answers what was in doubt, and is not any more; and all with leases below `lease`. */
+  settle(worker: string, lease: number): ReadonlyArray<Entry> {
     const held = this.held.get(worker)
     if (held === undefined) return []
     held.expiresAt = Infinity
-    return this.of(worker).filter((entry) => entry.lease < held.doubtBelow)
+    const below = Math.max(lease, held.doubtBelow)
+    return this.of(worker).filter((entry) => entry.lease < below)
   }
 
   /** Attempts whose workers have not come back in time, each once, and when that time was over. */
@@ -99,7 +100,7 @@ export class Leases {
     for (const [worker, held] of this.held) {
       const lostAt = held.expiresAt
       if (lostAt > now) continue
-      for (const entry of this.settle(worker)) lost.push({ worker, lostAt, entry })
+      for (const entry of this.settle(worker, 0)) lost.push({ worker, lostAt, entry })
     }
     return lost
   }

@@ -323,7 +323,8 @@ export class QueueMachine {
 
   /**
    * A worker tells which attempts of this partition it holds. They stay its own where the lease is still the last
-   * one; what the books say it holds, but it does not, goes back uncounted (the assignment never arrived).
+   * one; what the books say it holds, but it does not, goes back uncounted (the assignment never arrived, or the worker let go
+   * of an attempt of an owner before, refused before it was adopted).
    * Answers those it must drop. `adopted` counts those that take a slot again.
    */
   announce(worker: string, attempts: ReadonlyArray<AttemptRef>): {
@@ -357,7 +358,7 @@ export class QueueMachine {
         stale.push(ref)
       }
     }
-    for (const entry of this.leases.settle(worker)) {
+    for (const entry of this.leases.settle(worker, this.numbers.first)) {
       if (kept.has(entry)) {
         if (entry.cancelRequested) this.interrupt(entry)
         continue

@@ -621,21 +621,6 @@ describe("QueueMachine", () => {
     assert.include(ends[0]!.failure, "as workers were 3 times: it is not tried again")
   })
 
-  it("keeps the attempts that a worker announces after a take-over, and gives up the others", () => {
-    const before = machineOf()
-    const kept = stored(before, { state: "running", attempt: 1, lease: 5, worker: "w" })
-    const lost = stored(before, { state: "running", attempt: 1, lease: 6, worker: "w" })
-    const machine = machineOf([kept, lost])
-    const ref = { partitionId: 7, runId: kept.id, attempt: 1, lease: 5 }
-
-    const { adopted, stale } = machine.announce("w", [ref, { ...ref, lease: 4 }])
-
-    assert.strictEqual(adopted, 1)
-    assert.deepStrictEqual(stale, [{ ...ref, lease: 4 }])
-    assert.strictEqual(machine.heldBy("w"), 1)
-    assert.isTrue(machine.holds(ref))
-  })
-
   it("does not let runs that nobody can execute hide others", () => {
     const machine = machineOf()
     for (let n = 0; n < 50; n++) machine.admitNew(stored(machine, { task: "nobody", orderKey: n }))

@@ -189,17 +189,17 @@ describe.concurrent("RedisSignals", () => {
       const { commands, subscriber } = Context.get(watcher, RedisClients)
       yield* until(Effect.sync(() => commands.isUp() && subscriber.isUp()))
       const happens = Effect.sync(() => signal.publish(() => [event()]))
-      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(happens, Effect.sleep("2 millis"))))
+      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(happens, Effect.sleep("5 millis"))))
       const before = commands.health().commands
 
       // Far enough away that something happens while it asks.
       proxy.set({ _tag: "delay", ms: 20, jitterMs: 0 })
       const watch = yield* Effect.provide(openWatch(queue), watcher)
-      const [tookMs, { events }] = yield* Effect.timed(watch.events(400)).pipe(
+      const [tookMs, { events }] = yield* Effect.timed(watch.events(160)).pipe(
         Effect.map(([took, told]) => [Duration.toMillis(took), told] as const)
       )
 
-      assert.strictEqual(events.length, 400)
+      assert.strictEqual(events.length, 160)
       // To say that it watches, to look, and what is said every few seconds. One look after the other would be 16 at least.
       assert.isAtMost(commands.health().commands - before, 8 + 2 * Math.floor(tookMs / renewMs))
     }))

@@ -95,6 +95,8 @@ export interface Binding {
   readonly noteDue: Bell
   /** Opened when the session has ended, and to end it from this side. */
   readonly lost: Effect.Latch
+  /** Tells the node which attempts of the partition are held. */
+  readonly announce: (partitionId: number) => void
   credit: number
   /** What the node was last allowed beyond its credit. */
   ahead: number
@@ -433,6 +435,15 @@ export const drop = (attempts: Attempts, held: Held): void => {
     attempts.unackedChars -= charsOf(held)
   }
   attempts.changed()
+}
+
+/**
+ * Its owner counts another attempt. It may have said so before it heard that this one is held, and have adopted it then: it is
+ * told again.
+ */
+export const refused = (attempts: Attempts, held: Held): void => {
+  stop(attempts, held, "abandon")
+  held.binding.announce(held.assignment.partitionId)
 }
 
 /** From now on the attempt's owner is reached through this session. */

@@ -83,7 +83,7 @@ const settle = (attempts: Attempts.Attempts, held: Held, answer: OutcomeAnswer |
     Attempts.post(held)
   } else if (answer === "stale") {
     held.notes?.drop()
-    if (held.outcome === undefined) Attempts.stop(attempts, held, "abandon")
+    if (held.outcome === undefined) Attempts.refused(attempts, held)
     else Attempts.post(held)
   } else {
     again(held)

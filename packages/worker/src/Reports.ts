@@ -92,7 +92,8 @@ const takeBatch = (binding: Binding): ReadonlyArray<Held> => {
 }
 
 const settle = (attempts: Attempts.Attempts, binding: Binding, held: Held, answer: OutcomeAnswer | undefined): void => {
-  if (answer !== "not-owner" && answer !== undefined) return Attempts.drop(attempts, held)
+  if (answer === "accepted") return Attempts.drop(attempts, held)
+  if (answer === "stale") return Attempts.refused(attempts, held)
   // Meanwhile another node may have said `owned`: then it is in line there already.
   if (held.binding === binding) held.isHomeless = true
 }

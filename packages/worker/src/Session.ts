@@ -73,7 +73,7 @@ const attached = Effect.fnUntraced(function*(sessions: Sessions, node: NodeState
   const answer = yield* within(link.attach(hello, inbox.deliver), attachMsMax)
   const session = yield* answer
     ?? new ClusterUnavailable({ operation: `attach ${link.node}`, reason: "no answer in time" })
-  const binding = yield* makeBinding(node, session, sentAt)
+  const binding = yield* makeBinding(node, session, sentAt, inbox.announce)
   yield* Effect.acquireRelease(
     Effect.sync(() => balancer.bindings.add(binding)),
     () =>
@@ -99,7 +99,12 @@ const attached = Effect.fnUntraced(function*(sessions: Sessions, node: NodeState
   yield* binding.lost.await
 })
 
-const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): Effect.Effect<Binding> =>
+const makeBinding = (
+  node: NodeState,
+  session: WorkerSession,
+  sentAt: number,
+  announce: Binding["announce"]
+): Effect.Effect<Binding> =>
   Effect.sync(() => ({
     node: node.link.node,
     session,
@@ -120,6 +125,7 @@ const makeBinding = (node: NodeState, session: WorkerSession, sentAt: number): E
     noteWake: Effect.unsafeMakeLatch(false),
     noteDue: new Bell(),
     lost: Effect.unsafeMakeLatch(false),
+    announce,
     credit: 0,
     ahead: 0,
     ceiling: 0,
@@ -210,12 +216,15 @@ const announceHeld = (sessions: Sessions, binding: Binding, partitionId: number)
     const { attempts } = sessions
     const moved = Attempts.heldOf(attempts, partitionId)
     const sentAt = performance.now()
+    const knownEpoch = () => sessions.owners.get(partitionId)?.epoch
+    const epoch = knownEpoch()
     return binding.session.announce(partitionId, moved.map(Attempts.refOf)).pipe(
       Effect.either,
       Effect.map((answer) => {
-        // Once somebody else has said that it is theirs, they are told.
+        if (Either.isRight(answer)) binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
+        // Whoever has said meanwhile that it is theirs is told too, and may have answered first.
+        if (knownEpoch() !== epoch) return true
         if (Either.isLeft(answer)) return sessions.owners.get(partitionId)?.binding !== binding
-        binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
         const lost = new Set(answer.right.map(Attempts.keyOf))
         for (const held of moved) {
           if (!attempts.held.has(held.key)) continue

@@ -47,6 +47,8 @@ export interface FakeNode {
     isSlow: boolean
     /** Answers to reports; `undefined`: the call fails. */
     answer: (report: OutcomeReport) => OutcomeAnswer | undefined
+    /** Answers to announcements stay on their way until it is open. */
+    announcing: Effect.Latch
     /** Of an announcement: what the owner has given up. */
     givenUp: (held: ReadonlyArray<AttemptRef>) => ReadonlyArray<AttemptRef>
     /** Answers to notes, as `answer`. */
@@ -89,6 +91,7 @@ export const make = (
     isSilent: false,
     isSlow: false,
     answer: () => "accepted",
+    announcing: Effect.unsafeMakeLatch(true),
     givenUp: () => [],
     noteAnswer: () => "accepted"
   }
@@ -171,10 +174,13 @@ export const make = (
             ),
           checkpoint: ({ runId }) => call(() => checkpoints.get(runId) ?? null),
           announce: (partitionId, held) =>
-            call(() => {
-              announced.push({ partitionId, held })
-              return state.givenUp(held)
-            }),
+            Effect.zipLeft(
+              call(() => {
+                announced.push({ partitionId, held })
+                return state.givenUp(held)
+              }),
+              state.announcing.await
+            ),
           setCredit: (credit, ahead) =>
             call(() => {
               Object.assign(state, { credit, ahead })

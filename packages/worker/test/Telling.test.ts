@@ -118,6 +118,8 @@ describe.concurrent("a worker", { timeout: 30_000 }, () => {
       }, [node])
 
       yield* eventually("the interruption", () => isInterrupted)
+      yield* eventually("the word that it is not held", () => node.announced.length === 1)
+      assert.deepStrictEqual(node.announced, [{ partitionId: 1, held: [] }])
       assert.strictEqual(node.reports.length, 0)
     }))
 

@@ -376,6 +376,44 @@ describe.concurrent("Worker", { timeout: 30_000 }, () => {
       assert.deepStrictEqual([before.announced.length, before.reports.length, started], [0, 0, 1])
     }))
 
+  it.scopedLive("says what it holds once an outcome was refused: the owner may have adopted the attempt since", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      const gate = yield* Effect.makeLatch(false)
+      node.state.answer = ({ outcome }) => outcome._tag === "success" ? "stale" : "accepted"
+      node.waiting.push(assignment({ payload: "ends" }), assignment({ payload: "stays" }))
+      const work = (payload: string) =>
+        payload === "ends" ? Effect.succeed(success("1")) : Effect.as(gate.await, success("2"))
+      yield* start({ work }, [node], { slots: 2 })
+
+      yield* eventually("an announcement", () => node.announced.length === 1)
+
+      assert.deepStrictEqual(node.announced.map(({ held }) => held.length), [1])
+      yield* gate.open
+    }))
+
+  it.scopedLive("stays with the owner of the highest epoch, though the answer of one before it comes last", () =>
+    Effect.gen(function*() {
+      const before = FakeNode.make("before")
+      const after = FakeNode.make("after")
+      const gate = yield* Effect.makeLatch(false)
+      before.waiting.push(assignment())
+      yield* start({ work: () => Effect.as(gate.await, success("1")) }, [before, after])
+      yield* eventually("the assignment", () => before.out.size === 1)
+      before.state.announcing = yield* Effect.makeLatch(false)
+      before.state.answer = () => "not-owner"
+
+      before.say({ _tag: "owned", partitionId: 1, expects: 1, epoch: 1 })
+      yield* eventually("its question", () => before.announced.length === 1)
+      after.say({ _tag: "owned", partitionId: 1, expects: 1, epoch: 2 })
+      yield* eventually("the question of the next", () => after.announced.length === 1)
+      yield* before.state.announcing.open
+      yield* gate.open
+      yield* eventually("a report", () => after.reports.length === 1)
+
+      assert.deepStrictEqual([before.announced.length, before.state.calls], [1, 0])
+    }))
+
   it.scopedLive("takes attempts of the owner with the highest epoch, though one that was away speaks last", () =>
     Effect.gen(function*() {
       const away = FakeNode.make("away")
