@@ -23,6 +23,8 @@ export interface Attached {
   /** Half of `ahead` has been used up since it was full: it is filled in one go, not one by one. */
   isRefilling: boolean
   readonly appetite: Hunger.Appetite
+  /** Partitions of which it was asked unbidden what it holds, and has not answered yet. */
+  readonly asked: Set<number>
   /** Monotonic ms of its last sign of life. */
   seenAt: number
 }
@@ -43,3 +45,11 @@ export const isBetter = (a: Attached, b: Attached): boolean => {
   const freeB = slotsFree(b)
   return freeA === freeB ? roomOf(a) > roomOf(b) : freeA > freeB
 }
+
+/** What a worker is told, so that it announces what it holds. */
+export const ownedBy = ({ epoch, machine, partitionId }: QueueActor, worker: string): ToWorker => ({
+  _tag: "owned",
+  partitionId,
+  expects: machine.heldBy(worker),
+  epoch
+})

@@ -195,12 +195,14 @@ export class QueueActor {
     } else waiter.told("committed")
   }
 
-  /** Those the worker must drop; `undefined` when this actor has ended. */
-  announce(worker: string, attempts: ReadonlyArray<AttemptRef>): ReadonlyArray<AttemptRef> | undefined {
+  /** As `QueueMachine.announce`; `undefined` when this actor has ended. */
+  announce(worker: string, attempts: ReadonlyArray<AttemptRef>): ReturnType<QueueMachine["announce"]> | undefined {
     if (this.stopReason !== undefined) return undefined
-    const { stale } = this.machine.announce(worker, attempts)
+    const answer = this.machine.announce(worker, attempts)
+    // At once: the hub counts anew what is out, and would take what is freed later off once more.
+    this.collect()
     this.schedule()
-    return stale
+    return answer
   }
 
   /** What the worker was given until now is lost unless it announces it within the grace. */
@@ -211,6 +213,7 @@ export class QueueActor {
 
   workerGone(worker: string): void {
     this.machine.workerGone(worker)
+    this.collect()
     this.schedule()
   }
 

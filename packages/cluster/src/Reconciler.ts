@@ -2,6 +2,9 @@
  * The gauge `orrery_runs_unaccounted`: runs that are not final and that nothing brings on. It must be 0; more is a bug, and
  * is logged as an error with the first few.
  *
+ * Workers are asked once a minute whether they still hold what has been running there for longer: an attempt that its worker has
+ * let go of is given out again, is counted by `orrery_attempts_forgotten_total`, and is a bug too.
+ *
  * Twice each partition is looked at, and never while nothing happens: after it has committed something, its memory is
  * checked against itself (`Reconciliation`), and when it has come to rest, against the store, one partition per round.
  * A store that cannot be asked, or a partition that moved meanwhile, is looked at again in a later round. The store is given
@@ -20,6 +23,11 @@ export const gauge = Metric.gauge("orrery_runs_unaccounted", {
   description: "runs that are not final and that nothing brings on; must be 0"
 })
 
+export const forgotten = Metric.counter("orrery_attempts_forgotten_total", {
+  description: "attempts that were counted as running at a worker that had let go of them; must be 0",
+  incremental: true
+})
+
 export class Reconciler extends Context.Tag("@orrery/cluster/Reconciler")<Reconciler, {
   /** As of the last round. */
   readonly unaccounted: () => number
@@ -29,6 +37,9 @@ export class Reconciler extends Context.Tag("@orrery/cluster/Reconciler")<Reconc
 
 const pause = "5 seconds"
 const restFactor = 100
+/** Workers are asked in each so-manieth round, about the attempts that ran in the one before already. */
+const roundsPerAsk = 12
+const askAfterMs = 60_000
 
 interface Looked {
   /** `QueueActor.commits` when its memory, and when the store was last compared. */
@@ -105,15 +116,35 @@ const make = Effect.gen(function*() {
     return unaccounted
   })
 
+  let rounds = 0
+  let forgottenBefore = 0
+  const askWorkers = Effect.suspend(() => {
+    const { hub } = residents
+    const found = hub.forgotten - forgottenBefore
+    forgottenBefore = hub.forgotten
+    if (rounds++ % roundsPerAsk === 0) {
+      for (const actor of residents.list()) {
+        if (!actor.isOpen) continue
+        const before = actor.host.clock.now() - askAfterMs
+        for (const worker of actor.machine.leases.holdersSince(before)) hub.ask(actor, worker)
+      }
+    }
+    if (found === 0) return Effect.void
+    return Effect.zipRight(
+      Metric.incrementBy(forgotten, found),
+      Effect.logError(`${found} attempts were counted as running at workers that had let go of them: they start again`)
+    )
+  })
+
   const paced = Effect.flatMap(Clock.currentTimeMillis, (now) => look(now >= restsUntil))
-  yield* paced.pipe(
+  yield* Effect.zipRight(askWorkers, paced).pipe(
     Effect.catchAllCause((cause) => Effect.logError("could not reconcile", cause)),
     Effect.delay(pause),
     Effect.forever,
     Effect.annotateLogs({ module: "Reconciler" }),
     Effect.forkScoped
   )
-  return Reconciler.of({ unaccounted: () => unaccounted, round: look(true) })
+  return Reconciler.of({ unaccounted: () => unaccounted, round: Effect.zipRight(askWorkers, look(true)) })
 })
 
 /** Compares with the store where there is a `RunTally`. */

@@ -17,7 +17,7 @@ import type { Assignment, AttemptRef, Hello, OutcomeAnswer, OutcomeReport, ToWor
 import { Effect } from "effect"
 import { notOwner } from "./ActorHost.js"
 import { ReportAnswers } from "./Answers.js"
-import { type Attached, isBetter, roomOf, slotsFree, slotsOf } from "./Attached.js"
+import { type Attached, isBetter, ownedBy, roomOf, slotsFree, slotsOf } from "./Attached.js"
 import { groupByPartition } from "./groupByPartition.js"
 import * as Hunger from "./Hunger.js"
 import type { QueueActor } from "./QueueActor.js"
@@ -65,6 +65,8 @@ export class WorkerHub {
   private isRenewed = false
   /** What was kept is free for others. */
   private hasReleased = false
+  /** Attempts, in all, that workers did not hold any more when they were asked by `ask`: they were given out again. */
+  forgotten = 0
 
   constructor(
     private readonly options: { readonly leaseMs: number; readonly lostGraceMs: number },
@@ -90,6 +92,7 @@ export class WorkerHub {
       refusedIn: -1,
       isRefilling: true,
       appetite: Hunger.sated(),
+      asked: new Set(),
       seenAt: this.clock.monotonic()
     }
     this.attached.set(worker.id, worker)
@@ -129,9 +132,10 @@ export class WorkerHub {
       announce: (partitionId, held) => {
         if (!isLive()) return undefined
         seen()
-        const stale = this.actors.get(partitionId)?.announce(worker.id, held)
+        const answer = this.actors.get(partitionId)?.announce(worker.id, held)
+        if (worker.asked.delete(partitionId)) this.forgotten += answer?.takenBack ?? 0
         this.recount(worker)
-        return stale
+        return answer?.stale
       },
       setCredit: (credit, ahead, readsTrace = false, slots = 0) => {
         seen()
@@ -179,6 +183,15 @@ export class WorkerHub {
       if (this.awaited(worker) === 0) this.noteAppetite(worker, 0)
     }
     for (const other of this.actors.values()) other.schedule()
+  }
+
+  /** Asks a worker what it holds of a partition: what is counted as running there, and is not, goes to others. */
+  ask(actor: QueueActor, workerId: string): void {
+    const worker = this.attached.get(workerId)
+    if (worker === undefined || this.actors.get(actor.partitionId) !== actor) return
+    worker.asked.add(actor.partitionId)
+    actor.doubt(workerId, Infinity)
+    worker.deliver(ownedBy(actor, workerId))
   }
 
   /** Ends the sessions of workers that have been silent for a lease. Call it a few times per lease. */
@@ -482,10 +495,3 @@ const unavailable = (operation: string) => (error: StoreUnavailable) =>
 
 const notOwned = (operation: string) =>
   new ClusterUnavailable({ operation, reason: "the partition is not owned by this node" })
-
-const ownedBy = ({ epoch, machine, partitionId }: QueueActor, worker: string): ToWorker => ({
-  _tag: "owned",
-  partitionId,
-  expects: machine.heldBy(worker),
-  epoch
-})

@@ -315,7 +315,7 @@ class History {
     const held = [...this.out.values()].filter(() => this.random() < 0.7)
     // The worker is asked at once, or comes back too late.
     if (this.random() < 0.8) {
-      const stale = this.actor.announce(worker, held) ?? []
+      const stale = this.actor.announce(worker, held)?.stale ?? []
       for (const ref of [...stale, ...this.out.values()].filter((each) => !held.includes(each as Assignment))) {
         this.stop(ref)
       }

@@ -27,19 +27,68 @@ const request = (n: number): RunRequest => ({
 
 const services = PgRunTally.layer.pipe(Layer.provideMerge(TestStore.layer), Layer.merge(ClusterConfig.layer()))
 
+/** A partition in the store, and who reconciles it. */
+const start = Effect.gen(function*() {
+  const residents = yield* Residents.make({
+    nodeId: "node",
+    windowRunsMax: 10,
+    windowBytesMax: 1e6,
+    mayTakeOver: () => true
+  })
+  const reconciler = yield* Layer.build(
+    Reconciler.layer.pipe(Layer.provide(Layer.succeed(Residents.Residents, residents)))
+  ).pipe(Effect.map((built) => Context.get(built, Reconciler.Reconciler)))
+  yield* residents.host(name, () => true)
+  return { residents, reconciler, actor: (yield* residents.await(name, 5_000))! }
+})
+
+it.scopedLive("gives out again what a worker has let go of unnoticed, when it has run for a minute", () =>
+  Effect.gen(function*() {
+    const { actor, reconciler, residents } = yield* start
+    const assigned: Array<Assignment> = []
+    const held = new Map<string, Assignment>()
+    const session = residents.hub.attach({ workerId: "w", tasks: ["t0", "t1"], credit: 2 }, (message) => {
+      if (message._tag === "assign") {
+        assigned.push(...message.assignments)
+        for (const each of message.assignments) held.set(each.runId, each)
+      }
+      if (message._tag === "owned" && message.expects > 0 && session !== "full") {
+        session.announce(message.partitionId, [...held.values()])
+      }
+    }, () => undefined)
+    assert(session !== "full")
+    yield* actor.enqueue([request(3), request(6), request(7)])
+    yield* Effect.sleep("5 millis").pipe(Effect.repeat({ until: () => assigned.length === 2 && actor.isWritten }))
+    const [lost, kept] = assigned
+    held.delete(lost!.runId)
+
+    // For so long it may be on its way.
+    yield* Effect.repeatN(reconciler.round, 24)
+    const whileYoung = residents.hub.forgotten
+    for (const entry of actor.machine.leases.of("w")) entry.startedAt! -= 61_000
+    yield* Effect.sleep("5 millis").pipe(
+      Effect.zipRight(reconciler.round),
+      Effect.repeat({ until: () => residents.hub.forgotten > 0 && actor.isWritten }),
+      Effect.timeout("10 seconds")
+    )
+    const heldAfter = actor.machine.heldBy("w")
+    held.delete(kept!.runId)
+    yield* session.report([{ ...kept!, outcome: { _tag: "success", result: "1" } }])
+    yield* Effect.sleep("5 millis").pipe(Effect.repeat({ until: () => assigned.length === 4 }))
+    yield* reconciler.round
+
+    assert.strictEqual(whileYoung, 0)
+    // No more than the worker has room for: what was taken back is counted once.
+    assert.strictEqual(heldAfter, 2)
+    const again = assigned.slice(2).find(({ runId }) => runId === lost!.runId)
+    assert.strictEqual(again?.attempt, 1)
+    assert.isAbove(again!.lease, lost!.lease)
+    assert.strictEqual((yield* Metric.value(Reconciler.forgotten)).count, 1)
+  }).pipe(Effect.provide(services)))
+
 it.scopedLive("accounts for every run of a partition whose windows are small, and finds one that was forgotten", () =>
   Effect.gen(function*() {
-    const residents = yield* Residents.make({
-      nodeId: "node",
-      windowRunsMax: 10,
-      windowBytesMax: 1e6,
-      mayTakeOver: () => true
-    })
-    const reconciler = yield* Layer.build(
-      Reconciler.layer.pipe(Layer.provide(Layer.succeed(Residents.Residents, residents)))
-    ).pipe(Effect.map((built) => Context.get(built, Reconciler.Reconciler)))
-    yield* residents.host(name, () => true)
-    const actor = (yield* residents.await(name, 5_000))!
+    const { actor, reconciler, residents } = yield* start
     const assigned: Array<Assignment> = []
     const session = residents.hub.attach({ workerId: "w", tasks: ["t0", "t1"], credit: 4 }, (message) => {
       if (message._tag === "assign") assigned.push(...message.assignments)

@@ -45,6 +45,19 @@ export class Leases {
     return this.held.get(worker)?.runs.has(entry) === true
   }
 
+  /** Workers with an attempt that began before. */
+  holdersSince(startedBefore: number): ReadonlyArray<string> {
+    const found: Array<string> = []
+    for (const [worker, { runs }] of this.held) {
+      for (const { startedAt } of runs) {
+        if (startedAt === null || startedAt >= startedBefore) continue
+        found.push(worker)
+        break
+      }
+    }
+    return found
+  }
+
   add(entry: Entry, worker: string): void {
     entry.worker = worker
     entry.place = "running"

@@ -325,15 +325,17 @@ export class QueueMachine {
    * A worker tells which attempts of this partition it holds. They stay its own where the lease is still the last
    * one; what the books say it holds, but it does not, goes back uncounted (the assignment never arrived, or the worker let go
    * of an attempt of an owner before, refused before it was adopted).
-   * Answers those it must drop. `adopted` counts those that take a slot again.
+   * Answers those it must drop. `adopted` counts those that take a slot again, `takenBack` those that went back.
    */
   announce(worker: string, attempts: ReadonlyArray<AttemptRef>): {
     readonly stale: ReadonlyArray<AttemptRef>
     readonly adopted: number
+    readonly takenBack: number
   } {
     const stale: Array<AttemptRef> = []
     const kept = new Set<Entry>()
     let adopted = 0
+    let takenBack = 0
     for (const ref of attempts) {
       const entry = this.entries.get(ref.runId)
       if (entry !== undefined && entry.place === "running" && entry.lease === ref.lease) {
@@ -363,9 +365,10 @@ export class QueueMachine {
         if (entry.cancelRequested) this.interrupt(entry)
         continue
       }
+      takenBack += 1
       this.takeBack(entry)
     }
-    return { stale, adopted }
+    return { stale, adopted, takenBack }
   }
 
   /** `unknown`: not in memory, the store must be asked. */
