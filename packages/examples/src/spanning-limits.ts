@@ -62,8 +62,11 @@ const program = Effect.gen(function*() {
     renders: yield* render.enqueueMany(payloads),
     previews: yield* preview.enqueueMany(payloads)
   }
-  yield* Effect.sleep("100 millis")
-  const last = yield* refund.explain(ids.refunds[9]!)
+  // Between two windows it may wait for nothing but the runs before it.
+  const last = yield* refund.explain(ids.refunds[9]!).pipe(
+    Effect.delay("20 millis"),
+    Effect.repeat({ until: ({ reason }) => reason._tag === "RateLimited", times: 100 })
+  )
   const { limit } = last.reason as { readonly limit?: { readonly name: string } }
   yield* Console.log(`a refund waits: ${last.reason._tag} ${limit?.name}`)
   yield* Effect.forEach(ids.orders, order.result, { concurrency: 10 })
