@@ -82,8 +82,10 @@ describe.concurrent("fence", () => {
       for (let round = 0; round < 15; round++) {
         const owner = yield* takePartition(partition)
         seen.push({ epoch: owner.epoch, ids: new Set(owner.running.map((run) => run.id)) })
-        writers.push(yield* Effect.fork(writeUntilFenced(owner)))
-        yield* Effect.sleep("15 millis")
+        const acknowledged: Array<string> = []
+        writers.push(yield* Effect.fork(writeUntilFenced(owner, acknowledged)))
+        // The next one comes in the middle of a commit, sooner or later.
+        yield* Effect.repeat(Effect.sleep("1 millis"), { until: () => acknowledged.length > round % 4 })
       }
       const last = yield* takePartition(partition)
       const written = yield* Effect.all(writers.map((writer) => Fiber.join(writer)))
@@ -96,13 +98,15 @@ describe.concurrent("fence", () => {
         const before = last.running.filter((run) => run.lease < epoch)
         assert.deepStrictEqual(new Set(before.map((run) => run.id)), ids, `takeover ${at} saw all that there ever was`)
       }
-      assert.isAbove(written.flat().length, 15)
+      assert.isAbove(written.flat().length, 30)
     }).pipe(Effect.provide(TestStore.layer)))
 })
 
-const writeUntilFenced = (owner: { readonly partitionId: number; readonly epoch: number }) =>
+const writeUntilFenced = (
+  owner: { readonly partitionId: number; readonly epoch: number },
+  acknowledged: Array<string>
+) =>
   Effect.gen(function*() {
-    const acknowledged: Array<string> = []
     for (let seq = 1;; seq++) {
       const run = yield* sampleRun({ seq: owner.epoch * 1_000_000 + seq, state: "running", lease: owner.epoch })
       const exit = yield* Effect.exit(commit(owner, { inserts: [run] }))
