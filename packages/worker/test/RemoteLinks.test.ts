@@ -36,7 +36,7 @@ const makeNode = (live: () => ReadonlyArray<NodeAddress>, rpcs: Partial<TestNode
           out = 0
           session = { id, caller }
           caller.onClosed(() => session?.id === id && seen.lost++)
-          return { leaseMs: 2_000, sessionId: id }
+          return { leaseMs: 10_000, sessionId: id }
         }),
       report: (sessionId, frame) =>
         Effect.map(known(sessionId), () => {
