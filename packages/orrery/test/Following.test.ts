@@ -166,13 +166,15 @@ describe("a watch whose hints get lost", { timeout: 30_000 }, () => {
 
   it.scopedLive("reads what it missed from the rows", () =>
     Effect.gen(function*() {
+      const begun = yield* Effect.makeLatch(false)
       const watched = yield* Watch.queue(name).pipe(
+        Stream.tap(() => begun.open),
         Stream.filter(({ change }) => change._tag === "end"),
         Stream.take(20),
         collect,
         Effect.fork
       )
-      yield* Effect.sleep("50 millis")
+      yield* begun.await
       yield* gate("lossy").open
       const ids = yield* work.enqueueMany(Array.from({ length: 20 }, () => ({ gate: "lossy" })))
 
