@@ -207,6 +207,9 @@ export class QueueActor {
 
   /** What the worker was given until now is lost unless it announces it within the grace. */
   doubt(worker: string, graceMs: number): void {
+    // What it is given until now goes before the question what it holds.
+    this.collect()
+    this.assign()
     this.machine.doubt(worker, this.host.clock.now() + graceMs)
     this.schedule()
   }

@@ -323,8 +323,7 @@ export class QueueMachine {
 
   /**
    * A worker tells which attempts of this partition it holds. They stay its own where the lease is still the last
-   * one; what the books say it holds, but it does not, goes back uncounted (the assignment never arrived, or the worker let go
-   * of an attempt of an owner before, refused before it was adopted).
+   * one; what the books say it holds, but it does not, goes back uncounted: the assignment never arrived, or was let go of.
    * Answers those it must drop. `adopted` counts those that take a slot again, `takenBack` those that went back.
    */
   announce(worker: string, attempts: ReadonlyArray<AttemptRef>): {
@@ -361,6 +360,8 @@ export class QueueMachine {
       }
     }
     for (const entry of this.leases.settle(worker, this.numbers.first)) {
+      // Its worker is told once the start is durable.
+      if (entry.isGated) continue
       if (kept.has(entry)) {
         if (entry.cancelRequested) this.interrupt(entry)
         continue

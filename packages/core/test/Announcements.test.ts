@@ -1,9 +1,9 @@
 /** A worker tells a new owner of a partition which attempts it holds. */
 import { assert, describe, it } from "@effect/vitest"
+import { noRules } from "@orrery/core/QueueSettings"
 import { machineOf } from "./machineRig.js"
 
 const epoch = 3
-const noRules = undefined
 
 describe("an announcement", () => {
   it("keeps what is running, and gives up the others", () => {
@@ -34,6 +34,20 @@ describe("an announcement", () => {
     assert.deepStrictEqual([first.adopted, heldAfterFirst, again.adopted], [1, 1, 0])
     // Its attempt counts as none.
     assert.include(start(1)[0], { runId: begunUnnoted.runId, attempt: 1 })
+  })
+
+  it("leaves a start that is not durable yet: its worker has not been told of it", () => {
+    const { admit, commit, machine } = machineOf({ ...noRules, concurrency: 2 }, [], epoch)
+    const { id } = admit()
+    machine.dispatch(1, { take: () => "w" })
+    const toldBefore = machine.out.assignments.length
+    machine.doubt("w", Infinity)
+
+    const { takenBack } = machine.announce("w", [])
+    commit()
+
+    assert.deepStrictEqual([toldBefore, takenBack], [0, 0])
+    assert.deepStrictEqual(machine.out.assignments.map(({ assignment }) => assignment.runId), [id])
   })
 
   it("leaves what this owner has assigned since: it may still be on its way", () => {
