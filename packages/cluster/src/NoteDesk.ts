@@ -54,15 +54,18 @@ export class NoteDesk {
     })
   }
 
-  /** The checkpoint that is there once all that came before is written. `undefined`: not the owner. */
+  /**
+   * The checkpoint that is there once all that came before is written. `undefined`: not the owner, or the attempt is not one of
+   * its own: perhaps not yet, when it began under the owner before.
+   */
   checkpoint(ref: AttemptRef): Effect.Effect<string | null | undefined, StoreUnavailable> {
     return Effect.async<void>((resume) => {
       if (!this.isWriting) return resume(Effect.void)
       this.idle.push(() => resume(Effect.void))
     }).pipe(
       Effect.zipRight(Effect.suspend(() => {
-        if (!this.actor.isOpen) return Effect.succeed(undefined)
-        return this.actor.machine.holds(ref) ? this.host.progress.checkpoint(ref.runId) : Effect.succeed(null)
+        const isOwn = this.actor.isOpen && this.actor.machine.holds(ref)
+        return isOwn ? this.host.progress.checkpoint(ref.runId) : Effect.succeed(undefined)
       }))
     )
   }

@@ -494,4 +494,4 @@ const unavailable = (operation: string) => (error: StoreUnavailable) =>
   new ClusterUnavailable({ operation, reason: error.message })
 
 const notOwned = (operation: string) =>
-  new ClusterUnavailable({ operation, reason: "the partition is not owned by this node" })
+  new ClusterUnavailable({ operation, reason: "the attempt is not one that this node counts as running" })

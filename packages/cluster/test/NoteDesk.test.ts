@@ -77,6 +77,9 @@ describe("notes of attempts", () => {
       assert.deepStrictEqual(known, [])
       assert.deepStrictEqual(more, ["accepted"])
       assert.strictEqual(yield* after.session.checkpoint(run!), "\"half\"")
+      // Of an attempt that it has not heard of yet it does not say that there is nothing to go on from.
+      const unknown = yield* Effect.flip(after.session.checkpoint({ ...run!, lease: run!.lease + 1 }))
+      assert.strictEqual(unknown._tag, "ClusterUnavailable")
       const [kept] = yield* progress.find([run!.runId])
       assert.deepStrictEqual([kept?.progress, kept?.lines.map(({ text }) => text)], ["40", ["a", "b"]])
     }).pipe(Effect.provide(store)))

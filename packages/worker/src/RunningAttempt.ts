@@ -71,7 +71,12 @@ export class RunningAttempt implements Service {
         Effect.async<void>((resume) => notesOf(held).saveCheckpoint(json, () => resume(Effect.void))),
       loadCheckpoint: Effect.suspend(() => {
         const { attempt, lease, partitionId, runId } = held.assignment
-        return held.binding.session.checkpoint({ partitionId, runId, attempt, lease })
+        const { announce, session } = held.binding
+        // Whoever does not count the attempt is told of it, and tells whether it may go on.
+        return Effect.tapError(
+          session.checkpoint({ partitionId, runId, attempt, lease }),
+          () => Effect.sync(() => announce(partitionId))
+        )
       }).pipe(
         // For as long as the attempt may run: without its lease it is interrupted.
         Effect.retry(Schedule.spaced(repeatPause)),

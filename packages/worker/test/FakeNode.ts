@@ -51,6 +51,8 @@ export interface FakeNode {
     announcing: Effect.Latch
     /** Of an announcement: what the owner has given up. */
     givenUp: (held: ReadonlyArray<AttemptRef>) => ReadonlyArray<AttemptRef>
+    /** It answers for checkpoints only when it counts the attempt. */
+    counts: boolean
     /** Answers to notes, as `answer`. */
     noteAnswer: (report: NoteReport) => OutcomeAnswer | undefined
   }
@@ -93,6 +95,7 @@ export const make = (
     answer: () => "accepted",
     announcing: Effect.unsafeMakeLatch(true),
     givenUp: () => [],
+    counts: true,
     noteAnswer: () => "accepted"
   }
   const unavailable = new ClusterUnavailable({ operation: "fake", reason: name })
@@ -172,7 +175,7 @@ export const make = (
                   ? unavailable
                   : Effect.succeed(answers as ReadonlyArray<OutcomeAnswer>)
             ),
-          checkpoint: ({ runId }) => call(() => checkpoints.get(runId) ?? null),
+          checkpoint: ({ runId }) => state.counts ? call(() => checkpoints.get(runId) ?? null) : unavailable,
           announce: (partitionId, held) =>
             Effect.zipLeft(
               call(() => {

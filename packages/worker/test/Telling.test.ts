@@ -123,6 +123,29 @@ describe.concurrent("a worker", { timeout: 30_000 }, () => {
       assert.strictEqual(node.reports.length, 0)
     }))
 
+  it.scopedLive("begins with the checkpoint that is kept, also where its owner has to hear first that it is held", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make("a")
+      const first = assignment()
+      node.checkpoints.set(first.runId, "\"half\"")
+      node.state.counts = false
+      node.waiting.push(first)
+      const seen: Array<Option.Option<string>> = []
+      yield* start({
+        work: (_, attempt) =>
+          Effect.map(attempt.notes.loadCheckpoint, (found) => {
+            seen.push(found)
+            return done
+          })
+      }, [node])
+
+      yield* eventually("an announcement", () => node.announced.some(({ held }) => held.length === 1))
+      node.state.counts = true
+      yield* eventually("the outcome", () => node.reports.length === 1)
+
+      assert.deepStrictEqual(seen, [Option.some("\"half\"")])
+    }))
+
   it.scopedLive("sends what many attempts tell together, once a second", () =>
     Effect.gen(function*() {
       const node = FakeNode.make("a")
