@@ -214,10 +214,13 @@ const partitionsOf = ({ attempts }: Sessions, node: string): ReadonlySet<number>
 const announceHeld = (sessions: Sessions, binding: Binding, partitionId: number): Effect.Effect<boolean> =>
   Effect.suspend(() => {
     const { attempts } = sessions
+    const owner = sessions.owners.get(partitionId)
+    // Somebody else owns it by now: what is held is no business of this node any more.
+    if (owner?.binding !== undefined && owner.binding !== binding) return Effect.succeed(true)
     const moved = Attempts.heldOf(attempts, partitionId)
     const sentAt = performance.now()
     const knownEpoch = () => sessions.owners.get(partitionId)?.epoch
-    const epoch = knownEpoch()
+    const epoch = owner?.epoch
     return binding.session.announce(partitionId, moved.map(Attempts.refOf)).pipe(
       Effect.either,
       Effect.map((answer) => {

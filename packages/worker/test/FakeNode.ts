@@ -47,6 +47,8 @@ export interface FakeNode {
     isSlow: boolean
     /** Answers to reports; `undefined`: the call fails. */
     answer: (report: OutcomeReport) => OutcomeAnswer | undefined
+    /** As `announcing`, of reports. */
+    reporting: Effect.Latch
     /** Answers to announcements stay on their way until it is open. */
     announcing: Effect.Latch
     /** Of an announcement: what the owner has given up. */
@@ -93,6 +95,7 @@ export const make = (
     isSilent: false,
     isSlow: false,
     answer: () => "accepted",
+    reporting: Effect.unsafeMakeLatch(true),
     announcing: Effect.unsafeMakeLatch(true),
     givenUp: () => [],
     counts: true,
@@ -151,12 +154,15 @@ export const make = (
           gatherMs: options.gatherMs ?? 0,
           report: (batch) =>
             Effect.flatMap(
-              call(() => {
-                state.calls += 1
-                for (const report of batch) out.delete(report.runId)
-                pump()
-                return batch.map((report) => ({ report, answer: state.answer(report) }))
-              }),
+              Effect.zipLeft(
+                call(() => {
+                  state.calls += 1
+                  for (const report of batch) out.delete(report.runId)
+                  pump()
+                  return batch.map((report) => ({ report, answer: state.answer(report) }))
+                }),
+                state.reporting.await
+              ),
               (answers) => {
                 const failed = answers.some((each) => each.answer === undefined)
                 if (failed) return unavailable

@@ -392,6 +392,33 @@ describe.concurrent("Worker", { timeout: 30_000 }, () => {
       yield* gate.open
     }))
 
+  it.scopedLive("asks an owner that has been replaced nothing, though it refuses an outcome last", () =>
+    Effect.gen(function*() {
+      const before = FakeNode.make("before")
+      const after = FakeNode.make("after")
+      const [gate, refusal] = [yield* Effect.makeLatch(false), yield* Effect.makeLatch(false)]
+      before.state.answer = () => "stale"
+      before.state.reporting = refusal
+      before.waiting.push(assignment({ payload: "ends" }))
+      before.waiting.push(assignment({ payload: "stays" }))
+      const work = (payload: string) =>
+        payload === "ends" ? Effect.succeed(success("1")) : Effect.as(gate.await, success("2"))
+      yield* start({ work }, [before, after], { slots: 4 })
+      yield* eventually("the outcome", () => before.state.calls === 1)
+
+      after.state.announcing = yield* Effect.makeLatch(false)
+      after.say({ _tag: "owned", partitionId: 1, expects: 2, epoch: 2 })
+      yield* eventually("the question of the next", () => after.announced.length === 1)
+      yield* refusal.open
+      // Longer than a question to the first would take.
+      yield* Effect.sleep("100 millis")
+      yield* after.state.announcing.open
+      yield* gate.open
+      yield* eventually("a report", () => after.reports.length >= 1)
+
+      assert.deepStrictEqual([before.announced.length, before.state.calls], [0, 1])
+    }))
+
   it.scopedLive("stays with the owner of the highest epoch, though the answer of one before it comes last", () =>
     Effect.gen(function*() {
       const before = FakeNode.make("before")
