@@ -215,8 +215,11 @@ const announceHeld = (sessions: Sessions, binding: Binding, partitionId: number)
   Effect.suspend(() => {
     const { attempts } = sessions
     const owner = sessions.owners.get(partitionId)
-    // Somebody else owns it by now: what is held is no business of this node any more.
-    if (owner?.binding !== undefined && owner.binding !== binding) return Effect.succeed(true)
+    // Somebody else owns it by now, and is told instead.
+    if (owner?.binding !== undefined && owner.binding !== binding) {
+      owner.binding.announce(partitionId)
+      return Effect.succeed(true)
+    }
     const moved = Attempts.heldOf(attempts, partitionId)
     const sentAt = performance.now()
     const knownEpoch = () => sessions.owners.get(partitionId)?.epoch

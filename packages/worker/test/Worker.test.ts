@@ -413,6 +413,7 @@ describe.concurrent("Worker", { timeout: 30_000 }, () => {
       // Longer than a question to the first would take.
       yield* Effect.sleep("100 millis")
       yield* after.state.announcing.open
+      yield* eventually("that the next is told", () => after.announced.at(-1)!.held.length === 1)
       yield* gate.open
       yield* eventually("a report", () => after.reports.length >= 1)
 
