@@ -9,7 +9,7 @@
  *            answer, however late, which is also when it leaves by itself
  *
  * Left out means: the server ends the sessions of its shard locks, and it is recorded as unhealthy, so that all nodes
- * assign its shards to others. A wrong judgement costs a move of
+ * assign its shards to others. They are told, so that they look at once. A wrong judgement costs a move of
  * shards, never a wrong write. So that a slow judge does not accuse the innocent, time in which the own event loop stood
  * still does not count as silence; and who hears less than most of the cluster is the one that is cut off, and judges only peers
  * that are gone and have been silent for as long. Of two nodes either does: the database ends the lock sessions of whoever stands still anyway. And before a peer is
@@ -47,6 +47,7 @@ const make = Effect.gen(function*() {
   const locks = yield* LockStorage
   const directory = yield* NodeDirectory
   const reach = yield* Reach
+  const watchScope = yield* Effect.scope
   const peers = new Map<string, Peer>()
   const wake = yield* Effect.makeLatch(false)
 
@@ -166,6 +167,7 @@ const make = Effect.gen(function*() {
     // First, so that its shards are free by the time the others learn that they are theirs.
     yield* locks.endSessions(entry.nodeId)
     yield* locks.setHealth(runner.runner.address, false)
+    yield* Effect.forkIn(reach.membersChanged, watchScope)
   })
 
   /** A node alone has nobody to watch, and no timer for it. */

@@ -23,19 +23,20 @@ const runnerOf = ({ runnerAddress }: DirectoryEntry): KnownRunner => {
   }
 }
 
-/** A watch over two peers. Answers who was left out, and how often the others were asked. */
+/** A watch over two peers. Answers who was left out, how often the others were asked, and what was done, in order. */
 const watch = (witness: string, suspect: string, word: () => Word, eventLoopLagMaxMs = 800) =>
   Effect.gen(function*() {
     const others = [entry("witness", 1, witness), entry("suspect", 2, suspect)]
     const leftOut: Array<string> = []
     const asked: Array<string> = []
+    const steps: Array<string> = []
     const services = Layer.mergeAll(
       Layer.succeed(
         LockStorage,
         {
           runners: () => others.map(runnerOf),
           endSessions: (nodeId: string) => Effect.sync(() => void leftOut.push(nodeId)),
-          setHealth: () => Effect.void
+          setHealth: () => Effect.sync(() => void steps.push("recorded"))
         } as unknown as LockStorage["Type"]
       ),
       Layer.succeed(
@@ -49,6 +50,7 @@ const watch = (witness: string, suspect: string, word: () => Word, eventLoopLagM
         Reach,
         {
           others: () => others,
+          membersChanged: Effect.sync(() => void steps.push("told")),
           ask: (nodes: ReadonlyArray<DirectoryEntry>, nodeId: string) =>
             Effect.sync(() => {
               asked.push(...nodes.map((node) => `${node.nodeId} about ${nodeId}`))
@@ -64,7 +66,7 @@ const watch = (witness: string, suspect: string, word: () => Word, eventLoopLagM
       })
     )
     yield* Layer.build(PeerWatch.layer.pipe(Layer.provide(services)))
-    return { leftOut, asked }
+    return { leftOut, asked, steps }
   })
 
 /** A peer, and once it has been heard twice: until then it may still be starting, and is given time. */
@@ -83,7 +85,7 @@ describe.concurrent("PeerWatch", { timeout: 30_000 }, () => {
       const witness = yield* answering("witness")
       const suspect = yield* answering("suspect")
       let word: Word = "reaches"
-      const { asked, leftOut } = yield* watch(witness.address, suspect.address, () => word)
+      const { asked, leftOut, steps } = yield* watch(witness.address, suspect.address, () => word)
       yield* Effect.zipRight(witness.heard, suspect.heard)
 
       suspect.kill()
@@ -91,10 +93,11 @@ describe.concurrent("PeerWatch", { timeout: 30_000 }, () => {
       yield* Effect.sleep("200 millis")
       const whileReached = [...leftOut]
       word = "does not reach"
-      yield* eventually("it is left out", () => leftOut.length > 0)
+      yield* eventually("the others are told", () => steps.includes("told"))
 
       assert.deepStrictEqual(whileReached, [])
       assert.deepStrictEqual([...new Set(leftOut)], ["suspect"])
+      assert.deepStrictEqual(steps.slice(0, 2), ["recorded", "told"])
     }))
 
   it.scopedLive("leaves out a silent peer, unless another node reaches it", () =>
