@@ -9,14 +9,15 @@
 import type { Attempt, Handler, Handlers } from "@orrery/core/Handlers"
 import type { Outcome } from "@orrery/core/Run"
 import { tags } from "@orrery/core/RunTimes"
-import type { Assignment, AttemptRef, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
+import type { Assignment, AttemptRef, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Cause, Effect, Exit, type Fiber, FiberId, Runtime } from "effect"
 import * as Ahead from "./Ahead.js"
 import { attemptContext } from "./attemptContext.js"
 import { attemptSpan } from "./attemptSpan.js"
+import { type Binding, leaseEnds } from "./Binding.js"
 import type { Notes } from "./Notes.js"
 import { RunningAttempt } from "./RunningAttempt.js"
-import type { Bell } from "./within.js"
+import type { StandStill } from "./StandStill.js"
 
 /** Why the worker interrupts a handler. */
 type StopReason =
@@ -40,6 +41,8 @@ export interface Held {
   binding: Binding
   /** The binding's node has refused it as not its own: wait for `owned`. */
   isHomeless: boolean
+  /** Another node says that the partition is its own: what has not begun waits until that one has answered for it. */
+  isMoving: boolean
   fiber: Fiber.RuntimeFiber<Outcome> | undefined
   /** How it has ended already, in a transaction of its handler. */
   committed: Outcome | undefined
@@ -61,61 +64,12 @@ export interface Held {
   endedAt: number
 }
 
-/** One session with one node. */
-export interface Binding {
-  readonly node: string
-  readonly session: WorkerSession
-  /** The node is still among the live ones. */
-  readonly isListed: () => boolean
-  isOpen: boolean
-  /** Monotonic, ms: when the last call that was answered had been sent. The owner's lease began no earlier. */
-  lastAnswer: number
-  readonly held: Set<Held>
-  /** Assigned and not begun, oldest first. */
-  readonly ready: Set<Held>
-  /** Open while `ready` may hold something. */
-  readonly lingering: Effect.Latch
-  isStarting: boolean
-  /** Slots of its attempts that run. */
-  running: number
-  /** Most that ran at once since `peakSince`; by this, and not by the moment, it is judged what the node uses. */
-  peak: number
-  peakSince: number
-  /** Outcomes to be sent, oldest first. Those under way are not in it. */
-  readonly outbox: Set<Held>
-  /** Open while `outbox` may hold something. */
-  readonly wake: Effect.Latch
-  /** Open when `outbox` need not wait for more. */
-  readonly due: Bell
-  /** Attempts with notes to be sent. */
-  readonly noted: Set<Held>
-  /** Open while `noted` may hold something. */
-  readonly noteWake: Effect.Latch
-  /** Open when somebody waits for some of them. */
-  readonly noteDue: Bell
-  /** Opened when the session has ended, and to end it from this side. */
-  readonly lost: Effect.Latch
-  /** Tells the node which attempts of the partition are held. */
-  readonly announce: (partitionId: number) => void
-  credit: number
-  /** What the node was last allowed beyond its credit. */
-  ahead: number
-  /** What may be running of this node at most: its credit, or more where that was lowered below what it had out. */
-  ceiling: number
-  hungry: boolean
-  /** Most slots that one of the runs takes which wait there. */
-  need: number
-  /** Monotonic, ms: when an attempt of it began that takes more than one slot. */
-  largeAt: number
-  /** Monotonic, ms: no credit calls before that. */
-  quietUntil: number
-}
-
 export interface Attempts {
   readonly handlers: Handlers["Type"]
   readonly runtime: Runtime.Runtime<never>
   readonly cancelGraceMs: number
   readonly pace: Ahead.Pace
+  readonly stood: StandStill
   readonly held: Map<string, Held>
   /** Handlers that may run at once, each as many of them as it takes. */
   readonly slots: number
@@ -165,6 +119,7 @@ const take = (attempts: Attempts, binding: Binding, assignment: Assignment): voi
     assignment,
     binding,
     isHomeless: false,
+    isMoving: false,
     fiber: undefined,
     committed: undefined,
     isAstray: false,
@@ -188,7 +143,14 @@ export const startReady = (attempts: Attempts, binding: Binding): void => {
   // An attempt that ends at once comes here again, from within.
   if (binding.isStarting) return
   binding.isStarting = true
+  binding.isUnsure = false
   for (const held of binding.ready) {
+    if (held.isMoving) continue
+    if (binding.lastAnswer < attempts.stood.lastEnd()) {
+      binding.isUnsure = true
+      binding.asking.open()
+      break
+    }
     // One that takes more than is free holds up those behind it: they would starve it.
     if (binding.running + held.slots > binding.ceiling) break
     // Attempts that moved here with their partition run beyond the share of this node, whose other slots are not free then.
@@ -203,6 +165,12 @@ export const startReady = (attempts: Attempts, binding: Binding): void => {
   if (binding.ready.size > 0) binding.lingering.unsafeOpen()
 }
 
+/** The node has answered what was sent then, monotonic ms. */
+export const answered = (attempts: Attempts, binding: Binding, sentAt: number): void => {
+  binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
+  if (binding.isUnsure) startReady(attempts, binding)
+}
+
 /** Back to its owner, uncounted. */
 export const giveBack = (attempts: Attempts, held: Held): void => {
   if (held.binding.ready.delete(held)) finish(attempts, held, { _tag: "interrupted" })
@@ -213,12 +181,6 @@ export const hasBegunSince = ({ held }: Binding, since: number): boolean => {
   for (const each of held) if (each.fiber !== undefined && each.since > since) return true
   return false
 }
-
-/** Part of the lease after which the worker no longer counts on it, if nothing was answered. */
-const leasePart = 0.8
-
-/** By the worker's monotonic clock, ms. */
-export const leaseEnds = ({ lastAnswer, session }: Binding): number => lastAnswer + session.leaseMs * leasePart
 
 const start = (attempts: Attempts, held: Held): void => {
   const { assignment, binding } = held
@@ -462,6 +424,7 @@ export const rebind = (held: Held, binding: Binding): void => {
     held.binding = binding
   }
   held.isHomeless = false
+  held.isMoving = false
   note(held)
 }
 

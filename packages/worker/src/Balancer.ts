@@ -1,6 +1,7 @@
 /** Moves idle credit to where runs wait for it, by the rules of `Credit.ts`. */
 import { Duration, Effect, Exit, Runtime } from "effect"
-import { type Attempts, type Binding, startReady } from "./Attempts.js"
+import { type Attempts, startReady } from "./Attempts.js"
+import type { Binding } from "./Binding.js"
 import * as Turns from "./Turns.js"
 import { within } from "./within.js"
 

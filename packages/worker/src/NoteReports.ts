@@ -4,8 +4,9 @@
  */
 import type { OutcomeAnswer } from "@orrery/core/WorkerProtocol"
 import { Clock, Duration, Effect, Either } from "effect"
-import type { Binding, Held } from "./Attempts.js"
+import type { Held } from "./Attempts.js"
 import * as Attempts from "./Attempts.js"
+import type { Binding } from "./Binding.js"
 
 const roundMs = 1_000
 /** Of one message. */

@@ -2,8 +2,9 @@
 import { failpoint } from "@orrery/core/Failpoint"
 import type { OutcomeAnswer } from "@orrery/core/WorkerProtocol"
 import { Duration, Effect, Either, type Scope } from "effect"
-import type { Binding, Held } from "./Attempts.js"
+import type { Held } from "./Attempts.js"
 import * as Attempts from "./Attempts.js"
+import type { Binding } from "./Binding.js"
 
 /** Under way at once, per session. */
 const reportsInFlightMax = 16
@@ -65,7 +66,7 @@ const reportOnce = (
   return Effect.flatMap(Effect.either(binding.session.report(reports)), (answer) => {
     if (Either.isLeft(answer)) return repeat(batch, binding)
     failpoint("report.after-answer")
-    binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
+    Attempts.answered(attempts, binding, sentAt)
     batch.forEach((held, index) => settle(attempts, binding, held, answer.right[index]))
     return Effect.void
   })

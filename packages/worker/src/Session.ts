@@ -1,15 +1,15 @@
 /** A worker's dealings with one node: attach, report, announce, heartbeat; again after each loss while it is listed. */
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { numbersPerEpoch } from "@orrery/core/Numbers"
-import type { NodeLink, ToWorker, WorkerSession } from "@orrery/core/WorkerProtocol"
+import type { AttemptRef, NodeLink, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Duration, Effect, Either, Exit, Schedule, type Scope } from "effect"
-import type { Binding } from "./Attempts.js"
 import * as Ahead from "./Ahead.js"
 import * as Attempts from "./Attempts.js"
 import type { Balancer } from "./Balancer.js"
+import { type Binding, leaseEnds, makeBinding } from "./Binding.js"
 import * as NoteReports from "./NoteReports.js"
 import * as Reports from "./Reports.js"
-import { Bell, within } from "./within.js"
+import { within } from "./within.js"
 
 /** A node that is or was listed. */
 export interface NodeState {
@@ -89,7 +89,7 @@ const attached = Effect.fnUntraced(function*(sessions: Sessions, node: NodeState
   yield* Effect.forkIn(watchLease(sessions, binding), sessions.scope)
   yield* Effect.forkScoped(Reports.sendAll(attempts, binding))
   yield* Effect.forkScoped(NoteReports.sendAll(attempts, binding))
-  yield* Effect.forkScoped(beat(binding))
+  yield* Effect.forkScoped(beat(attempts, binding))
   yield* Effect.forkScoped(giveBackLingering(attempts, binding, balancer))
   yield* Effect.forkScoped(inbox.open(binding))
   // The same incarnation of the node: it owns what it owned, and need not say so again.
@@ -99,41 +99,7 @@ const attached = Effect.fnUntraced(function*(sessions: Sessions, node: NodeState
   yield* binding.lost.await
 })
 
-const makeBinding = (
-  node: NodeState,
-  session: WorkerSession,
-  sentAt: number,
-  announce: Binding["announce"]
-): Effect.Effect<Binding> =>
-  Effect.sync(() => ({
-    node: node.link.node,
-    session,
-    isListed: () => node.isListed,
-    isOpen: true,
-    lastAnswer: sentAt,
-    held: new Set(),
-    ready: new Set(),
-    lingering: Effect.unsafeMakeLatch(false),
-    isStarting: false,
-    running: 0,
-    peak: 0,
-    peakSince: sentAt,
-    outbox: new Set(),
-    wake: Effect.unsafeMakeLatch(false),
-    due: new Bell(),
-    noted: new Set(),
-    noteWake: Effect.unsafeMakeLatch(false),
-    noteDue: new Bell(),
-    lost: Effect.unsafeMakeLatch(false),
-    announce,
-    credit: 0,
-    ahead: 0,
-    ceiling: 0,
-    hungry: false,
-    need: 1,
-    largeAt: -Infinity,
-    quietUntil: 0
-  }))
+const epochOf = ({ lease }: AttemptRef): number => Math.floor(lease / numbersPerEpoch)
 
 /**
  * What the node says, in order. Deliveries are synchronous and end at once; announcements need calls and are made by
@@ -161,16 +127,14 @@ const makeInbox = (sessions: Sessions) =>
       if (!to.isOpen) return
       if (message._tag === "owned") {
         if (!isOwner(to, message.partitionId, message.epoch)) return
-        if (message.expects > 0 || Attempts.heldOf(attempts, message.partitionId).length > 0) {
-          announce(message.partitionId)
-        }
+        const held = Attempts.heldOf(attempts, message.partitionId)
+        for (const each of held) each.isMoving = epochOf(each.assignment) < message.epoch
+        if (message.expects > 0 || held.length > 0) announce(message.partitionId)
         return
       }
       if (message._tag !== "assign") return Attempts.receive(attempts, to, message)
       // Of an owner that has been replaced meanwhile: the new one has been told that nothing of it is held here.
-      const assignments = message.assignments.filter(({ lease, partitionId }) =>
-        isOwner(to, partitionId, Math.floor(lease / numbersPerEpoch))
-      )
+      const assignments = message.assignments.filter((each) => isOwner(to, each.partitionId, epochOf(each)))
       Attempts.receive(attempts, to, { _tag: "assign", assignments })
     }
     const announceNext = (to: Binding) =>
@@ -268,14 +232,17 @@ const giveBackLingering = (attempts: Attempts.Attempts, binding: Binding, balanc
     Effect.forever
   )
 
-const beat = (binding: Binding): Effect.Effect<never> => {
-  const intervalMs = binding.session.leaseMs / heartbeats
-  return Effect.suspend(() => {
+const beat = (attempts: Attempts.Attempts, binding: Binding): Effect.Effect<never> => {
+  const { asking, session } = binding
+  const intervalMs = session.leaseMs / heartbeats
+  const beatOnce = Effect.suspend(() => {
+    asking.close()
     const sentAt = performance.now()
-    return Effect.map(within(binding.session.heartbeat, intervalMs), (answer) => {
-      if (answer !== undefined && Exit.isSuccess(answer)) binding.lastAnswer = Math.max(binding.lastAnswer, sentAt)
+    return Effect.map(within(session.heartbeat, intervalMs), (answer) => {
+      if (answer !== undefined && Exit.isSuccess(answer)) Attempts.answered(attempts, binding, sentAt)
     })
-  }).pipe(Effect.delay(intervalMs), Effect.forever)
+  })
+  return Effect.forever(Effect.zipRight(asking.within(intervalMs), beatOnce))
 }
 
 /**
@@ -285,7 +252,7 @@ const beat = (binding: Binding): Effect.Effect<never> => {
 const watchLease = (sessions: Sessions, binding: Binding): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (!binding.isOpen && binding.running === 0) return Effect.void
-    const left = Attempts.leaseEnds(binding) - performance.now()
+    const left = leaseEnds(binding) - performance.now()
     if (left > 0) return Effect.zipRight(Effect.sleep(left), watchLease(sessions, binding))
     for (const held of binding.held) Attempts.stop(sessions.attempts, held, "interrupt")
     return binding.lost.open

@@ -19,6 +19,7 @@ import * as Ahead from "./Ahead.js"
 import * as Attempts from "./Attempts.js"
 import * as Balancer from "./Balancer.js"
 import * as Session from "./Session.js"
+import * as StandStill from "./StandStill.js"
 import * as Turns from "./Turns.js"
 
 export interface WorkerOptions {
@@ -84,6 +85,7 @@ const makeBalancer = (options: WorkerOptions, handlers: Handlers["Type"]) =>
       runtime: options.runtime ?? (yield* Effect.runtime<never>()),
       cancelGraceMs: Duration.toMillis(options.cancelGrace ?? "10 seconds"),
       pace: Ahead.makePace(options.slots),
+      stood: yield* StandStill.make,
       held: new Map(),
       slots: options.slots,
       crowdedOut: new Set(),
