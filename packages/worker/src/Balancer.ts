@@ -31,6 +31,8 @@ const callMsMax = 250
 const callsMax = 64
 /** What a node that has not answered may have ahead: it is told again. */
 const unknown = -1
+/** A node that counts attempts which are not held here is asked again after this, ms: it may have found out without a word. */
+const doubtMs = 500
 /** How long a node that missed it is left alone. */
 const quietTime = Duration.seconds(2)
 
@@ -88,16 +90,18 @@ export const round: (balancer: Balancer) => Effect.Effect<void> = Effect.fnUntra
   if (open.some(isQuiet)) Runtime.runFork(attempts.runtime, Effect.delay(balancer.wake.open, quietTime))
   // What was used until now may be free for others soon, though no attempt ends.
   const isSettling = isUneven(balancer) && open.some(({ hungry, peak, running }) => !hungry && peak > running)
-  if ((isSettling || againMs !== undefined) && !balancer.looksAgain) {
+  const lookMs = Math.min(
+    againMs ?? Infinity,
+    isSettling ? peakMs : Infinity,
+    open.some(isDoubtful) ? doubtMs : Infinity
+  )
+  if (lookMs < Infinity && !balancer.looksAgain) {
     balancer.looksAgain = true
     const look = Effect.sync(() => {
       balancer.looksAgain = false
       balancer.wake.unsafeOpen()
     })
-    Runtime.runFork(
-      attempts.runtime,
-      Effect.delay(look, Math.min(againMs ?? Infinity, isSettling ? peakMs : Infinity))
-    )
+    Runtime.runFork(attempts.runtime, Effect.delay(look, lookMs))
   }
 })
 

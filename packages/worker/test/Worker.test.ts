@@ -339,6 +339,27 @@ describe.concurrent("Worker", { timeout: 30_000 }, () => {
       assert.deepStrictEqual(atMove, ["moves"])
     }))
 
+  it.scopedLive("asks a node again that counts what is not held, as it may stop counting it without a word", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const onCredit = () => asked++
+      const [before, after] = [FakeNode.make("before", { onCredit }), FakeNode.make("after", { onCredit })]
+      yield* start({ work: () => Effect.succeed(success("1")) }, [before, after], { slots: 1 })
+      yield* eventually("the slot", () => before.state.credit + after.state.credit === 1)
+      const [holder, other] = before.state.credit === 1 ? [before, after] : [after, before]
+      const lost = assignment()
+      holder.out.set(lost.runId, lost)
+
+      other.waiting.push(assignment())
+      other.pump()
+      yield* eventually("it is asked for its slot, again and again", () => asked >= 10)
+      const whileCounted = other.state.credit
+      holder.out.clear()
+      yield* eventually("a report", () => other.reports.length === 1)
+
+      assert.deepStrictEqual([holder.state.credit, whileCounted], [0, 0])
+    }))
+
   it.scopedLive("sends outcomes again to the same node after its link was lost", () =>
     Effect.gen(function*() {
       const node = FakeNode.make("a")
