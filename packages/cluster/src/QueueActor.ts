@@ -111,6 +111,10 @@ export class QueueActor {
     this.stop("fenced")
   }
 
+  get hasAttemptsOut(): boolean {
+    return this.machine.runningCount > 0
+  }
+
   get isStopped(): boolean {
     return this.stopReason !== undefined
   }

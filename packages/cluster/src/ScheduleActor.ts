@@ -21,6 +21,7 @@ import { loadLimitMax, type Promised, ScheduleStore } from "@orrery/core/schedul
 import { TimerHeap } from "@orrery/core/schedule/TimerHeap"
 import { Chunk, Deferred, Duration, Effect, Either, Queue, type Scope } from "effect"
 import { DatabaseClock, driftMax } from "./DatabaseClock.js"
+import type { Owner } from "./EpochCheck.js"
 import {
   ask,
   type Asked,
@@ -37,7 +38,7 @@ import {
 } from "./ScheduleBook.js"
 import { askFor, callsMax, operating } from "./ScheduleOperations.js"
 
-export interface ScheduleActor {
+export interface ScheduleActor extends Owner {
   readonly call: (call: ScheduleCall) => Effect.Effect<Schedule, ScheduleError>
   readonly ended: Effect.Effect<ScheduleActorEnd>
   readonly size: () => number
@@ -84,14 +85,27 @@ export const make = Effect.fn("ScheduleActor.make")(function*(
     calls: yield* Queue.bounded<Asked>(callsMax),
     ended: yield* Deferred.make<ScheduleActorEnd>(),
     turn: yield* Effect.makeSemaphore(1),
-    heardAt: 0
+    heardAt: 0,
+    commits: 0
   }
   hear(self, now)
   yield* load(self)
   for (const loop of [ticking(self), delivering(self), watching(self), cancelling(self), operating(self)]) {
     yield* Effect.forkScoped(loop)
   }
-  return { call: (call) => askFor(self, call), ended: Deferred.await(self.ended), size: () => self.held.size }
+  return {
+    call: (call) => askFor(self, call),
+    ended: Deferred.await(self.ended),
+    size: () => self.held.size,
+    partitionId: partition,
+    epoch,
+    isOpen: true,
+    hasAttemptsOut: false,
+    get commits() {
+      return self.commits
+    },
+    replaced: () => Deferred.unsafeDone(self.ended, Effect.succeed("fenced"))
+  }
 })
 
 const load = Effect.fnUntraced(function*(self: ScheduleBook) {

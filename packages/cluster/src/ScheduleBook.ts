@@ -76,6 +76,8 @@ export interface ScheduleBook {
   readonly turn: Effect.Semaphore
   /** When the database's clock was last heard of, by the monotonic one. */
   heardAt: number
+  /** Begun. */
+  commits: number
 }
 
 export const noDecisions: Decisions = { starts: [], cancels: [], records: [] }
@@ -126,6 +128,7 @@ export const commit = Effect.fnUntraced(
     }
     const kept = [...self.kept]
     const { epoch, partition } = self
+    self.commits += 1
     self.clock.observe(
       yield* self.store.commit({ partition, epoch, saved, stepped, deleted, ticks, promised, kept }).pipe(
         // The batch is idempotent, and nothing else is written meanwhile: its fate needs not be known.

@@ -39,12 +39,13 @@ const callRetry = Recurrence.exponential("20 millis").pipe(
 )
 const callTimeout = "10 seconds"
 
-const ResidentsLive = Layer.effect(
+const ResidentsLive = Layer.scoped(
   Residents,
   Effect.gen(function*() {
     const { nodeId } = yield* NodeIdentity
     const { mayAct } = yield* SelfWatch
-    return yield* ScheduleResidents.make({ nodeId, mayAct, monotonic: () => performance.now() })
+    const { hasOthers } = yield* LockStorage
+    return yield* ScheduleResidents.make({ nodeId, mayAct, hasOthers, monotonic: () => performance.now() })
   })
 )
 

@@ -11,8 +11,9 @@ import {
   ScheduleNotFound,
   type Schedules
 } from "@orrery/core/schedule/Schedules"
-import { listLimitMax, type ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
+import { listLimitMax, ScheduleStore } from "@orrery/core/schedule/ScheduleStore"
 import { Duration, Effect, Schedule as Recurrence, type Scope } from "effect"
+import * as EpochCheck from "./EpochCheck.js"
 import * as ScheduleActor from "./ScheduleActor.js"
 import type { ScheduleHost } from "./ScheduleBook.js"
 
@@ -33,9 +34,15 @@ export interface ScheduleResidents {
   readonly call: (partition: number, call: ScheduleCall) => Effect.Effect<Schedule, ScheduleError>
 }
 
+export interface ScheduleResidentsOptions extends Omit<ScheduleHost, "pace"> {
+  /** There are other nodes, so that its actors may be replaced unnoticed (`EpochCheck`). Left out: there are never any. */
+  readonly hasOthers?: () => boolean
+}
+
 export const make = Effect.fnUntraced(function*(
-  options: Omit<ScheduleHost, "pace">
-): Effect.fn.Return<ScheduleResidents, never, ScheduleStore | Runs> {
+  options: ScheduleResidentsOptions
+): Effect.fn.Return<ScheduleResidents, never, ScheduleStore | Runs | Scope.Scope> {
+  const store = yield* ScheduleStore
   const context = yield* Effect.context<ScheduleStore | Runs>()
   const actors = new Map<number, ScheduleActor.ScheduleActor>()
   const waiting = new Set<() => void>()
@@ -60,6 +67,9 @@ export const make = Effect.fnUntraced(function*(
           new ClusterUnavailable({ operation: "schedules", reason: `partition ${partition} could not be taken over` })
       })
     )
+
+  const { hasOthers } = options
+  if (hasOthers !== undefined) yield* EpochCheck.run(store, () => hasOthers() ? actors.values() : [])
 
   const residency = (partition: number, mayOwn: () => boolean) =>
     Effect.gen(function*() {

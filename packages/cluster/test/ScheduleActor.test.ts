@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as ScheduleResidents from "@orrery/cluster/ScheduleResidents"
 import * as SoloSchedules from "@orrery/cluster/SoloSchedules"
 import { ClusterUnavailable, PayloadTooLarge, StoreUnavailable } from "@orrery/core/Errors"
 import type { Run } from "@orrery/core/Run"
@@ -108,7 +109,18 @@ const stage = Effect.gen(function*() {
     const schedules = Context.get(yield* Layer.buildWithScope(layer, scope), Schedules)
     return { schedules, kill: Scope.close(scope, Exit.void) }
   })
-  return { world, store, start }
+  const residentsOf = (nodeId: string, scope: Scope.Scope) =>
+    ScheduleResidents.make({
+      nodeId,
+      mayAct: () => true,
+      hasOthers: () => true,
+      monotonic: () => clock.unsafeCurrentTimeMillis()
+    }).pipe(
+      Scope.extend(scope),
+      Effect.provideService(ScheduleStore, port),
+      Effect.provideService(Runs, world.port)
+    )
+  return { world, store, start, residentsOf }
 })
 
 const definitionOf = (
@@ -145,6 +157,30 @@ describe("ScheduleActor", { timeout: 60_000 }, () => {
       assert.deepStrictEqual(ticks.map(({ outcome }) => outcome), range(0, passed).map(() => "enqueued" as const))
       const late = [...world.runs.values()].map(({ at, request }) => at - request.when.ms)
       assert.isAtMost(late.filter((ms) => ms > 100).length, 5)
+    }))
+
+  it.scoped("notices that another owner has made a schedule meanwhile, though it had nothing to write itself", () =>
+    Effect.gen(function*() {
+      const { residentsOf, store, world } = yield* stage
+      const spec = { sources: [{ _tag: "cron", expression: "* * * * *" }] } as const
+      const definition = definitionOf("each minute", { misfire: "fireAll" }, { spec })
+      const partition = partitionOf(idOf(definition))
+      const here = yield* residentsOf("here", yield* Effect.scope)
+      yield* here.host(partition, () => true)
+      yield* TestClock.adjust("1 second")
+      const elsewhere = yield* Scope.make()
+      const other = yield* residentsOf("elsewhere", elsewhere)
+      yield* Scope.extend(other.host(partition, () => true), elsewhere)
+      yield* TestClock.adjust("1 second")
+      yield* other.call(partition, { _tag: "create", definition })
+      yield* Scope.close(elsewhere, Exit.void)
+
+      yield* TestClock.adjust("31 seconds")
+      const epochs = yield* store.epochs([partition])
+      yield* TestClock.adjust("3 minutes")
+
+      assert.strictEqual(epochs.get(partition), 3)
+      assert.deepStrictEqual(world.hours(), [1 / 60, 2 / 60, 3 / 60])
     }))
 
   it.scoped("keeps its promises when queues, the database or its owner are away in between", () =>

@@ -24,6 +24,11 @@ const takeOver = {
     returning epoch::float8 as epoch, ${clock}`
 }
 
+const readEpochs = {
+  name: "orrery_schedules_epochs",
+  text: `select partition, epoch::float8 as epoch from orrery.schedule_partitions where partition = any($1::integer[])`
+}
+
 const commitText = {
   name: "orrery_schedules_commit",
   text: `with fence as materialized (
@@ -198,6 +203,11 @@ export const make = Effect.gen(function*() {
       Effect.map(
         query<{ epoch: number; now: number }>("takeOver", takeOver, [partition, owner]),
         ({ rows }) => rows[0]!
+      ),
+    epochs: (partitions) =>
+      Effect.map(
+        query<{ partition: number; epoch: number }>("epochs", readEpochs, [partitions]),
+        ({ rows }) => new Map(rows.map(({ epoch, partition }) => [partition, epoch]))
       ),
     load: (partition, after) => schedules("load", load, [partition, after]),
     loadPromised: (partition, after) =>

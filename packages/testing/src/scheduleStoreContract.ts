@@ -112,6 +112,18 @@ export const scheduleStoreContract = (
         assert.isFalse((yield* schedules.loadPromised(partition, undefined)).some((each) => each.runId === runId))
       }))
 
+    it.effect("tells the present epochs of partitions", () =>
+      Effect.gen(function*() {
+        const { partition, schedules } = yield* begin
+        const { epoch } = yield* schedules.takeOver(partition, "another")
+
+        const epochs = yield* schedules.epochs([partition, 2 ** 31 - 1])
+
+        // Other tests may have taken it over since.
+        assert.deepStrictEqual([...epochs.keys()], [partition])
+        assert.isAtLeast(epochs.get(partition)!, epoch)
+      }))
+
     it.effect("writes a batch that is sent twice once", () =>
       Effect.gen(function*() {
         const { commit, id, partition, schedules } = yield* begin

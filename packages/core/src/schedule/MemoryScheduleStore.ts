@@ -35,6 +35,8 @@ export const make = Effect.gen(function*() {
         epochs.set(partition, epoch)
         return { epoch, now }
       }),
+    epochs: (partitions) =>
+      Effect.sync(() => new Map([...epochs].filter(([partition]) => partitions.includes(partition)))),
     load: (partition, after) =>
       Effect.sync(() => sorted((_, id) => partitionOf(id) === partition && id > after).slice(0, loadLimitMax)),
     loadPromised: (partition, after) =>

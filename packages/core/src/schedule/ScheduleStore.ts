@@ -57,6 +57,8 @@ export const loadLimitMax = 1_000
 export class ScheduleStore extends Context.Tag("@orrery/core/ScheduleStore")<ScheduleStore, {
   /** Makes the caller the only writer of the partition: raises the epoch, and waits for commits under the old one. */
   readonly takeOver: (partition: number, owner: string) => Effect.Effect<ScheduleTakeover, StoreUnavailable>
+  /** The present epochs of these partitions; those that were never taken over are left out. */
+  readonly epochs: (partitions: ReadonlyArray<number>) => Effect.Effect<ReadonlyMap<number, number>, StoreUnavailable>
   /** Schedules of a partition by id, after `after`; `loadLimitMax` of them, or the last. */
   readonly load: (partition: number, after: string) => Effect.Effect<ReadonlyArray<Schedule>, StoreUnavailable>
   /** Promised runs of a partition by run id, after `after`; `loadLimitMax` of them, or the last. */

@@ -74,10 +74,12 @@ export class SimNode {
     const mayAct = () => this.process.monotonic() - this.confirmedAt < confirmedWithinMs
     if (schedules !== undefined) {
       const monotonic = () => this.process.monotonic()
-      this.schedules = yield* ScheduleResidents.make({ nodeId: this.id, mayAct, monotonic }).pipe(
-        Effect.provideService(ScheduleStore, schedules.storeFor(this.process)),
-        Effect.provideService(Runs, this.options.runsFrom(this.process))
-      )
+      this.schedules = yield* ScheduleResidents.make({ nodeId: this.id, mayAct, hasOthers: () => true, monotonic })
+        .pipe(
+          Scope.extend(scope),
+          Effect.provideService(ScheduleStore, schedules.storeFor(this.process)),
+          Effect.provideService(Runs, this.options.runsFrom(this.process))
+        )
     }
     this.residents = yield* Residents.make({
       nodeId: this.id,

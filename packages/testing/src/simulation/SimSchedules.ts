@@ -72,6 +72,7 @@ export class SimSchedules {
     const { memory } = this
     return {
       takeOver: (partition, owner) => over("takeOver", memory.takeOver(partition, owner)),
+      epochs: (partitions) => over("epochs", memory.epochs(partitions)),
       load: (partition, after) => over("load", memory.load(partition, after)),
       loadPromised: (partition, after) => over("loadPromised", memory.loadPromised(partition, after)),
       commit: (batch) =>
