@@ -26,6 +26,11 @@ export class Numbers {
     return this.first + this.given
   }
 
+  /** Whether it was given by the owner just before this one. */
+  isOfFormer(number: number): boolean {
+    return number < this.first && number >= this.first - numbersPerEpoch
+  }
+
   next(): number {
     if (this.given >= numbersPerEpoch - 1) throw new Error(`numbers of epoch ${this.epoch} are used up`)
     return this.first + this.given++

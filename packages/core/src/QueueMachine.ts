@@ -341,9 +341,9 @@ export class QueueMachine {
         kept.add(entry)
         adopted += 1
       } else if (
-        entry !== undefined && entry.place === "ready" && ref.lease > entry.lease && ref.lease < this.numbers.first
+        entry !== undefined && entry.place === "ready" && ref.lease > entry.lease && this.numbers.isOfFormer(ref.lease)
       ) {
-        // Started under the owner before, which died before it could note it.
+        // Started under the former owner, which died before it could note it. What one before that had started it may have begun anew.
         this.waiting.leave(entry, this.now)
         entry.permits = this.lines.adopt(entry, this.now)
         entry.attempt = ref.attempt

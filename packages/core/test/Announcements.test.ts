@@ -1,9 +1,11 @@
 /** A worker tells a new owner of a partition which attempts it holds. */
 import { assert, describe, it } from "@effect/vitest"
+import { numbersPerEpoch } from "@orrery/core/Numbers"
 import { noRules } from "@orrery/core/QueueSettings"
 import { machineOf } from "./machineRig.js"
 
 const epoch = 3
+const ofFormer = (epoch - 1) * numbersPerEpoch + 5
 
 describe("an announcement", () => {
   it("keeps what is running, and gives up the others", () => {
@@ -24,7 +26,7 @@ describe("an announcement", () => {
 
   it("takes back what the one before told and it does not, if an earlier owner has assigned it", () => {
     const { admit, commit, machine, start } = machineOf(noRules, [], epoch)
-    const begunUnnoted = { partitionId: 1, runId: admit().id, attempt: 1, lease: 5 }
+    const begunUnnoted = { partitionId: 1, runId: admit().id, attempt: 1, lease: ofFormer }
 
     const first = machine.announce("w", [begunUnnoted])
     const heldAfterFirst = machine.heldBy("w")
@@ -34,6 +36,18 @@ describe("an announcement", () => {
     assert.deepStrictEqual([first.adopted, heldAfterFirst, again.adopted], [1, 1, 0])
     // Its attempt counts as none.
     assert.include(start(1)[0], { runId: begunUnnoted.runId, attempt: 1 })
+  })
+
+  it("gives up what an owner before the former began and could not note: the former may have begun it again", () => {
+    const { admit, machine } = machineOf(noRules, [], epoch)
+    const { id } = admit()
+    const first = { partitionId: 1, runId: id, attempt: 1, lease: ofFormer - numbersPerEpoch }
+    const second = { ...first, lease: ofFormer }
+
+    const answers = [machine.announce("slow", [first]), machine.announce("w", [second])]
+
+    assert.deepStrictEqual(answers.map(({ stale }) => stale), [[first], []])
+    assert.isTrue(machine.holds(second))
   })
 
   it("leaves a start that is not durable yet: its worker has not been told of it", () => {

@@ -23,11 +23,12 @@ export class StandStill {
 }
 
 /** Looks until the scope closes. */
-export const make: Effect.Effect<StandStill, never, Scope.Scope> = Effect.gen(function*() {
+export const make: Effect.Effect<StandStill, never, Scope.Scope> = Effect.suspend(() => {
   const stood = new StandStill()
-  yield* Effect.acquireRelease(
-    Effect.sync(() => setInterval(() => stood.lastEnd(), lookEveryMs)),
-    (looks) => Effect.sync(() => clearInterval(looks))
+  return Effect.sync(() => stood.lastEnd()).pipe(
+    Effect.delay(lookEveryMs),
+    Effect.forever,
+    Effect.forkScoped,
+    Effect.as(stood)
   )
-  return stood
 })
