@@ -12,6 +12,9 @@ const reserve = 2 ** 24
  */
 export const wasStarted = (lease: number): boolean => lease % numbersPerEpoch !== 0
 
+/** Of the owner that gave the number. */
+export const epochOf = (number: number): number => Math.floor(number / numbersPerEpoch)
+
 export class Numbers {
   /** Given to nobody (`wasStarted`). */
   readonly first: number
@@ -28,7 +31,7 @@ export class Numbers {
 
   /** Whether it was given by the owner just before this one. */
   isOfFormer(number: number): boolean {
-    return number < this.first && number >= this.first - numbersPerEpoch
+    return epochOf(number) === this.epoch - 1
   }
 
   next(): number {

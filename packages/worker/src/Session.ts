@@ -1,7 +1,7 @@
 /** A worker's dealings with one node: attach, report, announce, heartbeat; again after each loss while it is listed. */
 import { ClusterUnavailable } from "@orrery/core/Errors"
-import { numbersPerEpoch } from "@orrery/core/Numbers"
-import type { AttemptRef, NodeLink, ToWorker } from "@orrery/core/WorkerProtocol"
+import { epochOf } from "@orrery/core/Numbers"
+import type { NodeLink, ToWorker } from "@orrery/core/WorkerProtocol"
 import { Duration, Effect, Either, Exit, Schedule, type Scope } from "effect"
 import * as Ahead from "./Ahead.js"
 import * as Attempts from "./Attempts.js"
@@ -99,8 +99,6 @@ const attached = Effect.fnUntraced(function*(sessions: Sessions, node: NodeState
   yield* binding.lost.await
 })
 
-const epochOf = ({ lease }: AttemptRef): number => Math.floor(lease / numbersPerEpoch)
-
 /**
  * What the node says, in order. Deliveries are synchronous and end at once; announcements need calls and are made by
  * `open`, one partition at a time. The partitions waiting are a set, no larger than that of those with held attempts.
@@ -128,13 +126,13 @@ const makeInbox = (sessions: Sessions) =>
       if (message._tag === "owned") {
         if (!isOwner(to, message.partitionId, message.epoch)) return
         const held = Attempts.heldOf(attempts, message.partitionId)
-        for (const each of held) each.isMoving = epochOf(each.assignment) < message.epoch
+        for (const each of held) each.isMoving = epochOf(each.assignment.lease) < message.epoch
         if (message.expects > 0 || held.length > 0) announce(message.partitionId)
         return
       }
       if (message._tag !== "assign") return Attempts.receive(attempts, to, message)
       // Of an owner that has been replaced meanwhile: the new one has been told that nothing of it is held here.
-      const assignments = message.assignments.filter((each) => isOwner(to, each.partitionId, epochOf(each)))
+      const assignments = message.assignments.filter((each) => isOwner(to, each.partitionId, epochOf(each.lease)))
       Attempts.receive(attempts, to, { _tag: "assign", assignments })
     }
     const announceNext = (to: Binding) =>
