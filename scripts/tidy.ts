@@ -21,11 +21,6 @@ export interface Finding {
 }
 
 const srcLinesMax = 500
-/** Files that are clearer whole, with their own bound and the reason. */
-const longer: ReadonlyMap<string, number> = new Map([
-  // One state machine: its invariants hold over all its moves, and are read together.
-  ["packages/core/src/QueueMachine.ts", 580]
-])
 const testLinesMax = 800
 const bannedNames = /(?:^|\/)(?:utils?|helpers?|common|misc)(?:\.[a-z]+|\/)/
 const bannedFolders = /(?:^|\/)(?:services|layers|errors|types)\//
@@ -81,7 +76,7 @@ const checkPlace = (path: string): ReadonlyArray<Finding> => {
 const checkSize = (path: string, text: string): ReadonlyArray<Finding> => {
   if (!/\.(?:ts|mjs)$/.test(path)) return []
   const lines = text.trimEnd().split("\n").length
-  const max = /\.test\.ts$/.test(path) ? testLinesMax : (longer.get(path) ?? srcLinesMax)
+  const max = /\.test\.ts$/.test(path) ? testLinesMax : srcLinesMax
   return lines > max ? [at(path, max, "size", `${lines} lines, at most ${max}: split it by duty`)] : []
 }
 

@@ -422,7 +422,7 @@ export class QueueActor {
   /** The journal is full: what was decided is kept and offered again. */
   private notWritten(sent: ReadonlyArray<Entry>, goOn: () => void): void {
     for (const entry of sent) {
-      this.machine.notSent(entry)
+      this.machine.changes.notSent(entry)
       const waiters = entry.sentWaiters
       entry.sentWaiters = undefined
       // Whatever is written of it next, these waited for it too.

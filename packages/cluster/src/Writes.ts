@@ -68,7 +68,7 @@ export class Writes {
   flush(): void {
     if (this.isSending || this.waiting.length === 0) return
     const { machine } = this.writer
-    const roll = machine.rolls.begin()
+    const roll = machine.changes.rolls.begin()
     const updates: Array<RunUpdate> = []
     const finishes: Array<RunFinish> = []
     const sent: Array<Entry> = []
@@ -77,7 +77,7 @@ export class Writes {
     for (const entry of this.waiting) {
       if (this.isHeld(entry)) held.push(entry)
       else {
-        machine.send(entry, updates, finishes, roll)
+        machine.changes.send(entry, updates, finishes, roll)
         entry.sentWaiters = entry.waiters
         entry.waiters = undefined
         sent.push(entry)

@@ -80,7 +80,7 @@ export const make = (partitions: number) => {
   const collect = ({ machine }: QueueActor): void => {
     if (machine.out.freed.length > 0) hub.freed(machine.out.freed.splice(0))
     for (const entry of machine.out.writes.splice(0)) {
-      machine.send(entry, [], [])
+      machine.changes.send(entry, [], [])
       machine.committed(entry)
     }
     for (const { assignment, worker } of machine.out.assignments.splice(0)) hub.assign(worker, [assignment])

@@ -13,62 +13,39 @@
  *
  * A lease number, `epoch * 2^30 + n`, grows with every grant and every owner. With it an attempt is accepted or
  * refused as stale: an outcome counts only for the lease under which the run is running now.
+ *
+ * Its parts: `Waiting` and `Lines` (what waits, and whose turn it is), `AttemptsOut` (what is out, and what follows its end),
+ * `Changes` (what is to be written).
  */
-import {
-  assignmentOf,
-  type Change,
-  clearLease,
-  crowdedText,
-  type Edit,
-  endAs,
-  type Entry,
-  entryOf,
-  finishOf,
-  lose,
-  noPermits,
-  noRates,
-  type Out,
-  refOf,
-  replacedText,
-  slotsOf,
-  updateOf,
-  type WorkerPool
-} from "./Entry.js"
-import type { RunFinish, RunUpdate, StoredRun } from "./Journal.js"
-import { RetryBudgets } from "./RetryBudgets.js"
-import { afterFailure } from "./afterFailure.js"
-import type { Outcome, RunFailure } from "./Run.js"
-import type { RunId } from "./RunId.js"
-import type { FinalState } from "./RunState.js"
+import { AttemptsOut } from "./AttemptsOut.js"
+import { Changes } from "./Changes.js"
 import { type Deadline, Deadlines } from "./Deadlines.js"
-import { Leases } from "./Leases.js"
-import type { MachineOptions, Taken } from "./MachineOptions.js"
+import { crowdedText, type Edit, type Entry, entryOf, type Out, replacedText, type WorkerPool } from "./Entry.js"
+import type { StoredRun } from "./Journal.js"
+import type { Leases } from "./Leases.js"
 import { Lines } from "./Lines.js"
+import type { MachineOptions, Taken } from "./MachineOptions.js"
+import { Numbers } from "./Numbers.js"
 import { QueueControl } from "./QueueControl.js"
 import type { QueueRules } from "./QueueSettings.js"
-import { Numbers } from "./Numbers.js"
+import { RetryBudgets } from "./RetryBudgets.js"
+import type { Outcome } from "./Run.js"
+import type { RunId } from "./RunId.js"
 import { isOrdered } from "./RunKeys.js"
-import { type Roll, Rolls } from "./Rolls.js"
 import * as RunTimes from "./RunTimes.js"
-import type { Started } from "./Started.js"
 import { type Arriving, Waiting } from "./Waiting.js"
 import type { AttemptRef } from "./WorkerProtocol.js"
 
-/** The owner gives a worker this long to notice its own timeout before it decides by itself. */
-export const timeoutGraceMs = 2_000
-/** A cancelled attempt that has not ended by then is final without its worker's word. */
-export const cancelGraceMs = 10_000
-
 export class QueueMachine {
-  out: Out = { writes: [], assignments: [], cancels: [], loads: [], freed: [] }
+  readonly out: Out = { writes: [], assignments: [], cancels: [], loads: [], freed: [] }
   private readonly entries = new Map<RunId, Entry>()
   readonly lines: Lines
   private readonly waiting: Waiting
   private readonly deadlines = new Deadlines()
-  readonly leases = new Leases()
-  readonly rolls = new Rolls()
   readonly control: QueueControl
-  private readonly budgets: RetryBudgets
+  readonly changes: Changes
+  private readonly attempts: AttemptsOut
+  readonly leases: Leases
   /** The latest time that came with a command. */
   private now: number
   /** For arrivals and leases. */
@@ -83,12 +60,25 @@ export class QueueMachine {
     const takenOverAt = options.epoch === 1 ? undefined : taken.now
     this.lines = new Lines({ ...options, takenOverAt })
     this.control = new QueueControl(options, takenOverAt, taken.now)
-    this.budgets = new RetryBudgets(takenOverAt)
+    this.changes = new Changes(this.out, this.deadlines, this.control)
+    this.attempts = new AttemptsOut({
+      partitionId: options.partitionId,
+      maxCrashes: options.maxCrashes,
+      out: this.out,
+      lines: this.lines,
+      control: this.control,
+      budgets: new RetryBudgets(takenOverAt),
+      numbers: this.numbers,
+      deadlines: this.deadlines,
+      changes: this.changes,
+      orderKeyOf: (entry) => this.orderKeyOf(entry)
+    })
+    this.leases = this.attempts.leases
     this.waiting = new Waiting(this.lines, options.window, taken, {
       has: (id) => this.entries.has(id),
       add: (entry) => this.entries.set(entry.id, entry),
       forget: (entry) => this.forget(entry),
-      settle: (entry) => this.settle(entry),
+      settle: (entry) => this.changes.settle(entry),
       numbers: this.numbers,
       orderKeyOf: (entry) => this.orderKeyOf(entry),
       seated: (entry) => this.armExpiry(entry),
@@ -98,9 +88,7 @@ export class QueueMachine {
       const entry = entryOf(run)
       this.entries.set(entry.id, entry)
       this.lines.claim(entry, false)
-      entry.permits = this.lines.adopt(entry, taken.now)
-      this.leases.add(entry, run.worker ?? "")
-      this.armTimeout(entry)
+      this.attempts.adopt(entry, run.worker ?? "", taken.now)
       this.doubt(run.worker ?? "", taken.adoptUntil)
     }
   }
@@ -167,7 +155,7 @@ export class QueueMachine {
   private crowdsOut(entry: Entry): boolean {
     for (const other of this.lines.claim(entry, true)) {
       if (other === entry) {
-        this.finish(entry, "cancelled", null, crowdedText())
+        this.changes.finish(entry, "cancelled", null, crowdedText())
         return true
       }
       other.failure ??= replacedText(entry)
@@ -176,48 +164,21 @@ export class QueueMachine {
     return false
   }
 
-  /**
-   * What is to be written of an entry of `out.writes`, now: added to one of the lists. Later changes of it are another
-   * write. Answer with `committed`, or with `notSent`.
-   */
-  send(entry: Entry, updates: Array<RunUpdate>, finishes: Array<RunFinish>, roll?: Roll): void {
-    if (entry.unwritten === "finish") finishes.push(finishOf(entry))
-    else if (entry.unwritten === "start" && roll !== undefined) roll.add(entry)
-    else updates.push(updateOf(entry))
-    entry.isSentEdited = entry.isEdited
-    entry.isEdited = false
-    entry.sent = entry.unwritten
-    entry.unwritten = undefined
-  }
-
   /** What was sent is committed: who waits takes its place, who has ended goes. `isGone`: its handler had ended it meanwhile. */
   committed(entry: Entry, isGone = false): void {
-    const { roll, sent } = entry
-    entry.sent = undefined
-    if (roll !== undefined) this.rolls.committed(entry, roll, sent === "start")
+    const sent = this.changes.committed(entry)
     if (sent === "finish" || (isGone && entry.place === "settling" && entry.unwritten === undefined)) {
       this.forget(entry)
       this.letGo(entry)
     } else if (entry.unwritten === undefined) {
       if (entry.place === "settling") this.admit(entry)
-      else if (entry.isGated && entry.place === "running") this.assign(entry)
+      else if (entry.isGated && entry.place === "running") this.attempts.assign(entry, this.now)
     }
   }
 
   /** It is final: what it kept others from is free. */
   private letGo(entry: Entry): void {
     if (isOrdered(entry.line)) this.lines.freed(entry, this.now)
-  }
-
-  /** Nothing of what was sent was written: it is in `out.writes` again. */
-  notSent(entry: Entry): void {
-    entry.isEdited ||= entry.isSentEdited
-    if (entry.sent === "start") entry.roll?.leave(entry)
-    if (entry.unwritten === undefined) {
-      entry.unwritten = entry.sent
-      this.out.writes.push(entry)
-    }
-    entry.sent = undefined
   }
 
   private admit(entry: Entry): void {
@@ -230,10 +191,10 @@ export class QueueMachine {
     this.now = now
     this.waiting.moveDue(now)
     for (let due = this.deadlines.take(now); due !== undefined; due = this.deadlines.take(now)) this.deadlinePassed(due)
-    for (const { entry, lostAt, worker } of this.leases.expired(now)) this.giveUp(entry, worker, lostAt)
-    for (const entry of this.rolls.due(now)) this.write(entry)
+    this.attempts.giveUpLost(now)
+    for (const entry of this.changes.rolls.due(now)) this.changes.write(entry)
     this.lines.tick(now)
-    for (const entry of this.lines.gates.unpermitted(() => this.entries.values())) this.interrupt(entry)
+    for (const entry of this.lines.gates.unpermitted(() => this.entries.values())) this.attempts.interrupt(entry)
     this.waiting.fill(now)
   }
 
@@ -242,7 +203,7 @@ export class QueueMachine {
     return Math.min(
       this.deadlines.next,
       this.leases.nextExpiry(),
-      this.rolls.nextTick(),
+      this.changes.rolls.nextTick(),
       this.waiting.nextTick(),
       this.lines.nextTick(),
       this.control.nextTick(this.now)
@@ -270,7 +231,7 @@ export class QueueMachine {
       this.waiting.take(line, entry)
       const started = this.lines.started(line, entry, now, this.control.isExact)
       this.waiting.shortened(line)
-      this.start(entry, worker, now, started)
+      this.attempts.start(entry, worker, now, started)
       entry.isBehind = pool.isBehind?.(worker) ?? false
     }
   }
@@ -278,27 +239,8 @@ export class QueueMachine {
   /** `undefined`: stale. Else the run whose end or next wait is now in `out.writes`. */
   outcome(ref: AttemptRef, outcome: Outcome, now: number): Entry | undefined {
     this.now = now
-    const entry = this.entries.get(ref.runId)
-    if (entry === undefined || entry.place !== "running" || entry.lease !== ref.lease) return undefined
-    this.release(entry)
-    switch (outcome._tag) {
-      case "success":
-        this.finish(entry, "succeeded", outcome.result, null)
-        break
-      case "failure":
-        this.failed(entry, outcome.failure, outcome.retryable, outcome.retryAfterMs)
-        break
-      case "snooze":
-        this.snoozed(entry, outcome.delayMs)
-        break
-      case "cancelled":
-        if (entry.cancelRequested) this.finish(entry, "cancelled", null, entry.failure)
-        else this.interrupted(entry)
-        break
-      case "interrupted":
-        this.interrupted(entry)
-        break
-    }
+    const entry = this.runningUnder(ref)
+    if (entry !== undefined) this.attempts.outcome(entry, outcome, now)
     return entry
   }
 
@@ -312,13 +254,17 @@ export class QueueMachine {
 
   /** The worker said goodbye: what it still holds goes back, uncounted. */
   workerGone(worker: string): void {
-    for (const entry of this.leases.of(worker)) this.takeBack(entry)
+    for (const entry of this.leases.of(worker)) this.attempts.takeBack(entry, this.now)
   }
 
   /** Whether the attempt is running under exactly this lease. */
   holds(ref: AttemptRef): boolean {
-    const entry = this.entries.get(ref.runId)
-    return entry !== undefined && entry.place === "running" && entry.lease === ref.lease
+    return this.runningUnder(ref) !== undefined
+  }
+
+  private runningUnder({ lease, runId }: AttemptRef): Entry | undefined {
+    const entry = this.entries.get(runId)
+    return entry?.place === "running" && entry.lease === lease ? entry : undefined
   }
 
   /**
@@ -345,14 +291,12 @@ export class QueueMachine {
       ) {
         // Started under the former owner, which died before it could note it. What one before that had started it may have begun anew.
         this.waiting.leave(entry, this.now)
-        entry.permits = this.lines.adopt(entry, this.now)
         entry.attempt = ref.attempt
         entry.lease = ref.lease
         entry.state = "running"
         entry.startedAt = this.now
-        this.leases.add(entry, worker)
-        this.armTimeout(entry)
-        this.write(entry)
+        this.attempts.adopt(entry, worker, this.now)
+        this.changes.write(entry)
         kept.add(entry)
         adopted += 1
       } else {
@@ -363,11 +307,11 @@ export class QueueMachine {
       // Its worker is told once the start is durable.
       if (entry.isGated) continue
       if (kept.has(entry)) {
-        if (entry.cancelRequested) this.interrupt(entry)
+        if (entry.cancelRequested) this.attempts.interrupt(entry)
         continue
       }
       takenBack += 1
-      this.takeBack(entry)
+      this.attempts.takeBack(entry, this.now)
     }
     return { stale, adopted, takenBack }
   }
@@ -379,17 +323,13 @@ export class QueueMachine {
     if (entry === undefined) return "unknown"
     switch (entry.place) {
       case "running":
-        if (!entry.cancelRequested) {
-          entry.cancelRequested = true
-          this.interrupt(entry)
-          this.deadlines.setUnlessEarlier(entry, "cancel", now + cancelGraceMs)
-        }
+        this.attempts.cancel(entry, now)
         return { answer: "requested", entry }
       case "finishing":
         return { answer: "cancelled", entry }
       default:
         this.waiting.leave(entry, this.now)
-        this.finish(entry, "cancelled", null, entry.failure)
+        this.changes.finish(entry, "cancelled", null, entry.failure)
         return { answer: "cancelled", entry }
     }
   }
@@ -399,7 +339,7 @@ export class QueueMachine {
     if (this.entries.has(run.id)) return undefined
     const entry = entryOf(run)
     this.entries.set(entry.id, entry)
-    this.finish(entry, "cancelled", null, entry.failure)
+    this.changes.finish(entry, "cancelled", null, entry.failure)
     return entry
   }
 
@@ -429,89 +369,10 @@ export class QueueMachine {
     this.waiting.loadFailed(name, this.now)
   }
 
-  private settle(entry: Entry): void {
-    this.deadlines.clear(entry)
-    entry.place = "settling"
-    entry.seat = undefined
-    this.write(entry)
-  }
-
-  private start(entry: Entry, worker: string, now: number, { isGated, permits, rates }: Started): void {
-    entry.attempt += 1
-    entry.lease = this.numbers.next()
-    entry.state = "running"
-    entry.startedAt = now
-    this.leases.add(entry, worker)
-    entry.permits = permits
-    entry.rates = this.control.take(rates, now)
-    entry.isGated = isGated || this.control.isExact
-    this.armTimeout(entry)
-    if (!entry.isGated) this.assign(entry)
-    this.write(entry, entry.isGated && entry.unwritten === undefined ? "start" : "update")
-  }
-
-  /** The worker may hear of it. */
-  private assign(entry: Entry): void {
-    if (entry.isGated && this.lines.isLate(entry.rates)) return this.takeBack(entry)
-    this.settleRates(entry, true)
-    const assignment = assignmentOf(entry, this.options.partitionId, RunTimes.attemptMs(entry, this.now))
-    this.out.assignments.push({ worker: entry.worker!, assignment })
-  }
-
-  private release(entry: Entry): void {
-    this.deadlines.clear(entry)
-    this.lines.ended(entry.permits, this.now)
-    entry.permits = noPermits
-    this.settleRates(entry, false)
-    this.leases.delete(entry)
-    for (let slots = slotsOf(entry); slots > 0; slots--) this.out.freed.push(entry.worker!)
-  }
-
-  private settleRates(entry: Entry, isMade: boolean): void {
-    entry.isGated = false
-    if (entry.rates === noRates) return
-    this.lines.settled(entry.rates, isMade, this.now)
-    entry.rates = noRates
-  }
-
-  private giveUp(entry: Entry, worker: string, lostAt: number): void {
-    this.release(entry)
-    const end = lose(entry, worker, lostAt, this.options.maxCrashes)
-    if (end === "uncounted") this.interrupted(entry)
-    else if (end === "again") this.backInLine(entry)
-    else this.finish(entry, end, null, entry.failure)
-  }
-
-  private failed(entry: Entry, failure: RunFailure, retryable: boolean, retryAfterMs?: number): void {
-    const next = afterFailure(entry, { failure, retryable, retryAfterMs }, this.now, this.budgets)
-    if (next._tag === "end") return this.finish(entry, next.state, null, next.failure)
-    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, next.failure)
-    entry.failure = next.failure
-    this.putOff(entry, "retrying", next.at)
-  }
-
-  private snoozed(entry: Entry, delayMs: number): void {
-    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, entry.failure)
-    const at = this.now + delayMs
-    if (at >= RunTimes.snoozesUntil(entry)) {
-      return this.finish(entry, "expired", null, RunTimes.snoozeText(entry, delayMs))
-    }
-    entry.attempt -= 1
-    this.putOff(entry, "scheduled", at)
-  }
-
-  private putOff(entry: Entry, state: "retrying" | "scheduled", at: number): void {
-    entry.state = state
-    entry.scheduledAt = at
-    entry.orderKey = this.orderKeyOf(entry)
-    clearLease(entry)
-    this.settle(entry)
-  }
-
   /** In line for too long. */
   private expire(entry: Entry): void {
     this.waiting.leave(entry, this.now)
-    this.finish(entry, "expired", null, RunTimes.expiryText(entry, this.now))
+    this.changes.finish(entry, "expired", null, RunTimes.expiryText(entry, this.now))
   }
 
   private armExpiry(entry: Entry): void {
@@ -519,55 +380,9 @@ export class QueueMachine {
     if (at < Infinity) this.deadlines.set(entry, "expire", at)
   }
 
-  /** For the attempt that is out. */
-  private armTimeout(entry: Entry, from = entry.startedAt ?? this.now): void {
-    const timeoutMs = RunTimes.attemptMs(entry, from)
-    if (timeoutMs > 0) this.deadlines.set(entry, "timeout", from + timeoutMs + timeoutGraceMs)
-    else this.deadlines.clear(entry)
-  }
-
-  /** Its worker is asked to end it; as nobody has cancelled the run, it goes back in line then. */
-  private interrupt(entry: Entry): void {
-    this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
-  }
-
-  /** The worker has not begun, or has let go of it. */
-  private takeBack(entry: Entry): void {
-    this.release(entry)
-    this.interrupted(entry)
-  }
-
-  private interrupted(entry: Entry): void {
-    if (entry.cancelRequested) return this.finish(entry, "cancelled", null, entry.failure)
-    entry.attempt -= 1
-    this.backInLine(entry)
-  }
-
-  /** Ready again at its old place. */
-  private backInLine(entry: Entry): void {
-    entry.state = "ready"
-    clearLease(entry)
-    this.settle(entry)
-  }
-
   private deadlinePassed({ entry, kind }: Deadline): void {
     if (kind === "expire") return this.expire(entry)
-    this.out.cancels.push({ worker: entry.worker!, attempt: refOf(entry, this.options.partitionId) })
-    this.release(entry)
-    if (kind === "cancel") return this.finish(entry, "cancelled", null, entry.failure)
-    const message = `no outcome after ${RunTimes.attemptMs(entry, entry.startedAt ?? this.now)} ms`
-    this.failed(entry, { kind: "timeout", tag: RunTimes.tags.timeout, message }, true)
-  }
-
-  private finish(entry: Entry, state: FinalState, result: string | null, failure: string | null): void {
-    this.deadlines.clear(entry)
-    endAs(entry, { state, result, keptDays: this.control.kept[state] }, failure)
-    this.write(entry, "finish")
-  }
-
-  private write(entry: Entry, change: Change = "update"): void {
-    if (entry.unwritten === undefined) this.out.writes.push(entry)
-    entry.unwritten = change
+    this.attempts.overdue(entry, kind, this.now)
   }
 
   private forget(entry: Entry): void {

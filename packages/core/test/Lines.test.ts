@@ -23,7 +23,7 @@ const makeQueue = (slots: number) => {
           ends.set(entry.id, entry.end!.state)
           if (entry.failure !== null) failures.set(entry.id, entry.failure)
         }
-        machine.send(entry, [], [])
+        machine.changes.send(entry, [], [])
         machine.committed(entry)
       }
     }

@@ -153,7 +153,7 @@ describe("settings of a queue", () => {
       machine.cancel(id, at)
       const finishes: Array<RunFinish> = []
       for (const entry of machine.out.writes.splice(0)) {
-        machine.send(entry, [], finishes)
+        machine.changes.send(entry, [], finishes)
         machine.committed(entry)
       }
       return finishes.map(({ keptDays, state }) => `${state} ${keptDays}`)

@@ -424,7 +424,7 @@ class History {
       )
       for (const run of this.sentInserts) if (!this.duplicates.has(run.id)) this.stored.set(run.id, run)
       // Every fourth history has its starts written run by run.
-      const roll = this.seed % 4 === 3 ? undefined : this.machine.rolls.begin()
+      const roll = this.seed % 4 === 3 ? undefined : this.machine.changes.rolls.begin()
       for (const entry of this.sent) this.apply(entry, roll)
       if (roll?.written !== undefined) this.rolls.set(roll.written.slot, roll.written.starts)
       return
@@ -442,7 +442,7 @@ class History {
     assert.isDefined(before, `seed ${this.seed}: wrote a run that is gone`)
     const updates: Array<RunUpdate> = []
     const finishes: Array<RunFinish> = []
-    this.machine.send(entry, updates, finishes, roll)
+    this.machine.changes.send(entry, updates, finishes, roll)
     assert.strictEqual(updates.length + finishes.length + (roll !== undefined && entry.roll === roll ? 1 : 0), 1)
     for (const finish of finishes) {
       assert.isFalse(this.final.has(finish.id), `seed ${this.seed}: two final states`)
@@ -582,7 +582,7 @@ describe("QueueMachine", () => {
   const settleAll = (machine: QueueMachine): ReadonlyArray<RunFinish> => {
     const finishes: Array<RunFinish> = []
     for (const entry of machine.out.writes.splice(0)) {
-      machine.send(entry, [], finishes)
+      machine.changes.send(entry, [], finishes)
       machine.committed(entry)
     }
     return finishes
@@ -754,9 +754,9 @@ describe("QueueMachine", () => {
     const attempt = firstAssignment(machine)
     const updates: Array<RunUpdate> = []
     const [entry] = machine.out.writes.splice(0)
-    machine.send(entry!, updates, [])
+    machine.changes.send(entry!, updates, [])
     assert.deepStrictEqual(updates.map((each) => each.state), ["running"])
-    machine.notSent(entry!)
+    machine.changes.notSent(entry!)
     machine.outcome(attempt, { _tag: "success", result: "1" }, 2)
     assert.deepStrictEqual(machine.out.writes, [entry!])
     assert.deepStrictEqual(settleAll(machine).map((end) => end.state), ["succeeded"])

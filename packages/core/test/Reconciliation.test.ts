@@ -40,7 +40,7 @@ const makeMachine = () => {
     machine.dispatch(0, { take: () => free-- > 0 ? "w" : undefined })
     const writes = machine.out.writes.splice(0)
     for (const entry of writes) {
-      machine.send(entry, [], [])
+      machine.changes.send(entry, [], [])
       machine.committed(entry)
     }
     return writes[0]!

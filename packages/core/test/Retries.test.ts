@@ -7,7 +7,8 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Entry, Load } from "@orrery/core/Entry"
 import { fingerprint } from "@orrery/core/fingerprint"
 import type { RunFinish, RunUpdate, StoredRun } from "@orrery/core/Journal"
-import { QueueMachine, timeoutGraceMs } from "@orrery/core/QueueMachine"
+import { timeoutGraceMs } from "@orrery/core/AttemptsOut"
+import { QueueMachine } from "@orrery/core/QueueMachine"
 import * as RetryPolicy from "@orrery/core/RetryPolicy"
 import type { Outcome, RunFailure } from "@orrery/core/Run"
 import { type RunId, unsafeMakeRunId } from "@orrery/core/RunId"
@@ -359,7 +360,7 @@ class History {
     const before = this.stored.get(entry.id)!
     const updates: Array<RunUpdate> = []
     const finishes: Array<RunFinish> = []
-    this.machine.send(entry, updates, finishes)
+    this.machine.changes.send(entry, updates, finishes)
     const expected = this.expected.get(entry.id)
     this.expected.delete(entry.id)
     for (const finish of finishes) {

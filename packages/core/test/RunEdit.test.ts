@@ -75,7 +75,7 @@ describe("an edited run", () => {
   }
   const commit = (machine: ReturnType<typeof machineOf>["machine"], writes: ReadonlyArray<Entry>) => {
     for (const entry of writes) {
-      machine.send(entry, [], [])
+      machine.changes.send(entry, [], [])
       machine.committed(entry)
     }
   }

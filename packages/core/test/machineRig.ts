@@ -32,7 +32,7 @@ export const machineOf = (
   }
   const commit = () => {
     for (const entry of machine.out.writes.splice(0)) {
-      machine.send(entry, [], [])
+      machine.changes.send(entry, [], [])
       machine.committed(entry)
     }
   }
