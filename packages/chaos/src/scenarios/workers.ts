@@ -6,8 +6,8 @@ import { nap, type Poison, poison, poisons } from "../chaosTasks.js"
 import { eventually } from "../patience.js"
 import type { Scenario, Scene } from "../Scenario.js"
 
-/** Beside the load, so that the victim holds about a hundred where workers have the slots. */
-const naps = 200
+/** Beside the load, so that the victim holds a hundred or more where workers have the slots. */
+const naps = 280
 const napMs = 6_000
 const napQuickMs = 3_000
 
@@ -62,8 +62,8 @@ const killOnce = (scene: Scene, n: number) =>
 export const killWorker: Scenario = {
   name: "kill-worker",
   catalogue: "-",
-  what: "SIGKILL of a worker that runs about a hundred attempts: until all have begun again",
-  setting: { slots: 240 },
+  what: "SIGKILL of a worker that runs a hundred attempts or more: until all have begun again",
+  setting: { slots: 320 },
   times: 4,
   quickTimes: 1,
   play: (scene) => Effect.forEach(numbers(scene.times), (n) => killOnce(scene, n), { discard: true })
