@@ -106,6 +106,8 @@ export const layer: Layer.Layer<
     const hint = yield* Effect.makeLatch(true)
     const look = (): void => void hint.unsafeOpen()
     const held = new Map<string, number>()
+    /** Being let go of, or let go of since they were acquired last. */
+    const letGo = new Set<string>()
     let isLeaving = false
     let hasJoined = false
     let hasLeft = false
@@ -161,16 +163,25 @@ export const layer: Layer.Layer<
       acquire: (address, shards) =>
         Effect.tap(confirmedBy(acquireAll(storage, address, shards)), (acquired: ReadonlyArray<ShardId.ShardId>) => {
           const now = performance.now()
-          for (const shard of acquired) if (!held.has(shard.toString())) held.set(shard.toString(), now)
+          for (const shard of acquired) {
+            letGo.delete(shard.toString())
+            if (!held.has(shard.toString())) held.set(shard.toString(), now)
+          }
           if (acquired.length > 0) { for (const callback of acquiredCallbacks) callback() }
         }),
-      refresh: (address, shards) =>
-        Effect.tap(confirmedBy(storage.refresh(address, shards)), (refreshed) => {
+      refresh: (address, shards) => {
+        // It would lock them anew, and keep them from who shall have them.
+        const own = [...shards].filter((shard) => !letGo.has(shard.toString()))
+        return Effect.tap(confirmedBy(storage.refresh(address, own)), (refreshed) => {
           const kept = new Set(refreshed.map(String))
-          for (const shard of shards) if (!kept.has(shard.toString())) held.delete(shard.toString())
-        }),
+          for (const shard of own) if (!kept.has(shard.toString())) held.delete(shard.toString())
+        })
+      },
       release: (address, shard) => {
-        const one = Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString()))
+        const one = Effect.suspend(() => {
+          letGo.add(shard.toString())
+          return Effect.tap(storage.release(address, shard), () => void held.delete(shard.toString()))
+        })
         return isLeaving ? releaseWithAll(address, shard, one) : one
       },
       releaseAll,
@@ -249,11 +260,12 @@ const acquireAll = (
   const names = new Set(wanted.map(String))
   const attempt = (tries: number, before: number, idle: number): ReturnType<typeof storage.acquire> =>
     Effect.flatMap(storage.acquire(address, wanted), (acquired) => {
-      // Told are all that this node has, not only those it asked for.
-      const count = acquired.filter((shard) => names.has(shard.toString())).length
+      // Told are all that this node has. Sharding would take those that it is just letting go of for its own again.
+      const asked = acquired.filter((shard) => names.has(shard.toString()))
+      const count = asked.length
       const idleTries = count > 0 && count === before ? idle + 1 : 0
       const isOver = count >= names.size || idleTries >= acquireIdleTriesMax || tries >= acquireTriesMax
-      return isOver ? Effect.succeed(acquired) : Effect.delay(attempt(tries + 1, count, idleTries), acquirePause)
+      return isOver ? Effect.succeed(asked) : Effect.delay(attempt(tries + 1, count, idleTries), acquirePause)
     })
   return attempt(1, 0, 0)
 }
