@@ -174,7 +174,7 @@ export const layer: Layer.Layer<
         const own = [...shards].filter((shard) => !letGo.has(shard.toString()))
         return Effect.tap(confirmedBy(storage.refresh(address, own)), (refreshed) => {
           const kept = new Set(refreshed.map(String))
-          for (const shard of own) if (!kept.has(shard.toString())) held.delete(shard.toString())
+          for (const shard of shards) if (!kept.has(shard.toString())) held.delete(shard.toString())
         })
       },
       release: (address, shard) => {
