@@ -30,6 +30,13 @@ const entityTerminationTimeout = Duration.seconds(6)
 /** A request for a shard that is on its way from one node to another. */
 const sendRetryInterval = Duration.millis(50)
 
+/**
+ * The library's interval of polls for stored messages, of which there are none. It is also how long Sharding goes on without a look
+ * at its shards when nothing has told it to look: after a failed try for locks, and where a shard was assigned back to the node
+ * that was just letting go of it. Ten seconds by default, for which nobody would serve its queues.
+ */
+const lookInterval = Duration.millis(500)
+
 const config = Layer.unwrapEffect(
   Effect.gen(function*() {
     const cluster = yield* ClusterConfig
@@ -44,6 +51,7 @@ const config = Layer.unwrapEffect(
       shardLockExpiration: Duration.millis(cluster.lockExpirationMs),
       refreshAssignmentsInterval: Duration.millis(cluster.assignmentPollMs - LockStorage.pollWaitMs(cluster)),
       sendRetryInterval,
+      entityMessagePollInterval: lookInterval,
       entityTerminationTimeout,
       simulateRemoteSerialization: false
     })
