@@ -17,10 +17,10 @@ export interface Scene extends Stage {
   readonly fault: (what: string) => Effect.Effect<void>
   readonly healed: (what: string) => Effect.Effect<void>
   /**
-   * One event: notes it, does it, waits until every queue is served again and, where `after` is given, for that too. What
-   * it took until the last queue was served counts as recovery; from `after` on, where the database has to come back first.
+   * One event: notes it, does it, and waits until every queue is served again. What the queues it is about went without an
+   * answer counts as recovery; with `repair`, the time from its end on. An event about no queue under load is none to recover from.
    */
-  readonly event: (what: string, event: Event) => Effect.Effect<number>
+  readonly event: (what: string, event: Event) => Effect.Effect<void>
   /** A time to recover measured otherwise, ms. */
   readonly recovered: (ms: number) => void
   readonly violate: (violation: Violation) => void

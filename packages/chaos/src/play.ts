@@ -87,11 +87,14 @@ export const playOn = (
         yield* Effect.sleep(afterEvent)
         const found = gapsOf(stage.load.gaps(), before, its)
         if (its !== undefined) gaps.push(found)
-        const ms = repair === undefined ? found.its ?? 0 : served
-        recovered(ms)
-        options.onProgress(`${scenario.name}: every queue served again after ${Math.round(ms)} ms${toldOf(found, its)}`)
+        const ms = repair === undefined ? found.its : served
+        if (ms !== null) recovered(ms)
+        options.onProgress(
+          `${scenario.name}: ${
+            ms === null ? "it had no queue under load" : `every queue served again after ${Math.round(ms)} ms`
+          }${toldOf(found, its)}`
+        )
         yield* Effect.sleep(options.betweenEvents ?? betweenEventsDefault)
-        return ms
       }).pipe(Effect.orDie)
     const scene: Scene = {
       ...stage,
