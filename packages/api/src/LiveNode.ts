@@ -2,7 +2,7 @@
  * A connection to one live node of the cluster, replaced when it is lost.
  *
  * Dials the known nodes in a staggered race and keeps the first that answers. Knows the seeds for good and, once
- * connected, all live nodes. From one that says that it stops it goes to another before the connection is lost. A node that has closed the connection is tried last; one that does not answer a ping
+ * connected, all live nodes. From one that says that it stops, or that others do better, it goes to another before the connection is lost. A node that has closed the connection is tried last; one that does not answer a ping
  * within `pingTimeout` is given up, so that a frozen node costs its callers seconds, not their whole time limit.
  */
 import { ClusterUnavailable } from "@orrery/core/Errors"
@@ -63,6 +63,8 @@ interface State {
   /** Moves on when a round finds nobody, so that more than `candidatesMax` nodes all have their turn. */
   offset: number
   current: Current | undefined
+  /** The connection before was left because its node said so. */
+  wasSentOn: boolean
   /** Open while there is a current connection. */
   readonly ready: Effect.Latch
 }
@@ -72,7 +74,7 @@ export const make = (seeds: ReadonlyArray<string>): Effect.Effect<LiveNode, neve
   Effect.gen(function*() {
     if (seeds.length === 0) return yield* Effect.dieMessage("nodes must name at least one node as host:port")
     const ready = yield* Effect.makeLatch(false)
-    const state: State = { seeds, learned: [], lost: undefined, offset: 0, current: undefined, ready }
+    const state: State = { seeds, learned: [], lost: undefined, offset: 0, current: undefined, wasSentOn: false, ready }
     yield* Effect.forkScoped(keepOne(state, yield* Effect.scope))
 
     const connection: Effect.Effect<NodeConnection> = Effect.flatMap(
@@ -114,10 +116,12 @@ const keepOne = (state: State, parent: Scope.Scope): Effect.Effect<never> =>
         Effect.as(givenUp.await, false),
         Effect.as(untilSilent(current), false),
         learnNodes(state, connection),
-        // Where there is no other, the one that stops is asked again, and not at once.
-        Effect.delay(untilLeaving(connection), connection.address === state.lost ? pingInterval : 0)
+        // Where all say so they are asked in turns, and not at once.
+        Effect.delay(untilLeaving(connection), state.wasSentOn ? pingInterval : 0)
       ])
       state.lost = connection.address
+      state.wasSentOn = isLeaving
+      if (isLeaving) state.offset += 1
       if (isLeaving) yield* Effect.forkIn(Effect.zipRight(connection.closed, drop(state, current)), parent)
       else yield* drop(state, current)
     }

@@ -179,8 +179,8 @@ const client = [
   /** Answers with the node's id, from memory: it tells a live event loop, nothing more. */
   Rpc.make("Ping", { success: Schema.String }),
   /**
-   * Answers when the node stops, with true, while it still answers everything else: callers go to another one. False after
-   * `leavingMsMax`: ask again. A node of an earlier release does not know it.
+   * Answers when the node stops, or cannot do its work while another can, with true: callers go to another one, for it still
+   * answers what it can. False after `leavingMsMax`: ask again. A node of an earlier release does not know it.
    */
   Rpc.make("Leaving", { success: Schema.Boolean }),
   /** From memory, as `Ping`. A node of an earlier release does not know it. */

@@ -131,6 +131,30 @@ describe.concurrent("RunsClient", { timeout: 30_000 }, () => {
       assert.isTrue(next.batches.every((batch) => batch.every(({ resend }) => !resend)))
     }))
 
+  it.scopedLive("finds the node that does its work among others that send it on, and none is asked in a tight loop", () =>
+    Effect.gen(function*() {
+      const askedAt: Array<number> = []
+      const sendsOn = () =>
+        TestNode.make({
+          enqueue: recorder().enqueue,
+          Leaving: () => Effect.sync(() => askedAt.push(performance.now()) > 0)
+        })
+      const aside = [yield* sendsOn(), yield* sendsOn()]
+      yield* client(aside)
+      yield* TestNode.eventually("three times asked", () => askedAt.length >= 3)
+      const took = askedAt[2]! - askedAt[0]!
+
+      const third = recorder()
+      const runs = yield* client([...aside, yield* TestNode.make({ enqueue: third.enqueue })])
+      yield* runs.enqueueMany([request()]).pipe(
+        Effect.delay("20 millis"),
+        Effect.repeat({ until: () => third.batches.length > 0 })
+      )
+
+      // Half a second between two.
+      assert.isAbove(took, 900)
+    }))
+
   it.scopedLive("fails only the caller of a refused row", () =>
     Effect.gen(function*() {
       const gate = yield* Effect.makeLatch(false)

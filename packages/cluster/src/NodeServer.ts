@@ -34,6 +34,7 @@ import { Reach } from "./Reach.js"
 import { Readiness } from "./Readiness.js"
 import { Residents } from "./Residents.js"
 import * as SettingsCheck from "./SettingsCheck.js"
+import { StepAside } from "./StepAside.js"
 import type { HubSession } from "./WorkerHub.js"
 
 /** Keeps a message below the 32 MiB of a connection at the largest payload of 256 KiB. */
@@ -150,6 +151,7 @@ const rpcHandlers = (sessions: Sessions) =>
       const self = yield* NodeIdentity
       const readiness = yield* Readiness
       const reach = yield* Reach
+      const aside = yield* StepAside
       const signals = yield* Signals
       const schedules = yield* Schedules
       const inbox = yield* InboxDrain
@@ -177,7 +179,7 @@ const rpcHandlers = (sessions: Sessions) =>
             locks.lookIfAlone()
             return self.nodeId
           }),
-        Leaving: () => Effect.map(Effect.timeoutOption(locks.leaving, leavingMsMax), Option.isSome),
+        Leaving: () => Effect.map(Effect.timeoutOption(aside.betterElsewhere, leavingMsMax), Option.isSome),
         Health: () => Effect.sync(readiness.health),
         AskLimit: ({ ask }) => LimitAsk.answer(limits, ask),
         Reaches: ({ nodeId }) => reach.reaches(nodeId),

@@ -48,6 +48,7 @@ import * as Residents from "./Residents.js"
 import * as ScheduleEntity from "./ScheduleEntity.js"
 import * as SelfWatch from "./SelfWatch.js"
 import * as ShardManager from "./ShardManager.js"
+import * as StepAside from "./StepAside.js"
 import * as UnheardHints from "./UnheardHints.js"
 
 export { StartFailed } from "./NodeIdentity.js"
@@ -207,7 +208,7 @@ export const layer: Layer.Layer<
   ),
   Layer.provideMerge(QueueEntity.layer),
   Layer.provideMerge(Layer.provideMerge(Residents.layer, LimiterEntity.layer)),
-  Layer.provideMerge(Reach.layer),
+  Layer.provideMerge(Layer.provideMerge(StepAside.layer, Reach.layer)),
   Layer.provideMerge(Layer.mergeAll(NodeDirectory.layer, Peers.layer, SelfWatch.layer, HeapWatch.layer)),
   Layer.provideMerge(ShardManager.layer),
   Layer.provideMerge(Layer.merge(Store, History)),

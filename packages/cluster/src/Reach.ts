@@ -24,6 +24,8 @@ export class Reach extends Context.Tag("@orrery/cluster/Reach")<Reach, {
   readonly ask: (nodes: ReadonlyArray<DirectoryEntry>, nodeId: string) => Effect.Effect<ReadonlyArray<Word>>
   /** Live nodes but this one. */
   readonly others: () => ReadonlyArray<DirectoryEntry>
+  /** Whether any of the others, of whom at most `askedMax` are asked, says that it can do its work: within `tellWithin`. */
+  readonly othersReady: Effect.Effect<boolean>
   /** Has the others look at once who is a member, instead of at their next poll. */
   readonly membersChanged: Effect.Effect<void>
   /** Tells the others that what happens here may not be heard of by hints. */
@@ -75,9 +77,26 @@ const make = Effect.gen(function*() {
         ), { concurrency: 16, discard: true })
     )
 
+  const isReady = (node: DirectoryEntry) =>
+    Effect.flatMap(
+      peers.connection(node.dataAddress),
+      (connection) => connection.call("Health", (client) => client.Health(), tellWithin)
+    ).pipe(
+      Effect.map(({ notReady }) => notReady.length === 0),
+      Effect.scoped,
+      Effect.timeout(tellWithin),
+      Effect.orElseSucceed(() => false)
+    )
+
   return Reach.of({
     reaches,
     others,
+    othersReady: Effect.suspend(() =>
+      Effect.map(
+        Effect.forEach(others().slice(0, askedMax), isReady, { concurrency: askedMax }),
+        (answers) => answers.includes(true)
+      )
+    ),
     ask: (nodes, nodeId) =>
       Effect.forEach(nodes.slice(0, askedMax), (node) => askOne(node, nodeId), { concurrency: askedMax }),
     membersChanged: tell((connection) =>
