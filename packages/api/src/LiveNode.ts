@@ -15,8 +15,12 @@ export interface LiveNode {
   readonly connection: Effect.Effect<NodeConnection>
   /** The open connection, if there is one now. */
   readonly current: () => NodeConnection | undefined
-  /** Tells that the node cannot do its work though it answers pings: after `strikesMax` in a row another is tried. */
-  readonly strike: (connection: NodeConnection) => Effect.Effect<void>
+  /**
+   * A call came to nothing though the node answers pings. After `strikesMax` in a row it is given up. For a single one that was
+   * waited for in vain (half of `callTimeout` or longer) another node is gone to, at most once in each `callTimeout`, even if
+   * this one answers other calls: it may not reach the owner of one queue. What is under way there has its full time to end.
+   */
+  readonly strike: (connection: NodeConnection, tookMs: number) => Effect.Effect<void>
   /** The node has answered a call. */
   readonly praise: (connection: NodeConnection) => void
 }
@@ -39,6 +43,8 @@ const nodesInterval = Duration.seconds(5)
 const strikesMax = 3
 /** What is under way at a node that stops has its answer by then. */
 const leftWithin = Duration.seconds(1)
+/** Of a call, where it is not told. */
+const callTimeoutDefault = Duration.seconds(10)
 /** Youngest connection that strikes can end: a cluster that is down as a whole is not dialled in a tight loop. */
 const strikeAgeMsMin = 1_000
 
@@ -52,6 +58,10 @@ interface Current {
   answeredAt: number
   /** Opened when the node is given up. */
   readonly givenUp: Effect.Latch
+  /** Opened when a call was waited for in vain. */
+  readonly inVain: Effect.Latch
+  /** Once there is another: how long what is under way may take to end. */
+  closesAfter: Duration.Duration
   strikes: number
 }
 
@@ -69,13 +79,17 @@ interface State {
   readonly ready: Effect.Latch
 }
 
-/** Connects in the background until the scope closes. Needs at least one seed, `host:port`. */
-export const make = (seeds: ReadonlyArray<string>): Effect.Effect<LiveNode, never, Scope.Scope> =>
+/** Connects in the background until the scope closes. Needs at least one seed, `host:port`. `callTimeout`: of the longest calls. */
+export const make = (
+  seeds: ReadonlyArray<string>,
+  callTimeout: Duration.Duration = callTimeoutDefault
+): Effect.Effect<LiveNode, never, Scope.Scope> =>
   Effect.gen(function*() {
     if (seeds.length === 0) return yield* Effect.dieMessage("nodes must name at least one node as host:port")
     const ready = yield* Effect.makeLatch(false)
     const state: State = { seeds, learned: [], lost: undefined, offset: 0, current: undefined, wasSentOn: false, ready }
-    yield* Effect.forkScoped(keepOne(state, yield* Effect.scope))
+    const callMs = Duration.toMillis(callTimeout)
+    yield* Effect.forkScoped(keepOne(state, callTimeout, yield* Effect.scope))
 
     const connection: Effect.Effect<NodeConnection> = Effect.flatMap(
       ready.await,
@@ -84,11 +98,13 @@ export const make = (seeds: ReadonlyArray<string>): Effect.Effect<LiveNode, neve
     return {
       connection,
       current: () => state.current?.connection,
-      strike: (failed) =>
+      strike: (failed, tookMs) =>
         Effect.suspend(() => {
           const current = state.current
-          if (current?.connection !== failed || ++current.strikes < strikesMax) return Effect.void
-          return performance.now() - current.since < strikeAgeMsMin ? Effect.void : current.givenUp.open
+          if (current?.connection !== failed) return Effect.void
+          const ageMs = performance.now() - current.since
+          if (++current.strikes >= strikesMax && ageMs >= strikeAgeMsMin) return current.givenUp.open
+          return tookMs >= callMs / 2 && ageMs >= callMs ? current.inVain.open : Effect.void
         }),
       praise: (answered) => {
         if (state.current?.connection !== answered) return
@@ -99,31 +115,41 @@ export const make = (seeds: ReadonlyArray<string>): Effect.Effect<LiveNode, neve
   })
 
 /** Finds a node, then the next one. */
-const keepOne = (state: State, parent: Scope.Scope): Effect.Effect<never> =>
+const keepOne = (state: State, callTimeout: Duration.Duration, parent: Scope.Scope): Effect.Effect<never> =>
   Effect.gen(function*() {
     for (;;) {
       const { connection, scope } = yield* dialled(state, parent)
       const before = state.current
-      const givenUp = yield* Effect.makeLatch(false)
-      const current = { connection, scope, since: performance.now(), answeredAt: 0, givenUp, strikes: 0 }
+      const current: Current = {
+        connection,
+        scope,
+        since: performance.now(),
+        answeredAt: 0,
+        givenUp: yield* Effect.makeLatch(false),
+        inVain: yield* Effect.makeLatch(false),
+        closesAfter: leftWithin,
+        strikes: 0
+      }
       state.current = current
       yield* state.ready.open
       if (before !== undefined) {
-        yield* Effect.forkIn(Effect.delay(Scope.close(before.scope, Exit.void), leftWithin), parent)
+        yield* Effect.forkIn(Effect.delay(Scope.close(before.scope, Exit.void), before.closesAfter), parent)
       }
-      const isLeaving = yield* Effect.raceAll([
-        Effect.as(connection.closed, false),
-        Effect.as(givenUp.await, false),
-        Effect.as(untilSilent(current), false),
+      const why = yield* Effect.raceAll<Effect.Effect<"lost" | "sent on" | "in vain">>([
+        Effect.as(connection.closed, "lost"),
+        Effect.as(current.givenUp.await, "lost"),
+        Effect.as(untilSilent(current), "lost"),
+        Effect.as(current.inVain.await, "in vain"),
         learnNodes(state, connection),
         // Where all say so they are asked in turns, and not at once.
-        Effect.delay(untilLeaving(connection), state.wasSentOn ? pingInterval : 0)
+        Effect.delay(Effect.as(untilLeaving(connection), "sent on"), state.wasSentOn ? pingInterval : 0)
       ])
       state.lost = connection.address
-      state.wasSentOn = isLeaving
-      if (isLeaving) state.offset += 1
-      if (isLeaving) yield* Effect.forkIn(Effect.zipRight(connection.closed, drop(state, current)), parent)
-      else yield* drop(state, current)
+      state.wasSentOn = why === "sent on"
+      if (why === "sent on") state.offset += 1
+      if (why === "in vain") current.closesAfter = callTimeout
+      if (why === "lost") yield* drop(state, current)
+      else yield* Effect.forkIn(Effect.zipRight(connection.closed, drop(state, current)), parent)
     }
   }).pipe(Effect.ensuring(Effect.sync(() => void (state.current = undefined))))
 

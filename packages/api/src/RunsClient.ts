@@ -61,9 +61,9 @@ const pollAliveMs = 2_500
 
 const make = (options: RunsClientOptions) =>
   Effect.gen(function*() {
-    const live = yield* LiveNode.make(options.nodes)
-    yield* LimitKeeper.keptBy(RemoteLimits.make(live))
     const callTimeout = Duration.decode(options.callTimeout ?? "10 seconds")
+    const live = yield* LiveNode.make(options.nodes, callTimeout)
+    yield* LimitKeeper.keptBy(RemoteLimits.make(live))
     const budget = Duration.decode(options.budget ?? "30 seconds")
     const awaitPoll = Duration.min(Duration.decode(options.awaitPoll ?? awaitMsMax), Duration.millis(awaitMsMax))
     const once = attempt(live, callTimeout)
@@ -163,14 +163,18 @@ const attempt = (live: LiveNode.LiveNode, connectTimeout: Duration.Duration) =>
   use: (connection: NodeConnection) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | ClusterUnavailable> =>
   Effect.suspend(() => {
-    const useIt = (connection: NodeConnection) =>
-      use(connection).pipe(
+    const useIt = (connection: NodeConnection) => {
+      const began = performance.now()
+      return use(connection).pipe(
         Effect.tap(() => live.praise(connection)),
         // A refusal is an answer too.
         Effect.tapError((error) =>
-          isUnavailable(error) ? live.strike(connection) : Effect.sync(() => live.praise(connection))
+          isUnavailable(error)
+            ? live.strike(connection, performance.now() - began)
+            : Effect.sync(() => live.praise(connection))
         )
       )
+    }
     const current = live.current()
     if (current !== undefined) return useIt(current)
     return live.connection.pipe(

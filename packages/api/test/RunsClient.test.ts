@@ -155,6 +155,41 @@ describe.concurrent("RunsClient", { timeout: 30_000 }, () => {
       assert.isAbove(took, 900)
     }))
 
+  it.scopedLive("goes to another node when one queue is out of reach of its own, and breaks nothing there", () =>
+    Effect.gen(function*() {
+      const gate = yield* Effect.makeLatch(false)
+      const next = recorder()
+      const other = yield* TestNode.make({ enqueue: next.enqueue })
+      let slowCalls = 0
+      const enqueue: TestNode.Handlers["enqueue"] = (rows) =>
+        Effect.suspend(() => {
+          const { queue } = Either.getOrThrow(decodeRequests(rows))[0]!
+          if (queue === "slow") slowCalls++
+          const answered = queue === "lost" ? Effect.never : queue === "slow" ? gate.await : Effect.void
+          return Effect.as(answered, { failures: [] })
+        })
+      const own = yield* TestNode.make({
+        enqueue,
+        Nodes: () => Effect.succeed([{ nodeId: "other", address: other.address }])
+      })
+      const runs = yield* client([own], { callTimeout: "2 seconds" })
+      const send = (queue: string) => runs.enqueueMany([{ ...request(), queue }])
+      const went = () => next.batches.length > 0
+
+      const lost = yield* Effect.fork(send("lost"))
+      // So that there are never three failures in a row.
+      const fine = yield* Effect.fork(Effect.repeat(Effect.delay(send("fine"), "5 millis"), { until: went }))
+      yield* Effect.sleep("1500 millis")
+      const slow = yield* Effect.fork(send("slow"))
+      yield* TestNode.eventually("the client is at the other node", went)
+      yield* gate.open
+      yield* Fiber.joinAll([lost, fine, slow])
+
+      assert.include(next.batches.flat().map(({ queue }) => queue), "lost")
+      assert.notInclude(next.batches.flat().map(({ queue }) => queue), "slow")
+      assert.strictEqual(slowCalls, 1)
+    }))
+
   it.scopedLive("fails only the caller of a refused row", () =>
     Effect.gen(function*() {
       const gate = yield* Effect.makeLatch(false)
