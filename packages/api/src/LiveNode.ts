@@ -2,8 +2,9 @@
  * A connection to one live node of the cluster, replaced when it is lost.
  *
  * Dials the known nodes in a staggered race and keeps the first that answers. Knows the seeds for good and, once
- * connected, all live nodes. From one that says that it stops, or that others do better, it goes to another before the connection is lost. A node that has closed the connection is tried last; one that does not answer a ping
- * within `pingTimeout` is given up, so that a frozen node costs its callers seconds, not their whole time limit.
+ * connected, all live nodes. From one that says that it stops, or that others do better, and from one that lets a call wait in
+ * vain, it goes to another before the connection is lost. A node that has closed the connection is tried last; one that does
+ * not answer a ping within `pingTimeout` is given up, so that a frozen node costs its callers seconds, not their whole time limit.
  */
 import { ClusterUnavailable } from "@orrery/core/Errors"
 import { Duration, Effect, ExecutionStrategy, Exit, Schedule, Scope } from "effect"
@@ -70,7 +71,7 @@ interface State {
   learned: ReadonlyArray<string>
   /** Tried last. */
   lost: string | undefined
-  /** Moves on when a round finds nobody, so that more than `candidatesMax` nodes all have their turn. */
+  /** Moves on when a round finds nobody or a node sends on, so that more than `candidatesMax` nodes all have their turn. */
   offset: number
   current: Current | undefined
   /** The connection before was left because its node said so. */
