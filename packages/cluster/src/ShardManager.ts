@@ -33,9 +33,10 @@ const sendRetryInterval = Duration.millis(50)
 /**
  * The library's interval of polls for stored messages, of which there are none. It is also how long Sharding goes on without a look
  * at its shards when nothing has told it to look: after a failed try for locks, and where a shard was assigned back to the node
- * that was just letting go of it. Ten seconds by default, for which nobody would serve its queues.
+ * that was just letting go of it. Ten seconds by default, for which nobody would serve its queues; more often, and an idle node is
+ * woken more often.
  */
-const lookInterval = Duration.millis(500)
+const lookInterval = Duration.seconds(1)
 
 const config = Layer.unwrapEffect(
   Effect.gen(function*() {

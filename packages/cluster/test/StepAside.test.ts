@@ -1,4 +1,5 @@
 import { assert, it } from "@effect/vitest"
+import * as ClusterConfig from "@orrery/core/ClusterConfig"
 import { Context, Effect, Fiber, Layer, TestClock } from "effect"
 import { LockStorage } from "../src/LockStorage.js"
 import { Reach } from "../src/Reach.js"
@@ -11,7 +12,11 @@ const node = Effect.gen(function*() {
   let asked = 0
   const leaving = yield* Effect.makeLatch(false)
   const services = Layer.mergeAll(
-    Layer.succeed(LockStorage, { leaving: leaving.await } as unknown as LockStorage["Type"]),
+    ClusterConfig.layer(),
+    Layer.succeed(
+      LockStorage,
+      { leaving: leaving.await, confirmedMsAgo: () => (state.mayAct ? 0 : Infinity) } as unknown as LockStorage["Type"]
+    ),
     Layer.succeed(SelfWatch, { mayAct: () => state.mayAct } as unknown as SelfWatch["Type"]),
     Layer.succeed(
       Reach,
@@ -27,7 +32,7 @@ const node = Effect.gen(function*() {
   const { betterElsewhere } = Context.get(built, StepAside.StepAside)
   const sendsOn = Effect.gen(function*() {
     const fiber = yield* Effect.fork(betterElsewhere)
-    yield* TestClock.adjust("1 second")
+    yield* TestClock.adjust("4 seconds")
     const isOver = (yield* Fiber.poll(fiber))._tag === "Some"
     yield* Fiber.interrupt(fiber)
     return isOver
