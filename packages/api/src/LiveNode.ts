@@ -61,8 +61,6 @@ interface Current {
   readonly givenUp: Effect.Latch
   /** Opened when a call was waited for in vain. */
   readonly inVain: Effect.Latch
-  /** Once there is another: how long what is under way may take to end. */
-  closesAfter: Duration.Duration
   strikes: number
 }
 
@@ -74,8 +72,6 @@ interface State {
   /** Moves on when a round finds nobody or a node sends on, so that more than `candidatesMax` nodes all have their turn. */
   offset: number
   current: Current | undefined
-  /** The connection before was left because its node said so. */
-  wasSentOn: boolean
   /** Open while there is a current connection. */
   readonly ready: Effect.Latch
 }
@@ -88,7 +84,7 @@ export const make = (
   Effect.gen(function*() {
     if (seeds.length === 0) return yield* Effect.dieMessage("nodes must name at least one node as host:port")
     const ready = yield* Effect.makeLatch(false)
-    const state: State = { seeds, learned: [], lost: undefined, offset: 0, current: undefined, wasSentOn: false, ready }
+    const state: State = { seeds, learned: [], lost: undefined, offset: 0, current: undefined, ready }
     const callMs = Duration.toMillis(callTimeout)
     yield* Effect.forkScoped(keepOne(state, callTimeout, yield* Effect.scope))
 
@@ -115,9 +111,13 @@ export const make = (
     }
   })
 
+/** Why a connection is given up for another. */
+type Why = "lost" | "sent on" | "in vain"
+
 /** Finds a node, then the next one. */
 const keepOne = (state: State, callTimeout: Duration.Duration, parent: Scope.Scope): Effect.Effect<never> =>
   Effect.gen(function*() {
+    let why = "lost" as Why
     for (;;) {
       const { connection, scope } = yield* dialled(state, parent)
       const before = state.current
@@ -128,27 +128,25 @@ const keepOne = (state: State, callTimeout: Duration.Duration, parent: Scope.Sco
         answeredAt: 0,
         givenUp: yield* Effect.makeLatch(false),
         inVain: yield* Effect.makeLatch(false),
-        closesAfter: leftWithin,
         strikes: 0
       }
       state.current = current
       yield* state.ready.open
       if (before !== undefined) {
-        yield* Effect.forkIn(Effect.delay(Scope.close(before.scope, Exit.void), before.closesAfter), parent)
+        const closesAfter = why === "in vain" ? callTimeout : leftWithin
+        yield* Effect.forkIn(Effect.delay(Scope.close(before.scope, Exit.void), closesAfter), parent)
       }
-      const why = yield* Effect.raceAll<Effect.Effect<"lost" | "sent on" | "in vain">>([
+      why = yield* Effect.raceAll<Effect.Effect<Why>>([
         Effect.as(connection.closed, "lost"),
         Effect.as(current.givenUp.await, "lost"),
         Effect.as(untilSilent(current), "lost"),
         Effect.as(current.inVain.await, "in vain"),
         learnNodes(state, connection),
         // Where all say so they are asked in turns, and not at once.
-        Effect.delay(Effect.as(untilLeaving(connection), "sent on"), state.wasSentOn ? pingInterval : 0)
+        Effect.delay(Effect.as(untilLeaving(connection), "sent on"), why === "sent on" ? pingInterval : 0)
       ])
       state.lost = connection.address
-      state.wasSentOn = why === "sent on"
       if (why === "sent on") state.offset += 1
-      if (why === "in vain") current.closesAfter = callTimeout
       if (why === "lost") yield* drop(state, current)
       else yield* Effect.forkIn(Effect.zipRight(connection.closed, drop(state, current)), parent)
     }
